@@ -1,0 +1,99 @@
+"""Everything that can go wrong for a user, with the exit code it ends in.
+
+A command line ends with one line on stderr that says what happened, which file or key, what was
+expected, what was found and what to do. The codes follow ``sysexits.h`` so that scripts can tell
+"fix the config" (78) from "try again" (75).
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+
+class SSIUError(Exception):
+    """An error a user can act on; ``str(error)`` is the one line shown."""
+
+    exit_code = 1
+
+
+class ConfigError(SSIUError):
+    """A config key, a command-line value or their combination cannot be used."""
+
+    exit_code = 78
+
+
+class MissingInputError(SSIUError):
+    """A file, folder or test set that was asked for is not there."""
+
+    exit_code = 66
+
+
+class BadInputError(SSIUError):
+    """An image, an LR/HR pair or a checkpoint is there but is not usable."""
+
+    exit_code = 65
+
+
+class DeviceMemoryError(SSIUError):
+    """The device ran out of memory."""
+
+    exit_code = 69
+
+
+class NonFiniteError(SSIUError):
+    """A loss, gradient or weight is NaN or infinite."""
+
+    exit_code = 70
+
+
+class OutputError(SSIUError):
+    """The output folder or file cannot be created, or would overwrite something."""
+
+    exit_code = 73
+
+
+class SaveError(SSIUError):
+    """Writing failed part-way (disk full, quota); what was there before is intact."""
+
+    exit_code = 74
+
+
+class BusyError(SSIUError):
+    """Somebody else holds the folder, or a worker or rank died: trying again can help."""
+
+    exit_code = 75
+
+
+class StoppedError(SSIUError):
+    """A signal asked for a stop and the state has been saved."""
+
+    def __init__(self, message: str, signum: int):
+        super().__init__(message)
+        self.exit_code = 128 + signum
+
+
+def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs ``main(argv)`` and exits with the error's exit code; ``--debug`` keeps the traceback.
+
+    ``--debug`` is taken out of ``argv`` before ``main`` sees it.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [argument for argument in argv if argument != "--debug"]
+    try:
+        code = main(argv) or 0
+    except SSIUError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("stopped", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 128 + signal.SIGPIPE
+    sys.exit(code)

@@ -1,0 +1,48 @@
+"""Writing files so that a reader, or a kill, never sees half of one."""
+
+import os
+from pathlib import Path
+
+from ssiu.errors import OutputError, SaveError
+
+TEMPORARY_SUFFIX = ".part"
+
+
+def make_folder(path: Path) -> Path:
+    """Creates ``path`` and its parents; raises OutputError (73) when that is not possible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot create the output folder {path}: {error.strerror}; choose another one") from None
+    if not os.access(path, os.W_OK):
+        raise OutputError(f"the output folder {path} is not writable; choose another one or change its permissions")
+    return path
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes ``data`` to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
+
+    After a kill at any moment ``path`` holds either its old content or all of ``data``. A symbolic link
+    at ``path`` is refused (OutputError, 73) and a failed write (disk full, quota) raises SaveError (74)
+    after removing the temporary file.
+    """
+    if path.is_symlink():
+        raise OutputError(f"{path} is a symbolic link; refusing to write through it: remove it or choose another name")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise SaveError(
+            f"cannot write {path}: {error.strerror or error} ({len(data):,} bytes needed); "
+            "what was there before is unchanged: free some space and run the same command again"
+        ) from error
