@@ -1,0 +1,23 @@
+"""Fixtures shared by all tests: where the golden numbers and the photographs are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REFERENCE = Path(__file__).parent / "reference"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with ``data`` (photographs, benchmark sets) and ``reference`` (large golden files)."""
+    folder = os.environ.get("SSIU_TEST_DATA")
+    if not folder:
+        pytest.skip("SSIU_TEST_DATA is not set: it names the folder with data/benchmark and reference")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def reference() -> Path:
+    """The small golden files that travel with the repository."""
+    return REFERENCE
