@@ -30,11 +30,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise OutputError(f"{path} is a symbolic link; refusing to write through it: remove it or choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
-        with open(temporary, "wb") as file:
+        with temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

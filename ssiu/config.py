@@ -1,0 +1,301 @@
+"""The configuration: every key with its type, range, default and one line of documentation.
+
+Keys are flat, so that the YAML files of the paper's release run unchanged. The command line wins over the
+file: ``load_config("configs/SSUFSR_light_x2.yml", ["lr=5e-4", "eval_sets=[Set5,Set14]"])``.
+"""
+
+import difflib
+import re
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ssiu.errors import ConfigError, MissingInputError
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+def _flag(value: Any) -> Any:
+    """The released configs write some switches as 0 and 1."""
+    return bool(value) if type(value) is int and value in (0, 1) else value
+
+
+def _listed(value: Any) -> Any:
+    """``eval_sets: Set5`` and ``gpu_ids: 0`` mean lists of one."""
+    return [value] if isinstance(value, (str, int)) else [] if value is None else value
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
+
+
+class Config(BaseModel):
+    """One run. Frozen; unknown keys are errors. ``k`` in a description is the value of the key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+    # the network
+    model: Literal["SSIU", "SSUFSR", "IDSANet"] = Field("SSIU", description="architecture; SSUFSR is SSIU's old name")
+    scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
+    rgb_range: float = Field(1.0, description="value range of the network's input; only 1.0")
+    colors: int = Field(3, description="channels of a picture; only 3")
+    n_feats: int = Field(64, ge=1, le=1024, description="feature channels C")
+    num_heads: int = Field(4, ge=1, le=64, description="attention heads")
+    n_blocks: int = Field(9, ge=1, le=99, description="SS-ReM stages N (SSIU: a multiple of 3) or blocks")
+    attention: Literal["sparse", "dense"] = Field("sparse", description="ESAM, or the SAM of Table III")
+    moe: Flag = Field(True, description="MoE-FS; false = Table III's row without it")
+    beta_sign: Literal["minus", "plus"] = Field("minus", description="Eq. 13: v - b as released, or v + b as printed")
+    skip: Literal["norm", "raw"] = Field("norm", description="Eq. 12: LN(a) as released, or a as printed")
+    share_group: int = Field(0, ge=0, description="IDSANet: blocks that share one attention; 0 = all")
+    smu: Literal["gconv", "none"] = Field("gconv", description="IDSANet: sequence unit after each attention")
+
+    # weights to start from
+    pretrain: str | None = Field(None, description="weights to evaluate, or to fine-tune from")
+    init_trunk: str | None = Field(None, description="train from another scale's weights, all but its tail")
+
+    # training data
+    data_path: str = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
+    training_dataset: str = Field("df2k", min_length=1, description="df2k, div2k or a folder of data_path")
+    patch_size: int = Field(256, ge=1, description="side of an HR training patch, a multiple of scale")
+    batch_size: int = Field(40, ge=1, description="patches per batch over all devices together")
+    data_repeat: int = Field(40, ge=1, description="times each picture is visited in an epoch")
+    data_augment: Flag = Field(True, description="random flips and rotations (all eight)")
+    threads: int = Field(8, ge=0, le=256, description="data loader workers")
+    cache_dir: str | None = Field(None, description="where decoded pictures are cached; empty = beside the data")
+
+    # optimisation
+    seed: int = Field(2024, ge=0, lt=2**32, description="initial weights and the order of the data")
+    epochs: int = Field(290, ge=1, description="length of training in passes over the data")
+    max_iterations: int | None = Field(None, ge=1, description="length in optimizer steps, replaces epochs")
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adamw as released, adam as in the paper")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.99), description="decay rates of Adam's moments")
+    weight_decay: float = Field(1e-4, ge=0, description="on every parameter")
+    scheduler: Literal["cosine", "multistep"] = Field("cosine", description="cosine to eta_min, or steps at decays")
+    warmup_epochs: int = Field(0, ge=0, description="epoch k of these runs at lr * k / warmup_epochs")
+    eta_min: float = Field(1e-6, ge=0, description="where the cosine ends")
+    decays: list[int] = Field(default_factory=list, description="multistep: epochs after which lr is multiplied")
+    gamma: float = Field(0.5, gt=0, le=1, description="multistep: by this")
+    lambda_l1: float = Field(1.0, ge=0, description="weight of the L1 loss")
+    lambda_fft: float = Field(0.01, ge=0, description="weight of the L1 loss between Fourier transforms")
+    grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
+    accumulate: int = Field(1, ge=1, description="batches per optimizer step")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights; 0 = off")
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
+    compile: Flag = Field(False, description="torch.compile the network")
+    deterministic: Flag = Field(False, description="only deterministic algorithms: runs repeat bit for bit")
+
+    # the machine
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto = cuda, mps, cpu")
+    gpu_ids: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_listed)] = Field(
+        default_factory=list, description="which GPU; several need torchrun"
+    )
+
+    # logs, checkpoints, evaluation
+    log_path: str = Field("./logs", min_length=1, description="folder of all runs")
+    log_name: str | None = Field(None, description="name of this run's folder; empty = {model}_x{scale}")
+    log_every: int = Field(100, ge=1, description="iterations between log lines")
+    save_every: int = Field(1000, ge=1, description="iterations between checkpoints")
+    keep_last: int = Field(2, ge=1, description="older checkpoints kept beside last.pt")
+    test_every: int = Field(1, ge=0, description="epochs between validations (max_iterations: ten in all); 0 = none")
+    validation_set: str | None = Field(None, description="set that chooses best.pt; never a test set")
+    eval_sets: Names = Field(["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets")
+    save_image: Flag = Field(True, description="test.py writes the SR pictures")
+    tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole picture")
+    self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
+
+    @field_validator("rgb_range")
+    @classmethod
+    def _unit_range(cls, value: float) -> float:
+        if value != 1.0:
+            raise ValueError("1.0, because pictures enter the network in [0, 1]")
+        return value
+
+    @field_validator("colors")
+    @classmethod
+    def _rgb(cls, value: int) -> int:
+        if value != 3:
+            raise ValueError("3, because pictures are RGB and one-channel ones are replicated")
+        return value
+
+    @field_validator("betas", mode="before")
+    @classmethod
+    def _pair(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("betas")
+    @classmethod
+    def _decay_rates(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in value):
+            raise ValueError("two numbers in [0, 1)")
+        return value
+
+    @field_validator("log_name", "training_dataset", "validation_set")
+    @classmethod
+    def _plain_name(cls, value: str | None) -> str | None:
+        if value is not None and (not value.strip() or value in (".", "..") or re.search(r"[/\\\0]", value)):
+            raise ValueError("a plain folder name without a path")
+        return value
+
+    @field_validator("eval_sets")
+    @classmethod
+    def _plain_names(cls, value: list[str]) -> list[str]:
+        for name in value:
+            cls._plain_name(name)
+        if len(set(value)) < len(value):
+            raise ValueError("every set once")
+        return value
+
+    @field_validator("decays")
+    @classmethod
+    def _rising(cls, value: list[int]) -> list[int]:
+        if any(b <= a for a, b in zip([0, *value], value, strict=False)):
+            raise ValueError("rising positive epochs, such as [150, 220, 260]")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.patch_size % self.scale:
+            raise ValueError(f"patch_size {self.patch_size} is not a multiple of scale {self.scale}")
+        if self.n_feats % self.num_heads:
+            raise ValueError(f"n_feats {self.n_feats} is not a multiple of num_heads {self.num_heads}")
+        if self.eta_min > self.lr:
+            raise ValueError(f"eta_min {self.eta_min} is larger than lr {self.lr}")
+        if self.max_iterations is None and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
+        if self.scheduler == "multistep" and not self.decays:
+            raise ValueError("scheduler multistep needs decays, such as [150, 220, 260]")
+        if self.lambda_l1 == 0 and self.lambda_fft == 0:
+            raise ValueError("lambda_l1 and lambda_fft are both 0: nothing to minimise")
+        if self.pretrain and self.init_trunk:
+            raise ValueError("pretrain and init_trunk both say where to start: give one")
+        if self.validation_set in self.eval_sets and self.validation_set is not None:
+            raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
+        return self
+
+    @property
+    def run_name(self) -> str:
+        """The run's folder under ``log_path``."""
+        return self.log_name or f"{self.model}_x{self.scale}"
+
+    @property
+    def run_folder(self) -> Path:
+        """``log_path/run_name``."""
+        return Path(self.log_path) / self.run_name
+
+    def to_yaml(self) -> str:
+        """Every key with its value, readable by `load_config`."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+FREE_ON_RESUME = frozenset(
+    ("data_path", "threads", "cache_dir", "device", "gpu_ids", "compile")
+    + ("log_path", "log_name", "log_every", "test_every", "save_every", "save_image", "keep_last")
+)
+"""Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader with plain scalars as people read them: ``1e-3`` is a number, ``no`` and ``010`` are not.
+
+    Duplicate keys and aliases are refused.
+    """
+
+    yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (PyYAML's own protocol)
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(
+                None, None, "aliases are not used here", self.peek_event().start_mark
+            )
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a name", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false|True|False", list("tTfF")),
+    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
+    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{where}{line}: not a readable YAML value: {problem}") from None
+
+
+def _unknown(key: str, where: str) -> ConfigError:
+    near = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(Config.model_fields)}"
+    return ConfigError(f"{where}: unknown key '{key}'; {hint}")
+
+
+def make_config(values: dict[str, Any], where: str = "config") -> Config:
+    """Checks ``values`` and returns the Config; raises ConfigError (78) naming ``where`` and every bad key."""
+    for key in values:
+        if key not in Config.model_fields:
+            raise _unknown(str(key), where)
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        problems = []
+        for item in error.errors(include_url=False):
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            if item["loc"]:
+                message = f"key '{item['loc'][0]}': expected {message}, got {item['input']!r:.80}"
+            problems.append(message)
+        raise ConfigError(f"{where}: {'; '.join(dict.fromkeys(problems))}") from None
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads the YAML file ``path``, applies ``key=value`` overrides and checks everything.
+
+    Raises MissingInputError (66) when the file is absent and ConfigError (78) for anything wrong inside.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MissingInputError(
+            f"cannot read the config {path}: {error.strerror}; configs/ holds the shipped ones"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; expected YAML with one 'key: value' a line") from None
+    values = _parse(text, str(path))
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, got a {type(values).__name__}")
+    where = str(path)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ConfigError(f"command line: expected key=value, got '{override}'")
+        if key not in Config.model_fields:
+            raise _unknown(key, "command line")
+        values[key] = _parse(value, f"command line, '{key}'")
+        where = f"{path} with the command line"
+    return make_config(values, where)

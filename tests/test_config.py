@@ -1,0 +1,185 @@
+"""Config files and command lines: what is read, what wins, and how a mistake is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ssiu.config import FREE_ON_RESUME, Config, load_config, make_config
+from ssiu.errors import ConfigError, MissingInputError
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted(ROOT.glob("configs/**/*.yml"))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "config.yml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_config_loads(path):
+    load_config(path)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_paper_configs_hold_the_papers_recipe(scale):
+    config = load_config(ROOT / f"configs/SSUFSR_light_x{scale}.yml")
+    assert config.patch_size == 64 * scale
+    assert (config.epochs, config.batch_size, config.data_repeat) == (290, 40, 40)
+    assert (config.lr, config.eta_min, config.betas, config.weight_decay) == (1e-3, 1e-6, (0.9, 0.99), 1e-4)
+    assert (config.lambda_l1, config.lambda_fft, config.n_feats, config.n_blocks) == (1.0, 0.01, 64, 9)
+
+
+def test_every_line_of_the_papers_configs_is_commented_or_plain(scale=4):
+    text = (ROOT / f"configs/SSUFSR_light_x{scale}.yml").read_text()
+    keys = re.findall(r"^(\w+):", text, re.M)
+    assert set(keys) <= set(Config.model_fields)
+
+
+RELEASED_STYLE = """\
+model: 'SSUFSR'
+scale: 2
+rgb_range: 1.0
+colors: 3
+n_feats: 64
+num_heads: 4
+n_blocks: 9
+pretrain:
+patch_size: 128
+batch_size: 40
+data_repeat: 40
+data_augment: 1
+epochs: 290
+lr: 1.0e-3
+warmup_epochs: 0
+eta_min: 1.0e-6
+decays: [250, 400, 450, 475, 495]
+gamma: 0.5
+log_every: 100
+test_every: 1
+log_path: "./experiments"
+log_name:
+lambda_l1: 1.0
+lambda_fft: 0.01
+gpu_ids: [1]
+threads: 8
+save_image: true
+data_path: '/data/sr'
+training_dataset: 'div2k'
+eval_sets: ["Set5", "Set14", "B100", "Urban100", "Manga109"]
+"""
+
+
+def test_a_config_in_the_released_style_runs_unchanged(tmp_path):
+    config = load_config(write(tmp_path, RELEASED_STYLE))
+    assert config.pretrain is None and config.log_name is None
+    assert config.gpu_ids == [1] and config.data_augment is True and config.training_dataset == "div2k"
+    assert config.run_name == "SSUFSR_x2"
+
+
+def test_command_line_wins_over_file(tmp_path):
+    path = write(tmp_path, "lr: 1e-3\neval_sets: [Set5]")
+    config = load_config(path, ["lr=5e-4", "eval_sets=[Set14,B100]", "pretrain=a.pt", "eta_min=0"])
+    assert (config.lr, config.eval_sets, config.pretrain) == (5e-4, ["Set14", "B100"], "a.pt")
+    assert load_config(path, ["eval_sets=Set14"]).eval_sets == ["Set14"]
+    assert load_config(path, ["eval_sets=[]"]).eval_sets == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("1.0e-3", 1e-3), ("1E-3", 1e-3), ("1", 1.0), ("+.5", 0.5), ("2.", 2.0)]
+)
+def test_numbers_are_read_as_people_write_them(tmp_path, text, value):
+    assert load_config(write(tmp_path, f"lr: {text}")).lr == value
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("lrr: 1", "unknown key 'lrr'; did you mean 'lr'?"),
+        ("batchsize: 1", "did you mean 'batch_size'?"),
+        ("lr: abc", "'lr'.*abc"),
+        ("lr: 0", "'lr'.*greater than 0"),
+        ("lr: -1", "'lr'.*greater than 0"),
+        ("lr: .nan", "'lr'"),
+        ("lr: .inf", "'lr'"),
+        ("lr: 1e999", "'lr'"),
+        ("lr: '1'", "'lr'"),
+        ("lr: true", "'lr'"),
+        ("n_feats: 64.0", "'n_feats'"),
+        ("n_feats: 010", "'n_feats'.*010"),
+        ("moe: no", "'moe'.*no"),
+        ("scale: 5", "'scale'.*2, 3 or 4"),
+        ("rgb_range: 255", "'rgb_range'.*1.0"),
+        ("colors: 1", "'colors'.*3"),
+        ("lr: 1\nlr: 2", "line 2.*'lr' stands twice"),
+        ("a: &a [1]\nb: *a", "aliases"),
+        ("model: !!python/object/apply:os.system ['true']", "tag"),
+        ("- lr", "key: value"),
+        ("lr: [", "not a readable YAML"),
+        ("1: 2", "not a name"),
+        ("log_name: ../x", "'log_name'.*plain folder name"),
+        ("log_name: a/b", "'log_name'"),
+        ("log_name: ''", "'log_name'"),
+        ("eval_sets: [Set5, Set5]", "'eval_sets'"),
+        ("eval_sets: ['../x']", "'eval_sets'"),
+        ("betas: [0.9, 1.0]", "'betas'"),
+        ("betas: [0.9]", "'betas'"),
+        ("decays: [3, 2]", "'decays'.*rising"),
+        ("patch_size: 255", "patch_size 255 is not a multiple of scale 4"),
+        ("num_heads: 7", "n_feats 64 is not a multiple of num_heads 7"),
+        ("eta_min: 1", "eta_min 1.0 is larger than lr"),
+        ("warmup_epochs: 290", "warmup_epochs 290 leaves nothing"),
+        ("scheduler: multistep", "needs decays"),
+        ("lambda_l1: 0\nlambda_fft: 0", "nothing to minimise"),
+        ("pretrain: a\ninit_trunk: b", "give one"),
+        ("validation_set: Set5", "never select on a test set"),
+        ("tile: x", "'tile'"),
+        ("tile: -1", "'tile'"),
+    ],
+)
+def test_a_mistake_is_named_in_one_line(tmp_path, text, named):
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_config(write(tmp_path, text))
+    assert caught.value.exit_code == 78
+    assert "\n" not in str(caught.value) and "config.yml" in str(caught.value)
+
+
+def test_all_bad_keys_are_named_at_once(tmp_path):
+    with pytest.raises(ConfigError, match=r"'scale'.*'lr'"):
+        load_config(write(tmp_path, "scale: 7\nlr: x"))
+
+
+@pytest.mark.parametrize("override", ["lr", "lrr=1", "lr=abc", "=3", "lr=[", ""])
+def test_a_bad_override_is_named(tmp_path, override):
+    with pytest.raises(ConfigError, match="command line"):
+        load_config(write(tmp_path, ""), [override])
+
+
+def test_missing_binary_and_huge_files_are_named(tmp_path):
+    with pytest.raises(MissingInputError, match="nowhere.yml"):
+        load_config(tmp_path / "nowhere.yml")
+    (tmp_path / "x.yml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not a text file"):
+        load_config(tmp_path / "x.yml")
+    (tmp_path / "y.yml").write_text("# \n" * 500_000)
+    with pytest.raises(ConfigError, match="no config file"):
+        load_config(tmp_path / "y.yml")
+
+
+def test_an_alias_bomb_and_deep_nesting_are_refused_quickly(tmp_path):
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9))
+    for text in (bomb, "[" * 100_000):
+        with pytest.raises(ConfigError):
+            load_config(write(tmp_path, text))
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path):
+    config = make_config({"scale": 3, "patch_size": 48, "decays": [2, 5], "scheduler": "multistep", "tile": "auto"})
+    assert load_config(write(tmp_path, config.to_yaml())) == config
+
+
+def test_every_key_is_documented_and_free_keys_exist():
+    assert all(field.description for field in Config.model_fields.values())
+    assert set(Config.model_fields) >= FREE_ON_RESUME
