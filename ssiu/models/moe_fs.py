@@ -1,0 +1,24 @@
+"""MoE-FS, feature selection by a mixture of experts (Fig. 4, Eq. 19-20)."""
+
+import torch
+from torch import Tensor, nn
+
+from ssiu.models.layers import conv1x1
+
+
+class MoEFS(nn.Module):
+    """Weighs the outputs of three groups of stages per pixel and channel: three (B, C, H, W) to one.
+
+    Eq. 19: w_1, w_2, w_3 = softmax over i of C_1x1,i(a_i); Eq. 20: a_w = sum_i w_i a_i; out = a_w + C_1x1(a_w).
+    16,640 parameters at C = 64.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gates = nn.ModuleList(conv1x1(channels, channels) for _ in range(3))
+        self.fuse = conv1x1(channels, channels)
+
+    def forward(self, experts: list[Tensor]) -> Tensor:
+        scores = torch.stack([gate(a) for gate, a in zip(self.gates, experts, strict=True)])  # (3, B, C, H, W)
+        a_w = sum(w * a for w, a in zip(scores.softmax(dim=0), experts, strict=True))
+        return a_w + self.fuse(a_w)
