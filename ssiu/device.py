@@ -1,0 +1,96 @@
+"""Where and in which arithmetic the network runs."""
+
+import contextlib
+import logging
+import os
+import resource
+from collections.abc import Iterator
+
+import torch
+
+from ssiu.config import Config
+from ssiu.errors import ConfigError, DeviceMemoryError
+
+log = logging.getLogger("ssiu")
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def select_device(config: Config, local_rank: int | None = None) -> torch.device:
+    """The device for ``device`` and ``gpu_ids``; under torchrun each rank takes the GPU of its ``local_rank``.
+
+    A GPU that is not there gives one warning, then the first GPU or the CPU; ``device: cuda`` without any is a
+    ConfigError (78).
+    """
+    kind = config.device
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif kind != "cpu" and not getattr(torch, kind).is_available():
+        raise ConfigError(f"key 'device': {kind} was asked for but there is none; use device=auto or device=cpu")
+    if kind != "cuda":
+        if config.gpu_ids not in ([], [0]):
+            log.warning("gpu_ids %s: no such GPU here, using the %s", config.gpu_ids, kind)
+        return torch.device(kind)
+    if local_rank is not None:
+        return torch.device("cuda", local_rank % torch.cuda.device_count())
+    ids = config.gpu_ids or [0]
+    if len(ids) > 1:
+        log.warning(
+            "gpu_ids %s: one process uses one GPU, taking the first; for all of them: "
+            "torchrun --nproc_per_node=%d train.py --config ...", ids, len(ids)
+        )  # fmt: skip
+    index = ids[0]
+    if index >= torch.cuda.device_count():
+        log.warning("gpu_ids %s: there are %d GPUs here, using the first", ids, torch.cuda.device_count())
+        index = 0
+    return torch.device("cuda", index)
+
+
+def set_arithmetic(precision: str, deterministic: bool = False) -> None:
+    """fp32 switches TF32 off, the other precisions on; ``deterministic`` allows only repeatable algorithms."""
+    tf32 = precision != "fp32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.benchmark = not deterministic
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Mixed precision for bf16 and fp16, nothing for fp32 and tf32."""
+    if precision not in AUTOCAST:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[precision])
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory so far in bytes: allocated on a GPU, resident on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def describe(device: torch.device) -> str:
+    """One phrase for the log."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({device})"
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+@contextlib.contextmanager
+def memory_advice(config: Config) -> Iterator[None]:
+    """Turns running out of memory into DeviceMemoryError (69) with the keys to lower."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        message = str(error).lower()
+        if type(error) is RuntimeError and not any(
+            words in message for words in ("out of memory", "can't allocate memory", "not enough memory")
+        ):
+            raise
+        raise DeviceMemoryError(
+            f"out of memory with batch_size {config.batch_size} and patch_size {config.patch_size} "
+            f"({str(error).partition(chr(10))[0][:120]}); lower batch_size (and raise accumulate), "
+            "or use precision=bf16; the last checkpoint is sound"
+        ) from error

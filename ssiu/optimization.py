@@ -1,0 +1,72 @@
+"""The optimizer and its learning rate, a pure function of the step, so that resuming cannot shift it."""
+
+import math
+from bisect import bisect_right
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ssiu.config import Config
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a run is, and its learning rate at every step.
+
+    ``samples_per_epoch`` = pictures * data_repeat. A step uses ``batch_size * accumulate`` samples; batches run on
+    over the end of an epoch. With ``epochs`` the rate changes once an epoch, as in the release; with
+    ``max_iterations`` the cosine runs over the steps. Multistep decays always fall on epochs.
+    """
+
+    config: Config
+    samples_per_epoch: int
+
+    @property
+    def samples_per_step(self) -> int:
+        return self.config.batch_size * self.config.accumulate
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.config.max_iterations or self.steps_until_epoch(self.config.epochs)
+
+    def steps_until_epoch(self, epoch: int) -> int:
+        """Steps after which ``epoch`` epochs are complete."""
+        return math.ceil(epoch * self.samples_per_epoch / self.samples_per_step)
+
+    def epoch(self, step: int) -> int:
+        """The epoch (from 0) that the first sample of ``step`` belongs to."""
+        return step * self.samples_per_step // self.samples_per_epoch
+
+    def learning_rate(self, step: int) -> float:
+        """The rate used by ``step`` (from 0): warm-up, then cosine to ``eta_min`` or steps at ``decays``."""
+        config, epoch = self.config, self.epoch(step)
+        if epoch < config.warmup_epochs:
+            return config.lr * (epoch + 1) / config.warmup_epochs
+        if config.scheduler == "multistep":
+            return config.lr * config.gamma ** bisect_right(config.decays, epoch)
+        if config.max_iterations:
+            now, start, end = step, self.steps_until_epoch(config.warmup_epochs), config.max_iterations
+        else:
+            now, start, end = epoch, config.warmup_epochs, config.epochs
+        cosine = (1 + math.cos(math.pi * min(1.0, (now - start) / (end - start)))) / 2
+        return config.eta_min + (config.lr - config.eta_min) * cosine
+
+    def validates(self, step: int) -> bool:
+        """Whether a validation follows ``step`` completed steps: every ``test_every`` epochs, and at the end.
+
+        With ``max_iterations`` there are ten, equally spaced.
+        """
+        every, total = self.config.test_every, self.total_steps
+        if every == 0 or step == 0:
+            return False
+        if self.config.max_iterations:
+            return step * 10 // total > (step - 1) * 10 // total
+        return step == total or self.epoch(step) // every > self.epoch(step - 1) // every
+
+
+def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """AdamW as released, or Adam as the paper's text says; ``weight_decay`` on every parameter."""
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
+    return kind(model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)

@@ -1,0 +1,122 @@
+"""A run's folder: its lock, ``config.yml``, ``log.txt``, ``metrics.jsonl``, TensorBoard and pictures."""
+
+import json
+import logging
+import os
+import shutil
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from ssiu.data.images import save_image
+from ssiu.errors import BusyError
+from ssiu.files import make_folder, write_atomically
+
+log = logging.getLogger("ssiu")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Log lines on stdout, above the progress bar on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def log_to_console() -> None:
+    """Shows the ``ssiu`` log on stdout, once."""
+    log.setLevel(logging.INFO)
+    if not log.handlers:
+        handler = _ConsoleHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+
+
+class RunFolder:
+    """``{log_path}/{run name}``, held by one run at a time.
+
+    The lock is the kernel's: it is gone when the process is, however it ended (on NFS as good as the server's).
+    Raises OutputError (73) when the folder cannot be used and BusyError (75) when another run holds it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = make_folder(path)
+        self.models = make_folder(path / "models")
+        self.metrics_path = path / "metrics.jsonl"
+        self._owner = path / ".owner"
+        self._lock = FileLock(path / ".lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            owner = self._owner.read_text() if self._owner.exists() else "another process"
+            raise BusyError(f"{path} is in use by {owner}; wait for it, or choose another log_name") from None
+        self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
+        self._file_handler: logging.Handler | None = None
+        self._writer = None
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "config.yml").exists()
+
+    def open(self, config_yaml: str, step: int, validated: int) -> None:
+        """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``."""
+        from torch.utils.tensorboard import SummaryWriter  # a second of import that only training needs
+
+        write_atomically(self.path / "config.yml", config_yaml.encode())
+        self._file_handler = logging.FileHandler(self.path / "log.txt")
+        self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(self._file_handler)
+        write_atomically(self.metrics_path, "".join(line + "\n" for line in self._lines_up_to(step, validated)).encode())
+        self._metrics = self.metrics_path.open("a")
+        self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+
+    def _lines_up_to(self, step: int, validated: int) -> list[str]:
+        if not self.metrics_path.exists():
+            return []
+        lines = []
+        for line in self.metrics_path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+                if record["step"] > (validated if record["kind"] == "validation" else step):
+                    break
+            except (json.JSONDecodeError, KeyError, TypeError):
+                break  # a line torn by a kill: it and what follows is written again
+            lines.append(line)
+        return lines
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """One line of ``metrics.jsonl`` and its numbers in TensorBoard."""
+        self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._metrics.flush()
+        for name, value in values.items():
+            if isinstance(value, (int, float)):
+                self._writer.add_scalar(f"{kind}/{name}", value, step)
+
+    def write_pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
+        """Replaces the pictures of the last validation: uint8 (H, W, 3) each, as PNG and in TensorBoard."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(self.path / "results", ignore_errors=True)
+        shutil.rmtree(self.path / "tensorboard" / "pictures", ignore_errors=True)
+        folder = make_folder(self.path / "results")
+        with SummaryWriter(str(self.path / "tensorboard" / "pictures")) as writer:
+            for name, picture in pictures.items():
+                save_image(folder / f"{name}.png", picture)
+                writer.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Ends the logs and gives the folder free."""
+        if self._writer is not None:
+            self._metrics.close()
+            self._writer.close()
+        if self._file_handler is not None:
+            log.removeHandler(self._file_handler)
+            self._file_handler.close()
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
