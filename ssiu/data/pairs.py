@@ -1,0 +1,163 @@
+"""Finds the (LR, HR) pairs of a set and checks them by their headers, before any work starts.
+
+Layouts, `s` being the scale; names of folders are matched without regard to case, `x{s}` is optional:
+
+    {data_path}/benchmark/{set}/HR/*.png          {data_path}/benchmark/{set}/LR_bicubic/X{s}/{stem}x{s}.png
+    {data_path}/{set}/HR/*.png                    {data_path}/{set}/LR_bicubic/X{s}/{stem}x{s}.png
+    {data_path}/{set}/{set}_train_HR/*.png        {data_path}/{set}/{set}_train_LR_bicubic/X{s}/{stem}x{s}.png
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssiu.data.images import IMAGE_SUFFIXES, image_size
+from ssiu.errors import BadInputError, MissingInputError
+
+HEADER_READERS = 16  # threads: on network disks the wait is latency
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An LR picture and its HR picture; sizes are (height, width) from the headers.
+
+    ``0 <= hr_size - scale * lr_size < scale`` for both sides: HR is cropped right and bottom where it is used.
+    """
+
+    name: str
+    lr: Path
+    hr: Path
+    lr_size: tuple[int, int]
+    hr_size: tuple[int, int]
+
+
+def first_names(names: Iterable[str], most: int = 5) -> str:
+    """``a, b, c and 7 more``."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def child(folder: Path, name: str) -> Path:
+    """``folder / name``, or the entry that differs only in case."""
+    if folder.is_dir() and not (folder / name).exists():
+        for entry in sorted(folder.iterdir()):
+            if entry.name.lower() == name.lower():
+                return entry
+    return folder / name
+
+
+def list_pictures(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by stem, sorted; hidden files and other kinds of files are passed over.
+
+    Raises MissingInputError (66) when the folder is absent or has none, BadInputError (65) when two share a stem.
+    """
+    folder = folder.absolute()
+    if not folder.is_dir():
+        raise MissingInputError(f"{folder}: no such folder")
+    pictures: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: path.stem):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in pictures:
+            raise BadInputError(
+                f"{folder}: {pictures[path.stem].name} and {path.name} have one name; remove one of them"
+            )
+        pictures[path.stem] = path
+    if not pictures:
+        raise MissingInputError(f"{folder}: holds no pictures; expected {', '.join(IMAGE_SUFFIXES)} files")
+    return pictures
+
+
+def set_folders(data_path: Path, set_name: str) -> tuple[Path, Path] | None:
+    """The HR folder and the folder of ``X{s}`` folders of a set, or None when no layout fits."""
+    for root in (child(child(data_path, "benchmark"), set_name), child(data_path, set_name)):
+        for hr, lr in (("HR", "LR_bicubic"), (f"{root.name}_train_HR", f"{root.name}_train_LR_bicubic")):
+            if child(root, hr).is_dir():
+                return child(root, hr), child(root, lr)
+    return None
+
+
+def available_sets(data_path: Path) -> list[str]:
+    """Names of the sets that lie under ``data_path``, sorted."""
+    roots = [folder for folder in (data_path, child(data_path, "benchmark")) if folder.is_dir()]
+    names = {path.name for root in roots for path in root.iterdir() if path.is_dir()}
+    return sorted(name for name in names if set_folders(data_path, name))
+
+
+def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
+    """All pairs of a set, sorted by name.
+
+    Raises:
+        MissingInputError (66): the set, its ``X{scale}`` folder or single pictures are not there.
+        BadInputError (65): a size that cannot be HR / scale, or a header that cannot be read; the file is named.
+    """
+    data_path = Path(data_path).absolute()
+    if not data_path.is_dir():
+        raise MissingInputError(f"data_path {data_path}: no such folder; set data_path to the folder of your data")
+    folders = set_folders(data_path, set_name)
+    if folders is None:
+        there = first_names(available_sets(data_path), 20) or "none"
+        raise MissingInputError(
+            f"data set '{set_name}' is not in {data_path}: expected {set_name}/HR or benchmark/{set_name}/HR there; "
+            f"sets found: {there}"
+        )
+    hr_folder, lr_folder = folders[0], child(folders[1], f"X{scale}")
+    if not lr_folder.is_dir():
+        raise MissingInputError(
+            f"data set '{set_name}' has no x{scale} LR pictures: {lr_folder} is missing; make them: "
+            f"python scripts/prepare_data.py {hr_folder} --output {hr_folder.parent} --scales {scale}"
+        )
+    return match_pairs(list_pictures(hr_folder), list_pictures(lr_folder), scale)
+
+
+def match_pairs(hr: dict[str, Path], lr: dict[str, Path], scale: int) -> list[Pair]:
+    """Pairs up pictures by stem (LR with or without ``x{scale}``) and checks every size; errors as `find_pairs`."""
+    of_hr = {stem: f"{stem}x{scale}" if f"{stem}x{scale}" in lr else stem for stem in hr}
+    missing = [stem for stem, name in of_hr.items() if name not in lr]
+    extra = sorted(set(lr) - set(of_hr.values()))
+    if missing or extra:
+        hr_folder, lr_folder = next(iter(hr.values())).parent, next(iter(lr.values())).parent
+        problems = []
+        if missing:
+            problems.append(f"{len(missing)} HR pictures have no LR picture in {lr_folder}: {first_names(missing)}")
+        if extra:
+            problems.append(f"{len(extra)} LR pictures have no HR picture in {hr_folder}: {first_names(extra)}")
+        raise MissingInputError(f"{'; '.join(problems)} (expected NAMEx{scale} for every NAME)")
+
+    pairs = [(stem, lr[name], hr[stem]) for stem, name in sorted(of_hr.items())]
+    with ThreadPoolExecutor(HEADER_READERS) as pool:
+        sizes = list(pool.map(lambda pair: (image_size(pair[1]), image_size(pair[2])), pairs))
+    found = [Pair(*pair, *size) for pair, size in zip(pairs, sizes, strict=True)]
+    wrong = [pair for pair in found if not sizes_fit(pair.lr_size, pair.hr_size, scale)]
+    if wrong:
+        pair = wrong[0]
+        names = f"; {len(wrong)} such pairs: {first_names(pair.name for pair in wrong)}" if len(wrong) > 1 else ""
+        raise BadInputError(
+            f"{pair.lr} is {_text(pair.lr_size)} but {pair.hr} is {_text(pair.hr_size)}: expected "
+            f"{_text(tuple(side // scale for side in pair.hr_size))} at x{scale}{_guess(pair, scale)}{names}"
+        )
+    return found
+
+
+def sizes_fit(lr_size: tuple[int, int], hr_size: tuple[int, int], scale: int) -> bool:
+    """Whether HR is LR * scale, or has fewer than ``scale`` surplus rows and columns."""
+    return all(0 <= hr - scale * lr < scale for lr, hr in zip(lr_size, hr_size, strict=True))
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[1]}x{size[0]}"
+
+
+def _guess(pair: Pair, scale: int) -> str:
+    """The usual reason for such sizes, or nothing."""
+    if sizes_fit(pair.hr_size, pair.lr_size, scale):
+        return "; the HR and LR folders look swapped"
+    if sizes_fit(pair.lr_size[::-1], pair.hr_size, scale):
+        return "; height and width look swapped"
+    if pair.lr_size == pair.hr_size:
+        return "; the LR folder seems to hold HR pictures"
+    for other in (2, 3, 4, 8):
+        if sizes_fit(pair.lr_size, pair.hr_size, other):
+            return f"; this looks like an x{other} pair"
+    return ""
