@@ -1,0 +1,42 @@
+"""Converts weights: `python scripts/export.py safetensors model_x4_290.pt pretrain_model/SSIU_x4.safetensors`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ssiu.errors import run_cli
+from ssiu.weights import load_model, read_weights, save_authors_weights, save_weights, tensors_digest
+
+
+def to_safetensors(source: Path, target: Path) -> None:
+    save_weights(target, load_model(source), read_weights(source).metadata)
+
+
+def to_authors_pt(source: Path, target: Path) -> None:
+    save_authors_weights(target, load_model(source))
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    formats = parser.add_subparsers(required=True, metavar="FORMAT")
+    for name, convert, summary in (
+        ("safetensors", to_safetensors, "this project's released weights"),
+        ("authors", to_authors_pt, "the authors' .pt, which their test.py loads"),
+    ):
+        command = formats.add_parser(name, help=summary, description=summary)
+        command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
+        command.add_argument("target", type=Path, help="the file to write")
+        command.set_defaults(convert=convert)
+    arguments = parser.parse_args(argv)
+    arguments.convert(arguments.source, arguments.target)
+    written = load_model(arguments.target)
+    tensors = written.state_dict()
+    kind = f"{type(written).__name__} x{written.scale}"
+    print(f"wrote {arguments.target}: {kind}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,265 @@
+"""A network's weights: read from any of their formats, checked, loaded strictly; written as safetensors.
+
+Readable are our ``.safetensors``, a training checkpoint of ours (its moving average where it has one), the authors'
+training ``.pt`` and a plain ``.pt`` state dict. Whatever the format, tensors end up under this project's names.
+"""
+
+import hashlib
+import inspect
+import io
+import json
+import logging
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, read_torch_file, tensors_digest, verified
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
+from ssiu.files import write_atomically
+from ssiu.models import MODELS
+from ssiu.models.ssiu import SSIU, from_authors, to_authors
+
+log = logging.getLogger("ssiu")
+
+PACKAGE = Path(__file__).resolve().parent
+SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model")  # of a clone, and of an installed package
+WRAPPERS = ("ema", "params_ema", "model_state_dict", "state_dict", "params", "model")  # what to take out of a .pt
+
+RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "minus", "skip": "norm"}  # no other there
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors under this project's names, what their file says about them, and the digest of all of them."""
+
+    state_dict: dict[str, Tensor]
+    metadata: dict[str, str]
+    sha256: str
+
+
+def load_model(
+    path_or_scale: Path | str | int,
+    device: torch.device | str = "cpu",
+    scale: int | None = None,
+    model: str | None = None,
+) -> nn.Module:
+    """The network of a weights file, or the shipped one of a scale, in eval mode on ``device``.
+
+    The architecture is read from the tensors' names and shapes. ``scale`` and ``model`` (a name of `MODELS`) are what
+    the caller expects. Raises MissingInputError (66), naming where it looked, and BadInputError (65) for a file that
+    is damaged or refused, of another scale or architecture, incomplete, or not finite.
+    """
+    if isinstance(path_or_scale, int):
+        scale = path_or_scale
+        path = find_weights(model or "SSIU", scale)
+    else:
+        path = Path(path_or_scale)
+    weights = read_weights(path)
+    architecture = _architecture(weights)
+    if architecture is None:
+        names = ", ".join(sorted(weights.state_dict)[:5])
+        raise BadInputError(f"{path} fits none of {', '.join(MODELS)}; its tensors begin with {names!a:.300}")
+    kind, arguments = architecture
+    if model is not None and MODELS[model] is not kind:
+        raise _mismatch(path, "model", kind.__name__, MODELS[model].__name__)
+    if scale is not None and scale != arguments["scale"]:
+        raise _mismatch(path, "scale", arguments["scale"], scale)
+    try:
+        network = kind(**arguments)
+    except (ConfigError, TypeError) as error:
+        raise BadInputError(f"{path} describes a network that cannot be built: {error}") from None
+    _load(network, weights.state_dict, network.state_dict().keys(), path)
+    return network.to(device).eval()
+
+
+def load_weights(network: nn.Module, path: Path | str) -> Weights:
+    """Loads every tensor of ``path`` into ``network``, which is unchanged when this raises BadInputError (65)."""
+    weights = read_weights(path)
+    _compare(network, weights, path, ignore=())
+    _load(network, weights.state_dict, network.state_dict().keys(), path)
+    return weights
+
+
+def load_trunk(network: nn.Module, path: Path | str) -> None:
+    """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`."""
+    weights = read_weights(path)
+    _compare(network, weights, path, ignore=("scale",))
+    trunk = {n: t for n, t in weights.state_dict.items() if not n.startswith(network.tail_prefixes)}
+    _load(network, trunk, [n for n in network.state_dict() if not n.startswith(network.tail_prefixes)], path)
+
+
+def find_weights(model: str, scale: int) -> Path:
+    """The weights to use when none were named: ours, for SSIU else the authors'; MissingInputError (66) if absent."""
+    name = MODELS[model].__name__
+    files = [f"{name}_x{scale}.safetensors"] + ([f"model_x{scale}_290.pt"] if MODELS[model] is SSIU else [])
+    places = [folder / file for file in files for folder in SHIPPED]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        looked = ", ".join(map(str, places))
+        raise MissingInputError(f"no weights for {name} x{scale}; looked for {looked}; name a file with pretrain=FILE")
+    return found
+
+
+def read_weights(path: Path | str) -> Weights:
+    """The tensors of a weights file under this project's names, verified as far as the format allows.
+
+    Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _read_pt(path)
+    state_dict = {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in tensors.items()}
+    if any(re.match(r"body\.\d+\.(s\d|ffn)\.", name) for name in state_dict):
+        state_dict = from_authors(state_dict)
+    if len(state_dict) < len(tensors):
+        raise BadInputError(f"{path} holds two tensors of one name, such as 'a' and 'module.a'; which one is meant?")
+    broken = first_non_finite(state_dict)
+    if broken:
+        raise BadInputError(f"{path}: tensor '{broken}' holds NaN or infinity; these weights cannot be used")
+    return Weights(state_dict, metadata, tensors_digest(state_dict))
+
+
+def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, str] | None = None) -> str:
+    """Writes safetensors with ``metadata``, the architecture and digests in the header; returns the tensors' sha256.
+
+    Raises NonFiniteError (70), OutputError (73) when ``path`` has another suffix, SaveError (74).
+    """
+    path = _with_suffix(path, ".safetensors")
+    tensors = _finite_tensors(network)
+    sha256 = tensors_digest(tensors)
+    header = {**(metadata or {}), "model": type(network).__name__, "arguments": json.dumps(network.arguments())}
+    header |= {"format": "pt", "sha256": sha256}  # transformers and others ask for "format"
+    header["metadata_sha256"] = _metadata_digest(header)
+    write_atomically(path, safetensors.torch.save(tensors, header))
+    return sha256
+
+
+def save_authors_weights(path: Path | str, network: nn.Module) -> None:
+    """Writes SSIU's weights as the authors' ``model_x4_290.pt``; raises ConfigError (78) for what they cannot hold."""
+    path = _with_suffix(path, ".pt")
+    if not isinstance(network, SSIU):
+        raise ConfigError(f"the authors' format is for SSIU, not {type(network).__name__}; export safetensors instead")
+    for key, value in network.arguments().items():
+        if RELEASED.get(key, value) != value:
+            raise ConfigError(
+                f"the authors' code has no {key}={value}, only {RELEASED[key]}; export safetensors instead"
+            )
+    buffer = io.BytesIO()
+    torch.save({"model_state_dict": to_authors(_finite_tensors(network))}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.is_file():
+        raise MissingInputError(f"no file at {path.absolute()}; expected weights")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except Exception as error:  # a damaged or hostile file can make the reader raise anything
+        raise BadInputError(f"{path} is truncated or no safetensors file ({ascii(str(error))[1:-1]:.100})") from None
+    stored = {"sha256": tensors_digest(tensors), "metadata_sha256": _metadata_digest(metadata)}
+    if any(key in metadata and metadata[key] != digest for key, digest in stored.items()):
+        raise BadInputError(f"{path} is damaged: its contents do not match the sha256 stored in it; copy it again")
+    return tensors, metadata
+
+
+def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    document = read_torch_file(path)
+    metadata = {}
+    if is_checkpoint(document):
+        document = verified(document, path)
+        metadata = {"arguments": json.dumps(document.get("config", {})), "step": str(document.get("step"))}
+    if isinstance(document, dict):
+        document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
+    if not isinstance(document, dict) or not document:
+        raise BadInputError(f"{path} holds a {type(document).__name__} and no weights; expected names with tensors")
+    tensors = {}
+    for name, tensor in document.items():
+        if name == "n_averaged":  # torch's AveragedModel counts its updates beside the weights
+            continue
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise BadInputError(f"{path}: entry {name!a:.80} is no tensor; expected a network's state dict")
+        try:
+            tensors[name] = check_tensor(name, tensor)
+        except ValueError as error:
+            raise BadInputError(f"{path} is refused: {error}") from None
+    return tensors, metadata
+
+
+def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
+    """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
+    for kind in dict.fromkeys(MODELS.values()):
+        try:
+            arguments = kind.arguments_from(weights.state_dict)
+            recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
+        except (ArithmeticError, AttributeError, IndexError, ValueError):  # our names, but nonsense in them
+            continue
+        if arguments is not None:
+            known = inspect.signature(kind).parameters
+            return kind, {key: value for key, value in recorded if key in known} | arguments
+    return None
+
+
+def _compare(network: nn.Module, weights: Weights, path: Path | str, ignore: tuple[str, ...]) -> None:
+    """Refuses weights of another architecture than ``network``, naming the first argument that differs."""
+    architecture = _architecture(weights)
+    if architecture is None:
+        return  # `_load` says which tensors are missing
+    kind, arguments = architecture
+    if kind is not type(network):
+        raise _mismatch(path, "model", kind.__name__, type(network).__name__)
+    for key, expected in network.arguments().items():
+        if key not in ignore and arguments.get(key, expected) != expected:
+            raise _mismatch(path, key, arguments[key], expected)
+
+
+def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputError:
+    return BadInputError(f"{path}: checkpoint {key}={got}, config {key}={expected}; change one of the two")
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], path: Path | str) -> None:
+    """Copies ``tensors`` into the parameters ``names``; everything is checked before the first one is touched."""
+    own = network.state_dict()
+    problems = []
+    for title, group in (("missing", set(names) - tensors.keys()), ("unexpected", tensors.keys() - set(names))):
+        if group:
+            problems.append(f"{len(group)} {title} ({', '.join(sorted(group)[:5])!a:.400})")
+    wrong = [name for name in names if name in tensors and _kind(tensors[name]) != _kind(own[name])]
+    problems += [f"{name} is {_kind(tensors[name])}, expected {_kind(own[name])}" for name in wrong[:5]]
+    if problems:
+        raise BadInputError(f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}")
+    network.load_state_dict({**own, **tensors}, strict=True)
+    log.info("loaded %d/%d tensors from %s", len(tensors), len(own), path)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _finite_tensors(network: nn.Module) -> dict[str, Tensor]:
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    broken = first_non_finite(tensors)
+    if broken:
+        raise NonFiniteError(f"tensor '{broken}' holds NaN or infinity: these weights were not written")
+    return tensors
+
+
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    rest = {key: value for key, value in metadata.items() if key != "metadata_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _with_suffix(path: Path | str, suffix: str) -> Path:
+    if Path(path).suffix != suffix:
+        raise OutputError(f"{path}: expected a file name that ends in {suffix}")
+    return Path(path)
