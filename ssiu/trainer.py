@@ -46,7 +46,7 @@ from ssiu.optimization import Schedule, build_optimizer
 from ssiu.runlog import RunFolder
 from ssiu.signals import StopSignal
 from ssiu.validation import comparison_strips, score_sets
-from ssiu.weights import load_trunk, load_weights_into
+from ssiu.weights import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
 
@@ -94,7 +94,7 @@ class Trainer:
         self.ema = AveragedModel(self.model, multi_avg_fn=decay) if config.ema_decay else None
         if resume == "none" or not self._resume(resume, allow_changes):
             if config.pretrain:
-                load_weights_into(self.model, config.pretrain)
+                load_weights(self.model, config.pretrain)
             if config.init_trunk:
                 load_trunk(self.model, config.init_trunk)
         self.network = self._wrap(self.model)
@@ -265,7 +265,7 @@ class Trainer:
                 raise _InterruptedError
             return model(lr)
 
-        network.size_multiple, network.scale = model.size_multiple, model.scale
+        network.size_multiple = model.size_multiple
         sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
         try:
             scores = score_sets(network, sets, self.config, self.device)
@@ -331,16 +331,19 @@ class Trainer:
         if self.folder:
             clean_temporaries(own / "models")
         source = own if resume == "auto" else Path(resume)
-        path = find_checkpoint(source / "models") if source.is_dir() else source
-        if path is None and resume == "auto":
+        if resume == "auto" or source.is_dir():
+            found = find_checkpoint(source / "models")
+        else:
+            found = source, load_checkpoint(source)
+        if found is None and resume == "auto":
             return False
-        if path is None:
+        if found is None:
             raise MissingInputError(
                 f"--resume {resume}: no checkpoint there; expected a run folder or a .pt file of one"
             )
+        path, state = found
         if (own / "config.yml").exists() and own.resolve() not in path.resolve().parents:
             raise OutputError(f"{own} holds another run than {path}; choose another log_name")
-        state = load_checkpoint(path)
         self._refuse_changes(state, path, allow_changes)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

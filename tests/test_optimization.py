@@ -1,0 +1,97 @@
+"""The learning rate of every step, written out, and the length of a run."""
+
+import math
+
+import pytest
+import torch
+
+from ssiu.config import make_config
+from ssiu.optimization import Schedule, build_optimizer
+
+
+def schedule(samples: int = 100, **keys) -> Schedule:
+    keys = {"batch_size": 10, "lr": 1e-3, "eta_min": 1e-6, "epochs": 10, **keys}
+    return Schedule(make_config(keys), samples)
+
+
+def test_the_papers_run_is_1000500_iterations():
+    paper = Schedule(make_config({}), 3450 * 40)
+    assert paper.total_steps == 1_000_500
+    assert [paper.epoch(s) for s in (0, 3449, 3450, 1_000_499)] == [0, 0, 1, 289]
+
+
+def test_cosine_by_epochs_equals_torchs_scheduler():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10, 1e-6)
+    ours = schedule()
+    for step in range(ours.total_steps):
+        assert ours.learning_rate(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        if (step + 1) % 10 == 0:
+            optimizer.step()
+            reference.step()
+
+
+def test_cosine_over_iterations_starts_at_lr_and_ends_near_eta_min():
+    ours = schedule(max_iterations=1000)
+    assert ours.total_steps == 1000
+    assert ours.learning_rate(0) == 1e-3
+    assert ours.learning_rate(500) == pytest.approx((1e-3 + 1e-6) / 2)
+    assert ours.learning_rate(999) == pytest.approx(1e-6, abs=3e-9)
+    assert all(ours.learning_rate(s) > ours.learning_rate(s + 1) for s in range(999))
+
+
+def test_warmup_epoch_k_runs_at_k_parts_of_lr_then_the_cosine_takes_the_rest():
+    ours = schedule(epochs=6, warmup_epochs=2)
+    rates = [ours.learning_rate(10 * epoch) for epoch in range(6)]
+    cosine = [1e-6 + (1e-3 - 1e-6) * (1 + math.cos(math.pi * t / 4)) / 2 for t in range(4)]
+    assert rates == pytest.approx([0.5e-3, 1e-3, *cosine])
+    assert ours.learning_rate(9) == ours.learning_rate(0)
+
+
+def test_warmup_within_max_iterations():
+    ours = schedule(max_iterations=100, warmup_epochs=2)
+    assert [ours.learning_rate(s) for s in (0, 9, 10, 19, 20)] == pytest.approx([0.5e-3, 0.5e-3, 1e-3, 1e-3, 1e-3])
+    assert ours.learning_rate(60) == pytest.approx((1e-3 + 1e-6) / 2)
+
+
+def test_multistep_multiplies_by_gamma_after_each_decay():
+    ours = schedule(scheduler="multistep", decays=[2, 5], gamma=0.1)
+    rates = [ours.learning_rate(10 * epoch) for epoch in range(7)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
+def test_batches_run_on_over_the_end_of_an_epoch():
+    ours = schedule(samples=25, epochs=2)  # 50 samples, 10 a step
+    assert ours.total_steps == 5
+    assert [ours.epoch(s) for s in range(5)] == [0, 0, 0, 1, 1]
+
+
+def test_accumulate_counts_optimizer_steps():
+    assert schedule(accumulate=2, epochs=2).total_steps == 10
+    assert schedule(accumulate=2).samples_per_step == 20
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"epochs": 4, "test_every": 1}, [10, 20, 30, 40]),
+        ({"epochs": 5, "test_every": 2}, [20, 40, 50]),
+        ({"max_iterations": 50}, [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]),
+        ({"max_iterations": 3}, [1, 2, 3]),
+        ({"max_iterations": 50, "test_every": 0}, []),
+    ],
+)
+def test_validations_are_equally_spaced_and_include_the_end(keys, expected):
+    ours = schedule(**keys)
+    assert [step for step in range(ours.total_steps + 1) if ours.validates(step)] == expected
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_the_optimizer_gets_the_configs_numbers(name, kind):
+    model = torch.nn.Linear(2, 2)
+    config = make_config({"optimizer": name, "betas": [0.8, 0.9], "weight_decay": 0.1, "lr": 0.5})
+    optimizer = build_optimizer(model, config)
+    assert type(optimizer) is kind
+    (group,) = optimizer.param_groups
+    assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.8, 0.9), 0.1, 0.5)
+    assert len(group["params"]) == 2
