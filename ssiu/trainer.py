@@ -26,6 +26,7 @@ from tqdm import tqdm
 from ssiu.checkpoint import clean_temporaries, find_checkpoint, load_checkpoint, save_checkpoint
 from ssiu.config import FREE_ON_RESUME, Config
 from ssiu.data.benchmark import BenchmarkSet, load_test_sets
+from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
@@ -53,6 +54,22 @@ log = logging.getLogger("ssiu")
 MAX_SKIPPED_STEPS = 20  # of the fp16 scaler in a row, before the run counts as diverged
 
 
+def build_stream(config: Config) -> PatchStream:
+    """The training data that ``config`` names."""
+    pairs = find_pairs(config.data_path, config.training_dataset, config.scale)
+    cache = ImageCache(config.cache_dir or default_cache_folder(config.data_path))
+    return PatchStream(
+        pairs,
+        config.scale,
+        config.patch_size,
+        config.batch_size,
+        cache,
+        data_repeat=config.data_repeat,
+        augment=config.data_augment,
+        seed=config.seed,
+    )
+
+
 class _InterruptedError(Exception):
     """A signal arrived during validation."""
 
@@ -74,7 +91,7 @@ class Trainer:
             raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
         self.test_sets = load_test_sets(config) if config.test_every else []
         self.validation_set = self._load_validation_set()
-        self.stream = stream or PatchStream.from_config(config)
+        self.stream = stream or build_stream(config)
         self.schedule = Schedule(config, self.stream.samples_per_epoch)
         self.loss = SRLoss(config.lambda_l1, config.lambda_fft)
 
@@ -194,7 +211,8 @@ class Trainer:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         start, stop = (step * self.config.accumulate for step in (self.step, self.schedule.total_steps))
         rank, world = self.processes.rank, self.processes.world
-        return iter(self.stream.loader(start, stop, rank=rank, world=world, threads=self.config.threads))
+        pin = self.device.type == "cuda"
+        return iter(self.stream.loader(start, stop, rank, world, threads=self.config.threads, pin_memory=pin))
 
     # ------------------------------------------------------------------ looking at it
 
