@@ -4,9 +4,14 @@ from typing import Any
 
 from torch import nn
 
+from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 
-MODELS: dict[str, type[nn.Module]] = {"SSIU": SSIU, "SSUFSR": SSIU}  # SSUFSR: SSIU's name in the released configs
+MODELS: dict[str, type[nn.Module]] = {
+    "SSIU": SSIU,
+    "SSUFSR": SSIU,  # SSIU's name in the released configs
+    "IDSANet": IDSANet,
+}
 
 
 def build_model(config: Any) -> nn.Module:

@@ -1,0 +1,361 @@
+"""IDSA-Net, the information distillation and shared attention network: a re-implementation from its abstract.
+
+The paper (Chinese Journal of Engineering, doi 10.13374/j.issn2095-9389.2025.10.24.003) is public only as an abstract,
+which gives the ideas, the size at x4 (752 K parameters) and its PSNR there. So this is no reproduction: what the
+abstract says is kept, everything else is our choice, and the paper's figures are lines to compare with.
+
+=========================================================  ============================================================
+the abstract says                                          here; what the abstract leaves open and we chose
+=========================================================  ============================================================
+later modules avoid recomputing the spatial attention      `SharedAttention`: block 0 makes two matrices, all later
+matrix; it is shared across layers                         units reuse them. Ours: 8x8 windows and 8x8 grids
+self-attention is paired with sequence modelling units     `SequenceUnit`. Ours: a gated convolution along the tokens
+local feature extraction with convolutions; purification   `DistillationStage`, three of them in `ASDB`, the
+while features are extracted and distilled                 attention-sharing distillation block. Ours: a quarter of
+                                                           the channels is distilled by each stage
+channel shuffle and the depthwise-separable large kernels  `LKCIPM`, large-kernel channel information purification.
+of large-kernel attention reweight the distilled features  Ours: 5x5, then 7x7 with dilation 3; grouped convolutions
+                                                           around the shuffle, without which it would do nothing
+pooling along width and height separately, one-dimensional `INHAM`, instance-norm hybrid attention. Ours: kernel 7,
+depthwise-separable convolutions without reduction; then   both gates multiply, the norm stays inside the spatial gate
+instance norm of each channel of each sample
+sub-pixel convolution upsamples                            `tail`, one step. Ours: no bilinear skip
+(nothing)                                                  order of the modules, 64 channels, 7 blocks, 4 heads, GELU
+=========================================================  ============================================================
+
+Grid attention, strip pooling and instance norm see the whole picture: a tile alone does not give what it gives there.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ssiu.errors import ConfigError
+from ssiu.models.layers import ChannelLayerNorm, conv1x1, pad_to_multiple
+
+WINDOW = 8  # side of an attention window, and of the grid
+TOKENS = WINDOW**2  # n tokens attend to each other
+STREAMS = 4  # distilled streams of a block, each a quarter of the channels
+
+Matrices = tuple[Tensor | None, Tensor | None]  # within windows, across the grid; None before the first source
+
+
+def partition(x: Tensor, grid: bool) -> Tensor:
+    """Pixels that attend to each other, row-major: (B, C, H, W) to (B HW/64, 64, C); H, W multiples of 8.
+
+    They are the neighbours of an 8x8 window or, with ``grid``, 8x8 pixels at strides H/8 and W/8.
+    """
+    if grid:
+        x = x.unflatten(3, (WINDOW, -1)).unflatten(2, (WINDOW, -1))  # (B, C, 8, H/8, 8, W/8)
+        return x.permute(0, 3, 5, 2, 4, 1).flatten(3, 4).flatten(0, 2)
+    x = x.unflatten(3, (-1, WINDOW)).unflatten(2, (-1, WINDOW))  # (B, C, H/8, 8, W/8, 8)
+    return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+
+
+def unpartition(tokens: Tensor, height: int, width: int, grid: bool) -> Tensor:
+    """The inverse of `partition`: (B HW/64, 64, C) to (B, C, H, W)."""
+    x = tokens.unflatten(1, (WINDOW, WINDOW)).unflatten(0, (-1, height // WINDOW, width // WINDOW))
+    order = (0, 5, 3, 1, 4, 2) if grid else (0, 5, 1, 3, 2, 4)  # from (B, H/8, W/8, 8, 8, C)
+    return x.permute(order).flatten(4, 5).flatten(2, 3)
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """Deals the channels of each group out over all groups, (B, C, H, W) to the same."""
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class SequenceUnit(nn.Module):
+    """Reads tokens (n, 64, C) as a row-major sequence: out(u * SiLU(DWConv1d_5(v))) with [u, v] = in(LN(tokens))."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.inward = nn.Linear(channels, 2 * channels)
+        self.conv = nn.Conv1d(channels, channels, 5, padding=2, groups=channels)
+        self.outward = nn.Linear(channels, channels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        u, v = self.inward(self.norm(tokens)).chunk(2, dim=-1)
+        v = self.conv(v.transpose(1, 2)).transpose(1, 2)  # the sequence is last only for the convolution
+        return self.outward(u * F.silu(v))
+
+
+class SharedAttention(nn.Module):
+    """Attention among the pixels of a window, or of the grid, followed by a sequence unit; (B, C, H, W) to the same.
+
+    A ``source`` computes A = softmax(Q K^T / sqrt(d) + relative position), (n, heads, 64, 64), and hands it on; other
+    units only project their values and use the matrix they are given. Gradients flow back through it.
+    Parameters at 48 / 32 / 16 channels: 12,144 / 5,536 / 1,488; a source of 48 has 5,508 more.
+    """
+
+    def __init__(self, channels: int, num_heads: int, grid: bool, source: bool, sequence: bool):
+        super().__init__()
+        self.num_heads = num_heads
+        self.grid = grid
+        self.source = source
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        if source:
+            self.query_key = nn.Linear(channels, 2 * channels, bias=False)
+            self.position = nn.Parameter(torch.empty((2 * WINDOW - 1) ** 2, num_heads))
+            nn.init.trunc_normal_(self.position, std=0.02)
+            y, x = torch.arange(TOKENS) // WINDOW, torch.arange(TOKENS) % WINDOW
+            offset = (y[:, None] - y + WINDOW - 1) * (2 * WINDOW - 1) + x[:, None] - x + WINDOW - 1
+            self.register_buffer("offset", offset, persistent=False)  # (64, 64), row of `position` for query, key
+        self.value = nn.Linear(channels, channels, bias=False)
+        self.out = nn.Linear(channels, channels, bias=False)
+        self.sequence = SequenceUnit(channels) if sequence else None
+
+    def forward(self, x: Tensor, matrix: Tensor | None) -> tuple[Tensor, Tensor]:
+        tokens = partition(x, self.grid)  # (n, 64, C)
+        normed = self.norm(tokens)
+        if self.source:
+            matrix = self.attention_matrix(normed)
+        value = self.value(normed).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (n, heads, 64, d)
+        tokens = tokens + self.out((matrix @ value).transpose(1, 2).flatten(2))
+        if self.sequence is not None:
+            tokens = tokens + self.sequence(tokens)
+        return unpartition(tokens, *x.shape[-2:], self.grid), matrix
+
+    def attention_matrix(self, tokens: Tensor) -> Tensor:
+        """(n, 64, C) to (n, heads, 64, 64), rows sum to one; in the products' dtype, so that autocast casts it once."""
+        query, key = self.query_key(tokens).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        logits = query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)
+        return (logits + self.position[self.offset].permute(2, 0, 1)).softmax(dim=-1).to(query.dtype)
+
+
+class DistillationStage(nn.Module):
+    """One stage of `ASDB`, (B, C, H, W) to the same: convolve, then ``kept`` channels pass and the rest attends.
+
+    Also takes and returns the attention matrices. The last stage leaves its streams apart instead of fusing them.
+    """
+
+    def __init__(self, channels: int, kept: int, num_heads: int, source: bool, sequence: bool, last: bool):
+        super().__init__()
+        self.kept = kept
+        self.local = nn.Sequential(
+            conv1x1(channels, channels),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            nn.GELU(),
+            conv1x1(channels, channels),
+        )
+        self.window = SharedAttention(channels - kept, num_heads, grid=False, source=source, sequence=sequence)
+        self.grid = SharedAttention(channels - kept, num_heads, grid=True, source=source, sequence=sequence)
+        self.fuse = nn.Identity() if last else conv1x1(channels, channels)
+
+    def forward(self, x: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
+        x = x + self.local(x)
+        passed, rest = x[:, : self.kept], x[:, self.kept :]
+        rest, window = self.window(rest, matrices[0])
+        rest, grid = self.grid(rest, matrices[1])
+        return self.fuse(torch.cat([passed, rest], dim=1)), (window, grid)
+
+
+class ASDB(nn.Module):
+    """Attention-sharing distillation: (B, C, H, W) to four distilled streams of C/4, side by side and not yet mixed.
+
+    Stages of C, 3C/4 and C/2 channels; the first two distil their first C/4 and hand the others to the next, the third
+    gives the last two streams. The first ``sources`` stages compute their own attention matrices: 0 in a dependent
+    block (61,424 parameters), 1 in a source (72,440) whose streams share them, 3 where nothing is shared.
+    """
+
+    def __init__(self, channels: int, num_heads: int, sources: int, sequence: bool):
+        super().__init__()
+        self.kept = channels // STREAMS
+        self.stages = nn.ModuleList(
+            DistillationStage(
+                channels - i * self.kept, self.kept, num_heads, i < sources, sequence, last=i == STREAMS - 2
+            )
+            for i in range(STREAMS - 1)
+        )
+
+    def forward(self, x: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
+        streams = []
+        for stage in self.stages:
+            x, matrices = stage(x, matrices)
+            streams.append(x[:, : self.kept])
+            x = x[:, self.kept :]
+        return torch.cat([*streams, x], dim=1), matrices
+
+
+class LKCIPM(nn.Module):
+    """Large-kernel channel information purification: reweights distilled streams, (B, C, H, W) to the same.
+
+    z + grouped(y * LKA(y)) with y = shuffle(GELU(grouped(LN(z)))) and LKA = 1x1, 7x7 dilated by 3 and 5x5, which sees
+    23x23 pixels. The streams are the groups: only the shuffle lets them meet in the second grouped convolution, where
+    between dense ones it would merely rename weights. 11,328 parameters.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = ChannelLayerNorm(channels)
+        self.inward = nn.Conv2d(channels, channels, 1, groups=STREAMS)
+        self.large_kernel = nn.Sequential(
+            nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
+            nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels),
+            conv1x1(channels, channels),
+        )
+        self.outward = nn.Conv2d(channels, channels, 1, groups=STREAMS)
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = shuffle_channels(F.gelu(self.inward(self.norm(z))), STREAMS)
+        return z + self.outward(y * self.large_kernel(y))
+
+
+class INHAM(nn.Module):
+    """Instance-norm hybrid attention, (B, C, H, W) to the same: gates rows, columns and channels, then pixels.
+
+    c = x * g_h * g_w, gates from means over the width and the height; out = x + c * m, where m is a gate from the
+    instance-normalised c. 15,296 parameters.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.rows = self._strip_gate(channels)
+        self.columns = self._strip_gate(channels)
+        self.pixels = nn.Sequential(
+            nn.InstanceNorm2d(channels, affine=True),
+            nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
+            nn.GELU(),
+            conv1x1(channels, channels),
+            nn.Sigmoid(),
+        )
+
+    @staticmethod
+    def _strip_gate(channels: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv1d(channels, channels, 7, padding=3, groups=channels),
+            nn.GELU(),
+            nn.Conv1d(channels, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.rows(x.mean(dim=3)).unsqueeze(3)  # (B, C, H, 1)
+        columns = self.columns(x.mean(dim=2)).unsqueeze(2)  # (B, C, 1, W)
+        c = x * rows * columns
+        return x + c * self.pixels(c)
+
+
+class Block(nn.Module):
+    """F + end(INHAM(fuse(LKCIPM(ASDB(F))))), (B, C, H, W) to the same; takes and returns the attention matrices."""
+
+    def __init__(self, channels: int, num_heads: int, sources: int, sequence: bool):
+        super().__init__()
+        self.distil = ASDB(channels, num_heads, sources, sequence)
+        self.purify = LKCIPM(channels)
+        self.fuse = conv1x1(channels, channels)
+        self.attend = INHAM(channels)
+        self.end = conv1x1(channels, channels)
+
+    def forward(self, f: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
+        z, matrices = self.distil(f, matrices)
+        return f + self.end(self.attend(self.fuse(self.purify(z)))), matrices
+
+
+class IDSANet(nn.Module):
+    """Information distillation and shared attention network, re-implemented from its abstract (see the module's table).
+
+    Takes LR pictures (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR pictures (B, 3, scale H, scale W), which are
+    not clamped. 731,236 / 739,891 / 752,008 parameters at x2 / x3 / x4; 879,144 if no attention shared its matrix.
+
+    Args:
+        scale: upscaling factor 2, 3 or 4.
+        n_feats: feature channels C, a multiple of 4 num_heads: the matrices serve C/4, C/2 and 3C/4 channels.
+        num_heads: attention heads.
+        n_blocks: blocks N.
+        share_group: blocks that share their attention matrices, each group's first one computes them; 0 = all blocks.
+        smu: what follows an attention, "gconv" a `SequenceUnit`, "none" nothing.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+
+    size_multiple = WINDOW
+    tail_prefixes = ("tail.",)
+
+    def __init__(
+        self,
+        scale: int = 4,
+        n_feats: int = 64,
+        num_heads: int = 4,
+        n_blocks: int = 7,
+        share_group: int = 0,
+        smu: Literal["gconv", "none"] = "gconv",
+    ):
+        super().__init__()
+        if scale not in (2, 3, 4):
+            raise ConfigError(f"scale: expected one of 2, 3, 4, got {scale}")
+        if num_heads < 1 or n_feats < 1 or n_feats % (STREAMS * num_heads):
+            multiple = STREAMS * num_heads
+            raise ConfigError(f"n_feats: expected a multiple of {STREAMS} * num_heads = {multiple}, got {n_feats}")
+        if n_blocks < 1:
+            raise ConfigError(f"n_blocks: expected at least 1, got {n_blocks}")
+        if share_group < 0:
+            raise ConfigError(f"share_group: expected 0 (all blocks) or a number of blocks, got {share_group}")
+        if smu not in ("gconv", "none"):
+            raise ConfigError(f"smu: expected one of gconv, none, got {smu}")
+        share_group = share_group if share_group < n_blocks else 0  # the same network
+        self._arguments = dict(
+            scale=scale, n_feats=n_feats, num_heads=num_heads, n_blocks=n_blocks, share_group=share_group, smu=smu
+        )
+        self.scale = scale
+        self.head = nn.Conv2d(3, n_feats, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            Block(n_feats, num_heads, int(i % (share_group or n_blocks) == 0), smu == "gconv") for i in range(n_blocks)
+        )
+        self.body_end = nn.Conv2d(n_feats, n_feats, 3, padding=1)
+        self.tail = nn.Sequential(nn.Conv2d(n_feats, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+
+    def forward(self, lr: Tensor) -> Tensor:
+        height, width = lr.shape[-2:]
+        y = pad_to_multiple(lr, self.size_multiple).contiguous(memory_format=torch.channels_last)
+        f = f0 = self.head(y)  # (B, C, H, W), as all maps up to the tail
+        matrices: Matrices = (None, None)
+        for block in self.blocks:
+            f, matrices = block(f, matrices)
+        x = self.tail(f0 + self.body_end(f))  # (B, 3, sH, sW)
+        return x[..., : self.scale * height, : self.scale * width]
+
+    def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
+        """A callable with the same output, for weights that no longer change; ``dtype`` is float32 or bfloat16."""
+        network = self.eval()
+
+        @torch.inference_mode()
+        def super_resolve(lr: Tensor) -> Tensor:
+            with torch.autocast(lr.device.type, dtype or torch.float32, enabled=dtype not in (None, torch.float32)):
+                return network(lr).float()
+
+        return super_resolve
+
+    def arguments(self) -> dict[str, Any]:
+        """The keyword arguments that build this architecture again."""
+        return dict(self._arguments)
+
+    @classmethod
+    def from_config(cls, config: Any) -> Self:
+        """The network of a config: every argument is the key of the same name."""
+        keys = ("scale", "n_feats", "num_heads", "n_blocks", "share_group", "smu")
+        return cls(**{key: getattr(config, key) for key in keys})
+
+    @classmethod
+    def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:
+        """The arguments read from names and shapes, or None where these are not IDSA-Net's weights."""
+        first = "blocks.0.distil.stages.0.window."
+        if not {"head.weight", "tail.0.weight", first + "position"} <= state_dict.keys():
+            return None
+        blocks = {int(found[1]) for name in state_dict if (found := re.match(r"blocks\.(\d+)\.", name))}
+        sources = [i for i in sorted(blocks) if f"blocks.{i}.distil.stages.0.window.position" in state_dict]
+        return dict(
+            scale=math.isqrt(state_dict["tail.0.weight"].shape[0] // 3),
+            n_feats=state_dict["head.weight"].shape[0],
+            num_heads=state_dict[first + "position"].shape[-1],
+            n_blocks=max(blocks) + 1,
+            share_group=sources[1] if len(sources) > 1 else 0,
+            smu="gconv" if first + "sequence.conv.weight" in state_dict else "none",
+        )

@@ -1,0 +1,277 @@
+"""IDSA-Net against its specification: counts, sharing, windows, and the interface every model has."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ssiu.config import Config, load_config
+from ssiu.errors import ConfigError
+from ssiu.models import build_model, idsa_net
+from ssiu.models.idsa_net import ASDB, INHAM, LKCIPM, Block, IDSANet, SharedAttention
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+TINY = dict(n_feats=16, num_heads=2, n_blocks=3)
+
+
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_on_meta(**arguments) -> int:
+    with torch.device("meta"):
+        return count(IDSANet(**arguments))
+
+
+def unshared(scale: int, **arguments) -> IDSANet:
+    """The control: every attention of every block computes its own matrix."""
+    model = IDSANet(scale, **arguments)
+    width, heads = model.arguments()["n_feats"], model.arguments()["num_heads"]
+    model.blocks = nn.ModuleList(Block(width, heads, sources=3, sequence=True) for _ in model.blocks)
+    return model
+
+
+def recorded_matrices(model: IDSANet, lr: torch.Tensor) -> dict[str, list[torch.Tensor]]:
+    """The matrices that each attention handed on, in the order they ran."""
+    seen = {"window": [], "grid": []}
+
+    def record(module: SharedAttention, _inputs: tuple, outputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+        seen["grid" if module.grid else "window"].append(outputs[1])
+
+    for module in model.modules():
+        if isinstance(module, SharedAttention):
+            module.register_forward_hook(record)
+    model(lr)
+    return seen
+
+
+@pytest.mark.parametrize(("scale", "parameters"), [(2, 731_236), (3, 739_891), (4, 752_008)])
+def test_parameter_counts_are_the_specifications(scale, parameters):
+    assert count_on_meta(scale=scale) == parameters
+
+
+@pytest.mark.parametrize(("share_group", "parameters"), [(0, 752_008), (7, 752_008), (4, 763_024), (1, 818_104)])
+def test_each_group_of_blocks_adds_one_source(share_group, parameters):
+    assert count_on_meta(share_group=share_group) == parameters
+
+
+def test_without_sharing_a_sixth_more_parameters():
+    with torch.device("meta"):
+        assert count(unshared(4)) == 879_144
+
+
+def test_module_parameter_counts():
+    with torch.device("meta"):
+        assert count(ASDB(64, 4, sources=0, sequence=True)) == 61_424
+        assert count(ASDB(64, 4, sources=1, sequence=True)) == 72_440
+        assert (count(LKCIPM(64)), count(INHAM(64))) == (11_328, 15_296)
+
+
+@pytest.mark.parametrize(
+    ("scale", "size", "gmacs"), [(2, (360, 640), 169.53), (3, (240, 427), 77.19), (4, (180, 320), 44.55)]
+)
+def test_gmacs_for_a_720p_picture(scale, size, gmacs):
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        IDSANet(scale)(torch.empty(1, 3, *size))
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, abs=0.01)
+
+
+@pytest.mark.parametrize("grid", [False, True])
+def test_partition_round_trips_bit_exactly(grid):
+    x = torch.rand(2, 5, 24, 16)
+    tokens = idsa_net.partition(x, grid)
+    assert tokens.shape == (2 * 3 * 2, 64, 5)
+    assert idsa_net.unpartition(tokens, 24, 16, grid).equal(x)
+
+
+def test_windows_hold_neighbours_and_grids_hold_strided_pixels():
+    x = torch.arange(2 * 24 * 16).view(2, 1, 24, 16)
+    windows, grids = idsa_net.partition(x, grid=False), idsa_net.partition(x, grid=True)
+    assert windows[3, :, 0].view(8, 8).equal(x[0, 0, 8:16, 8:16])  # second row of windows, second column
+    assert grids[3, :, 0].view(8, 8).equal(x[0, 0, 1::3, 1::2])
+    assert grids[6 + 3, :, 0].view(8, 8).equal(x[1, 0, 1::3, 1::2])
+
+
+def test_all_attentions_of_a_kind_use_the_very_same_matrix():
+    seen = recorded_matrices(IDSANet(2, **TINY), torch.rand(1, 3, 16, 24))
+    for matrices in seen.values():
+        assert len(matrices) == 3 * 3
+        assert all(matrix is matrices[0] for matrix in matrices)
+        assert matrices[0].shape == (6, 2, 64, 64)
+        assert torch.allclose(matrices[0].sum(-1), torch.ones(6, 2, 64))
+    assert seen["window"][0] is not seen["grid"][0]
+
+
+def test_share_group_renews_the_matrices_at_each_groups_first_block():
+    seen = recorded_matrices(IDSANet(2, **TINY | dict(n_blocks=5), share_group=2), torch.rand(1, 3, 8, 8))
+    for matrices in seen.values():
+        of_block = [set(map(id, matrices[3 * i : 3 * i + 3])) for i in range(5)]
+        assert [len(ids) for ids in of_block] == [1] * 5
+        assert of_block[0] == of_block[1] != of_block[2] == of_block[3] != of_block[4] != of_block[0]
+
+
+def test_gradient_reaches_the_sources_queries_and_keys_from_the_last_block():
+    torch.manual_seed(0)
+    model = IDSANet(2, **TINY)
+    f = torch.rand(1, 16, 16, 16)
+    matrices = (None, None)
+    for block in model.blocks[:-1]:
+        _, matrices = block(f, matrices)
+    model.blocks[-1](f, matrices)[0].square().sum().backward()  # the matrices are its only link to the source
+    source = model.blocks[0].distil.stages[0]
+    for attention in (source.window, source.grid):
+        for part in (*attention.query_key.weight.grad.chunk(2), attention.position.grad):
+            assert part.abs().max() > 0
+
+
+def test_position_bias_moves_attention_to_the_offset_it_names():
+    attention = SharedAttention(4, 1, grid=False, source=True, sequence=False)
+    with torch.no_grad():
+        attention.position.zero_()
+        attention.position[(7 + 2) * 15 + 7 - 1] = 50.0  # from a key to the query 2 rows below and 1 column to its left
+        matrix = attention.attention_matrix(torch.rand(1, 64, 4))[0, 0].view(8, 8, 8, 8)
+    assert matrix[5, 3, 3, 4] > 0.99
+
+
+def branch_connectivity() -> float:
+    """The share of (output, input) channel pairs that LKCIPM's branch connects, without its norm and LKA."""
+    torch.manual_seed(0)
+    module = LKCIPM(64)
+    module.norm = nn.Identity()
+    module.large_kernel.forward = torch.ones_like
+    jacobian = torch.autograd.functional.jacobian(lambda z: (module(z) - z).flatten(), torch.rand(1, 64, 1, 1))
+    return (jacobian.view(64, 64) != 0).float().mean().item()
+
+
+def test_the_shuffle_lets_every_stream_reach_every_other(monkeypatch):
+    assert branch_connectivity() == 1
+    monkeypatch.setattr(idsa_net, "shuffle_channels", lambda x, groups: x)
+    assert branch_connectivity() == 0.25
+
+
+def test_large_kernel_sees_23_pixels():
+    module = LKCIPM(8)
+    z = torch.rand(1, 8, 31, 31, requires_grad=True)
+    module.large_kernel(z)[0, :, 15, 15].sum().backward()
+    rows = z.grad[0].abs().sum(dim=(0, 2)).nonzero()
+    assert (rows.min(), rows.max()) == (15 - 11, 15 + 11)
+
+
+def test_stages_distil_a_quarter_of_the_channels_each():
+    block = ASDB(64, 4, sources=1, sequence=True)
+    seen = []
+    for stage in block.stages:
+        stage.register_forward_hook(lambda _module, inputs, outputs: seen.append((inputs[0], outputs[0])))
+    z, _ = block(torch.rand(1, 64, 8, 8), (None, None))
+    assert [x.shape[1] for x, _ in seen] == [64, 48, 32]
+    for i, (_, y) in enumerate(seen):
+        assert z[:, 16 * i : 16 * i + 16].equal(y[:, :16])
+    assert z[:, 48:].equal(seen[2][1][:, 16:])
+    assert seen[1][0].equal(seen[0][1][:, 16:])
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_any_picture_size_gives_exactly_scale_times_it(scale):
+    model = IDSANet(scale, **TINY).eval()
+    for height, width in ((1, 1), (1, 40), (3, 2), (7, 9), (8, 8), (17, 16), (23, 5)):
+        with torch.inference_mode():
+            sr = model(torch.rand(1, 3, height, width))
+        assert sr.shape == (1, 3, scale * height, scale * width)
+        assert sr.isfinite().all()
+
+
+def test_pictures_of_a_batch_do_not_see_each_other():
+    model = IDSANet(2, **TINY).eval()
+    lr = torch.rand(2, 3, 16, 24)
+    with torch.inference_mode():
+        assert torch.allclose(model(lr)[1:], model(lr[1:]), atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", [dict(), dict(smu="none"), dict(share_group=1)])
+def test_every_parameter_gets_a_gradient(variant):
+    torch.manual_seed(0)
+    model = IDSANet(2, **TINY, **variant)
+    model(torch.rand(2, 3, 16, 24)).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_the_unshared_control_runs():
+    seen = recorded_matrices(unshared(2, **TINY), torch.rand(1, 3, 8, 8))
+    assert len(set(map(id, seen["window"] + seen["grid"]))) == 2 * 3 * 3
+
+
+def test_each_switch_changes_the_output():
+    lr = torch.rand(1, 3, 16, 16)
+    outputs = []
+    for variant in (dict(), dict(smu="none"), dict(share_group=1), dict(share_group=2)):
+        torch.manual_seed(0)
+        outputs.append(IDSANet(2, **TINY, **variant)(lr).sum().item())
+    assert len(set(outputs)) == 4
+
+
+@pytest.mark.parametrize("variant", [dict(), dict(smu="none", share_group=2), dict(share_group=9)])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_arguments_are_read_back_from_names_and_shapes(scale, variant):
+    model = IDSANet(scale, **TINY, **variant)
+    assert IDSANet.arguments_from(model.state_dict()) == model.arguments()
+    IDSANet(**model.arguments()).load_state_dict(model.state_dict())
+
+
+def test_other_weights_are_not_taken_for_idsa_net():
+    ssiu = build_model(Config(model="SSIU", n_feats=8, n_blocks=3))
+    assert IDSANet.arguments_from(ssiu.state_dict()) is None
+    assert type(ssiu).arguments_from(IDSANet(**TINY).state_dict()) is None
+
+
+def test_only_the_tail_depends_on_the_scale():
+    shapes = [{name: t.shape for name, t in IDSANet(scale, **TINY).state_dict().items()} for scale in (2, 4)]
+    assert {n for n in shapes[0] if shapes[0][n] != shapes[1][n]} == {"tail.0.weight", "tail.0.bias"}
+    assert all(name.startswith(IDSANet.tail_prefixes) for name in ("tail.0.weight", "tail.0.bias"))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_shipped_configs_build_the_specified_network(scale):
+    config = load_config(CONFIGS / f"idsa_light_x{scale}.yml")
+    with torch.device("meta"):
+        model = build_model(config)
+    assert type(model) is IDSANet
+    assert model.arguments() == IDSANet(scale).arguments()
+    assert config.patch_size == 64 * scale
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (dict(scale=5), "scale"),
+        (dict(n_feats=60), "n_feats: expected a multiple of 4 .* 16, got 60"),
+        (dict(n_blocks=0), "n_blocks"),
+        (dict(share_group=-1), "share_group"),
+        (dict(smu="mingru"), "smu"),
+    ],
+)
+def test_impossible_arguments_are_named(arguments, says):
+    with pytest.raises(ConfigError, match=says):
+        IDSANet(**arguments)
+
+
+def test_prepared_network_gives_the_same_output_and_nearly_so_in_bfloat16():
+    torch.manual_seed(0)
+    model = IDSANet(2, **TINY).eval()
+    lr = torch.rand(1, 3, 16, 24)
+    with torch.inference_mode():
+        expected = model(lr)
+    assert model.prepare_for_inference()(lr).equal(expected)
+    rounded = model.prepare_for_inference(torch.bfloat16)(lr)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - expected).abs().max() < 0.05
+
+
+def test_one_exported_graph_serves_other_sizes():
+    model = IDSANet(2, **TINY | dict(n_blocks=2)).eval()
+    size = {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    graph = torch.export.export(model, (torch.rand(1, 3, 20, 28),), dynamic_shapes={"lr": size}).module()
+    for height, width in ((33, 17), (19, 50)):
+        lr = torch.rand(1, 3, height, width)
+        assert torch.allclose(graph(lr), model(lr), atol=1e-6)
