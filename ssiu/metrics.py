@@ -48,23 +48,28 @@ def score(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int, protocol: str) ->
     height, width = hr.shape[:2]
     if sr_size != (height, width):
         raise BadInputError(f"SR is {sr_size[1]}x{sr_size[0]} but HR is {width}x{height} pixels; they must be equal")
+    check_size(height, width, scale)
+    return _standard(sr, hr, scale) if protocol == "standard" else _official(sr, hr, scale)
+
+
+def check_size(height: int, width: int, scale: int) -> None:
+    """Raises BadInputError (65) where shaving ``scale`` pixels off every side leaves less than one SSIM window."""
     smallest = WINDOW + 2 * scale
     if min(height, width) < smallest:
         raise BadInputError(
             f"a {width}x{height} picture is too small to score: shaving {scale} pixels off every side and "
             f"SSIM's {WINDOW}x{WINDOW} window need at least {smallest}x{smallest}"
         )
-    return _standard(sr, hr, scale) if protocol == "standard" else _official(sr, hr, scale)
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Y of uint8 RGB (H, W, 3): float64 (H, W) in [16, 235], not rounded."""
-    return rgb.astype(np.float64) @ np.array(_LUMA) / 255 + 16
+    return rgb.astype(np.float64, order="C") @ np.array(_LUMA) / 255 + 16
 
 
 def to_uint8(picture: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] -> uint8 (H, W, 3): clamped and rounded, as it is saved and as `standard` sees it."""
-    return picture.detach().float().mul(255).round_().clamp_(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+    return picture.detach().float().mul(255).round_().clamp_(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
 
 
 def mean_score(scores: Iterable[Score]) -> Score:
