@@ -1,0 +1,73 @@
+"""scripts/export.py as a user runs it: there and back, and one line for what cannot be done."""
+
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssiu.checkpoint import save_checkpoint
+from ssiu.models.ssiu import SSIU
+from ssiu.weights import load_model, read_weights, save_weights
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "export.py"
+
+
+@pytest.fixture
+def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
+    """Runs the script with arguments: exit code and everything it printed."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        return ended.value.code or 0, "".join(capsys.readouterr())
+
+    return run
+
+
+def test_the_authors_file_becomes_ours_and_theirs_again(
+    reference: Path, tmp_path: Path, export: Callable[..., tuple[int, str]]
+) -> None:
+    theirs, ours, back = reference / "official_tiny_x4.pt", tmp_path / "ours.safetensors", tmp_path / "back.pt"
+    code, printed = export("safetensors", theirs, ours)
+    assert code == 0 and f"wrote {ours}: SSIU x4, 157 tensors, sha256 {read_weights(theirs).sha256}" in printed
+    assert export("authors", ours, back)[0] == 0
+    before, after = (torch.load(path, weights_only=True)["model_state_dict"] for path in (theirs, back))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
+    tmp_path: Path, export: Callable[..., tuple[int, str]]
+) -> None:
+    model = SSIU(scale=3, n_feats=8, n_blocks=3, skip="raw")
+    config = {**model.arguments(), "data_path": "/home/someone/data"}
+    save_checkpoint(tmp_path / "last.pt", {"model": model.state_dict(), "config": config, "step": 1000})
+    assert export("safetensors", tmp_path / "last.pt", tmp_path / "release.safetensors")[0] == 0
+    assert load_model(tmp_path / "release.safetensors").arguments() == model.arguments()
+    assert read_weights(tmp_path / "release.safetensors").metadata["step"] == "1000"
+    assert b"someone" not in (tmp_path / "release.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (("authors", "absent.pt", "out.pt"), 66, "error: no file at"),
+        (("authors", "variant.safetensors", "out.pt"), 78, "no beta_sign=plus"),
+        (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or no torch file"),
+        (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
+        (("safetensors", "variant.safetensors", "absent/out.safetensors"), 74, "cannot write absent"),
+        (("nonsense", "variant.safetensors", "out.pt"), 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: Callable, arguments: tuple, code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_weights("variant.safetensors", SSIU(n_feats=8, n_blocks=3, beta_sign="plus"))
+    Path("broken.pt").write_bytes(b"PK\x03\x04")
+    ended, printed = export(*arguments)
+    assert ended == code and message in printed and "Traceback" not in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pt", "variant.safetensors"]
