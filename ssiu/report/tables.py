@@ -131,6 +131,15 @@ def comparison(model: str, scale: int, title: str, ours: Evaluation, bicubic: Ev
     return Table(title, [*header, f"paper's {model} ({paper_protocol})"] if paper else header, rows)
 
 
+def score_table(title: str, evaluation: Evaluation) -> Table:
+    """The means of every set under every protocol of ``evaluation``."""
+    rows = [
+        [name, str(len(evaluation.of(name))), *[cell(evaluation.mean(name, p), p) for p in evaluation.protocols]]
+        for name in evaluation.sets
+    ]
+    return Table(title, ["PSNR dB / SSIM", "images", *evaluation.protocols], rows)
+
+
 def _escaped(text: str) -> str:
     for character in "&%_#$":
         text = text.replace(character, "\\" + character)
