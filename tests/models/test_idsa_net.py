@@ -135,6 +135,48 @@ def test_position_bias_moves_attention_to_the_offset_it_names():
     assert matrix[5, 3, 3, 4] > 0.99
 
 
+def test_attention_and_sequence_unit_follow_their_formulas():
+    torch.manual_seed(0)
+    unit = SharedAttention(4, 2, grid=False, source=True, sequence=True).double()
+    x = torch.rand(1, 4, 8, 8).double()
+    tokens = x[0].flatten(1).T  # one window, row-major
+    normed = unit.norm(tokens)
+    matrix = unit.attention_matrix(normed[None])[0]
+    value = normed @ unit.value.weight.T
+    heads = [matrix[head] @ value[:, 2 * head : 2 * head + 2] for head in range(2)]
+    t = tokens + torch.cat(heads, dim=1) @ unit.out.weight.T
+    u, v = unit.sequence.inward(unit.sequence.norm(t)).split(4, dim=1)
+    padded = torch.cat([v.new_zeros(2, 4), v, v.new_zeros(2, 4)])
+    kernel, bias = unit.sequence.conv.weight[:, 0], unit.sequence.conv.bias
+    v = torch.stack([(padded[i : i + 5] * kernel.T).sum(0) + bias for i in range(64)])
+    t = t + unit.sequence.outward(u * v * v.sigmoid())
+    assert torch.allclose(unit(x, None)[0][0].flatten(1).T, t)
+
+
+def test_hybrid_attention_follows_its_formula_sample_by_sample():
+    torch.manual_seed(0)
+    module = INHAM(4).double()
+    x = torch.rand(2, 4, 16, 8).double()
+    rows = torch.stack([module.rows(sample.sum(2) / 8) for sample in x])[..., None]
+    columns = torch.stack([module.columns(sample.sum(1) / 16) for sample in x])[:, :, None]
+    c = x * rows * columns
+    variance, mean = torch.var_mean(c, dim=(2, 3), correction=0, keepdim=True)
+    m = module.pixels[1:]((c - mean) / (variance + 1e-5).sqrt())  # the affine part starts as the identity
+    assert torch.allclose(module(x), x + c * m)
+
+
+def test_residuals_around_blocks_and_trunk():
+    model = IDSANet(2, **TINY).eval()
+    lr = torch.rand(1, 3, 8, 16)
+    with torch.no_grad():
+        for layer in (*(block.end for block in model.blocks), model.body_end):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        f = torch.rand(1, 16, 8, 16)
+        assert model.blocks[0](f, (None, None))[0].equal(f)
+        assert torch.allclose(model(lr), model.tail(model.head(lr)), atol=1e-6)
+
+
 def branch_connectivity() -> float:
     """The share of (output, input) channel pairs that LKCIPM's branch connects, without its norm and LKA."""
     torch.manual_seed(0)
@@ -183,7 +225,7 @@ def test_any_picture_size_gives_exactly_scale_times_it(scale):
 
 
 def test_pictures_of_a_batch_do_not_see_each_other():
-    model = IDSANet(2, **TINY).eval()
+    model = IDSANet(2, **TINY).train()
     lr = torch.rand(2, 3, 16, 24)
     with torch.inference_mode():
         assert torch.allclose(model(lr)[1:], model(lr[1:]), atol=1e-6)
