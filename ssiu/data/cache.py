@@ -1,0 +1,178 @@
+"""Decoded pictures as memory-mapped uint8 .npy files, so that a crop costs a crop.
+
+One file per picture, shared by all runs, scales and processes. Its name is made of the source's path and of its
+size, modification time and inode, so a changed source is decoded again. Behind the pixels stands a JSON line with
+the SHA-256 of the source file and of the pixels; `numpy.load` ignores it.
+"""
+
+import hashlib
+import io
+import json
+import logging
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from ssiu.data.images import decode_rgb, image_size, read_bytes
+from ssiu.data.pairs import first_names
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError
+from ssiu.files import TEMPORARY_SUFFIX, make_folder, write_atomically
+
+logger = logging.getLogger("ssiu")
+
+MAX_BUILDERS = 16  # each holds one decoded picture
+
+
+@dataclass(frozen=True)
+class CachedImage:
+    """Where the pixels of a picture lie: uint8 (height, width, 3) at ``offset`` of ``path``."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, int, int]
+    source_sha256: str
+    pixels_sha256: str
+
+    def open(self) -> np.ndarray:
+        """The picture, memory-mapped read-only. Raises MissingInputError (66) when it was removed meanwhile."""
+        try:
+            return np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
+        except (OSError, ValueError) as error:
+            raise MissingInputError(
+                f"{self.path}: the cached picture was removed or cut ({error}), perhaps because the data set changed; "
+                "run the same command again to rebuild it"
+            ) from None
+
+
+def default_cache_folder(data_path: str | Path) -> Path:
+    """``{data_path}/.ssiu_cache``, or a folder of the user's cache where the data is read-only."""
+    beside = Path(data_path).absolute() / ".ssiu_cache"
+    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+        return beside
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / "pictures"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
+
+
+class ImageCache:
+    """The cache in ``folder``, which is created when something has to be written."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder).absolute()
+
+    def prepare(self, sources: list[Path]) -> list[CachedImage]:
+        """Decodes what is not cached yet, in parallel with a progress bar, and returns all in order.
+
+        Runs that start together share the work: the first one builds, the others wait for it.
+
+        Raises:
+            MissingInputError (66): a source is not there.
+            BadInputError (65): a source is damaged or of a kind that is not read; all such files are decoded
+                first, then the first is described and the others are named.
+            OutputError (73), SaveError (74): the folder cannot be written, or has too little space.
+        """
+        cached = {source: self._lookup(source) for source in dict.fromkeys(sources)}
+        if any(found is None for found in cached.values()):
+            with self._locked():
+                cached = {source: found or self._lookup(source) for source, found in cached.items()}
+                self._build([source for source, found in cached.items() if found is None])
+            cached = {source: found or self._lookup(source) for source, found in cached.items()}
+        if any(found is None for found in cached.values()):
+            changed = first_names(str(source) for source, found in cached.items() if found is None)
+            raise BadInputError(f"{changed}: changed while being read; try again when nothing writes there")
+        return [cached[source] for source in sources]
+
+    def file_of(self, source: Path) -> Path:
+        """The .npy file that would hold ``source`` as it is now. Raises MissingInputError (66)."""
+        source = source.resolve()
+        try:
+            status = source.stat()
+        except OSError as error:
+            raise MissingInputError(f"{source}: {error.strerror}") from None
+        version = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
+        return self.folder / f"{_digest(str(source))}-{_digest(version)}.npy"
+
+    def _lookup(self, source: Path) -> CachedImage | None:
+        """What is cached for ``source``; None when that is nothing, or not a whole file."""
+        path = self.file_of(source)
+        try:
+            with path.open("rb") as file:
+                np.lib.format.read_magic(file)
+                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                offset = file.tell()
+                file.seek(int(np.prod(shape)), os.SEEK_CUR)
+                facts = json.loads(file.read())
+        except (OSError, ValueError):
+            return None
+        assert dtype == np.uint8 and len(shape) == 3, path
+        return CachedImage(path, offset, shape, facts["source_sha256"], facts["pixels_sha256"])
+
+    def _locked(self) -> FileLock:
+        """The lock of all builders of this folder; the kernel releases it when its holder dies."""
+        lock = FileLock(make_folder(self.folder) / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("waiting for another run that is filling the picture cache %s", self.folder)
+            lock.acquire()
+        except OSError as error:
+            raise OutputError(
+                f"cannot lock the picture cache {self.folder}: {error.strerror}; set cache_dir to a local folder"
+            ) from None
+        return lock
+
+    def _build(self, sources: list[Path]) -> None:
+        """Writes the files of ``sources``; called with the lock held."""
+        obsolete = {_digest(str(source.resolve())) for source in sources}
+        for path in self.folder.iterdir():  # older versions, and what a killed builder left
+            if path.name.endswith(TEMPORARY_SUFFIX) or path.name.split("-")[0] in obsolete:
+                path.unlink()
+        needed = sum(3 * height * width for height, width in map(image_size, sources))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise SaveError(
+                f"the picture cache {self.folder} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                "set cache_dir to a folder with more space"
+            )
+        problems: list[SSIUError] = []
+        # threads are enough: decoding, hashing and writing release the interpreter lock
+        pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_BUILDERS))
+        try:
+            for problem in tqdm(
+                pool.map(self._build_one, sources), "decoding pictures", len(sources), disable=None, leave=False
+            ):
+                problems += [problem] if problem else []
+        finally:
+            pool.shutdown(cancel_futures=True)
+        if problems:
+            others = first_names(str(problem).partition(": ")[0] for problem in problems[1:])
+            raise type(problems[0])(f"{problems[0]}" + (f" ({len(problems)} in all; also {others})" if others else ""))
+        if sources:
+            logger.info("decoded %d pictures into the cache %s", len(sources), self.folder)
+
+    def _build_one(self, source: Path) -> SSIUError | None:
+        """Writes one file; returns what is wrong with the source."""
+        try:
+            target = self.file_of(source)
+            content = read_bytes(source)
+            pixels = decode_rgb(source, content)
+        except (BadInputError, MissingInputError) as error:
+            return error
+        facts = {
+            "source": str(source.resolve()),
+            "source_sha256": hashlib.sha256(content).hexdigest(),
+            "pixels_sha256": hashlib.sha256(pixels).hexdigest(),
+        }
+        buffer = io.BytesIO()
+        np.save(buffer, pixels)
+        buffer.write(json.dumps(facts).encode())
+        write_atomically(target, buffer.getvalue())
+        return None

@@ -1,0 +1,162 @@
+"""Worker processes that prepare micro-batches ahead of training.
+
+Worker k of n makes the micro-batches start + k, start + k + n, ..., each into one of its own slots of shared memory,
+and says so over its own pipe; the main process takes them in turn. Nothing is shared between workers, so one that
+is killed cannot block another, and no signal handler is needed: the main process sees the death when it asks for
+the next batch. (torch's DataLoader reports a death by raising from SIGCHLD, wherever the main thread then is, and
+its shutdown relies on SIGTERM, which our workers ignore.)
+"""
+
+import atexit
+import shutil
+import signal
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, multiprocessing
+
+from ssiu.errors import BusyError, SSIUError
+
+if TYPE_CHECKING:
+    from ssiu.data.patches import PatchStream
+
+SLOTS = 3  # micro-batches that a worker prepares ahead
+STALLED_AFTER = 120  # seconds without the next batch: hung storage, not slow storage
+SHARED_MEMORY = Path("/dev/shm")
+ADVICE = "continue the run with fewer 'threads' or more shared memory (/dev/shm; docker: --shm-size)"
+
+_running: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
+
+
+class PatchLoader:
+    """Iterates over the micro-batches [start, stop) of a stream: (lr, hr) as `PatchStream.batch` returns them.
+
+    With ``threads`` 0 they are made in this process. The workers live as long as the iteration. It raises
+    BusyError (75) at the next batch after a worker died, when no batch arrives for two minutes, or when shared
+    memory does not suffice; and what the stream raises.
+    """
+
+    def __init__(
+        self, stream: "PatchStream", start: int, stop: int, rank: int, world: int, threads: int, pin_memory: bool
+    ):
+        self.stream, self.micro_batches, self.rank, self.world = stream, range(start, stop), rank, world
+        self.threads = min(threads, len(self.micro_batches))
+        self.pin_memory = pin_memory
+
+    def __len__(self) -> int:
+        return len(self.micro_batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        batches = self._from_workers() if self.threads else self._from_here()
+        _running.add(batches)
+        return batches
+
+    def _own(self, lr: Tensor, hr: Tensor) -> tuple[Tensor, Tensor]:
+        """Copies out of a worker's slot, pinned where that was asked for."""
+        return (lr.pin_memory(), hr.pin_memory()) if self.pin_memory else (lr.clone(), hr.clone())
+
+    def _from_here(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for m in self.micro_batches:
+            lr, hr = self.stream.batch(m, self.rank, self.world)
+            yield self._own(lr, hr) if self.pin_memory else (lr, hr)
+
+    def _slots(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """Shared memory for every worker."""
+        empty = self.stream.empty_batch(self.world)
+        needed = self.threads * SLOTS * sum(tensor.nbytes for tensor in empty)
+        if SHARED_MEMORY.exists() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
+            raise BusyError(
+                f"{self.threads} loader workers need {needed / 1e6:.0f} MB of shared memory and {free / 1e6:.0f} MB "
+                f"are free: {ADVICE}"
+            )
+        return [
+            [tuple(torch.empty_like(tensor).share_memory_() for tensor in empty) for _ in range(SLOTS)]
+            for _ in range(self.threads)
+        ]
+
+    def _from_workers(self) -> Iterator[tuple[Tensor, Tensor]]:
+        context = multiprocessing.get_context()
+        slots = self._slots()
+        workers, links = [], []
+        try:
+            for k in range(self.threads):
+                link, far_end = context.Pipe()
+                share = self.micro_batches[k :: self.threads]
+                arguments = (self.stream, share, self.rank, self.world, slots[k], far_end)
+                workers.append(context.Process(target=_work, args=arguments, daemon=True, name=f"patches-{k}"))
+                links.append(link)
+                workers[k].start()
+                far_end.close()
+            for i in range(len(self.micro_batches)):
+                turn, k = divmod(i, self.threads)
+                _receive(links[k], workers)
+                batch = self._own(*slots[k][turn % SLOTS])
+                with suppress(BrokenPipeError):  # it has delivered its last batch and is gone
+                    links[k].send("next")
+                yield batch
+        finally:
+            for worker in workers:
+                if worker.pid:
+                    worker.kill()  # they hold nothing that needs saving
+                    worker.join()
+            for link in links:
+                link.close()
+
+
+def _receive(link: Connection, workers: list) -> None:
+    """Waits until the worker at the other end has finished its next batch; raises what went wrong there."""
+    while True:
+        _check(workers)
+        if link.poll():
+            break
+        running = [worker.sentinel for worker in workers if worker.exitcode is None]
+        if not wait([link, *running], STALLED_AFTER):
+            raise BusyError(f"no training batch for {STALLED_AFTER} s, perhaps because storage hangs: {ADVICE}")
+    error = link.recv()
+    if error is not None:
+        raise error
+
+
+def _check(workers: list) -> None:
+    """Raises BusyError (75) when a worker did not end by itself."""
+    for worker in workers:
+        if worker.exitcode not in (None, 0):
+            how = f"exit code {worker.exitcode}" if worker.exitcode > 0 else signal.Signals(-worker.exitcode).name
+            raise BusyError(f"loader worker {worker.pid} died ({how}), perhaps for lack of memory: {ADVICE}")
+
+
+def _work(
+    stream: "PatchStream",
+    micro_batches: range,
+    rank: int,
+    world: int,
+    slots: list[tuple[Tensor, Tensor]],
+    link: Connection,
+) -> None:
+    """A worker: fills its slots in turn, and waits when all hold batches that were not taken yet."""
+    # Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process decides when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process is gone, so are we
+        for turn, m in enumerate(micro_batches):
+            if turn >= SLOTS:
+                link.recv()
+            try:
+                stream.fill(m, rank, world, *slots[turn % SLOTS])
+            except SSIUError as error:
+                link.send(error)
+                return
+            link.send(None)
+
+
+@atexit.register
+def _stop_workers() -> None:
+    """Ends iterations that were left half-way, before Python's own clean-up waits for their workers."""
+    for batches in list(_running):
+        batches.close()
