@@ -176,9 +176,9 @@ def _age(path: Path) -> tuple[bool, int, str]:
 
 
 def _plain_copy(path: str, value: Any) -> Any:
-    """``value`` as `_take_apart` expects it, independent of the live network: dense tensors on the CPU."""
+    """``value`` as `_take_apart` expects it, independent of the live network, on the CPU."""
     if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
         if not all(type(key) in (str, int) for key in value):
             raise TypeError(f"'{path[1:]}' has a key that is neither str nor int")

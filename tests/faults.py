@@ -130,7 +130,7 @@ def hostile_files(victim: Path) -> Iterator[tuple[str, bytes, str]]:
     yield "eval", saved({"a": Call(eval, python)}), "builtins.eval"
     yield "exec", saved([Call(exec, python)]), "builtins.exec"
     yield "popen", saved(Call(subprocess.Popen, ["touch", str(victim)])), "Popen"
-    yield "import", saved(Call(builtins.__import__, "antigravity")), "builtins.__import__"
+    yield "import", saved(Call(builtins.__import__, "this")), "builtins.__import__"
     yield "getattr", saved(Call(getattr, Call(builtins.__import__, "os"), "system")), "builtins.__import__"
     yield "partial", saved(functools.partial(os.system, command)), "functools.partial"
     yield "nested", saved({"epoch": 1, "model_state_dict": {**weights, "x": {"y": [touch]}}}), "posix.system"

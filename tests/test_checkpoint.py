@@ -5,6 +5,7 @@ import math
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,21 @@ def test_an_error_at_any_write_is_a_save_error_and_leaves_an_intact_checkpoint(p
         if step_of(path) == 2:
             save_checkpoint(path, make_state(1))
     assert failures >= 6 and step_of(path) == 2
+
+
+def test_the_data_is_on_the_disk_before_it_takes_the_name_and_so_is_the_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill cannot show this, a power failure would: fsync of the file, rename, fsync of the folder."""
+    calls = []
+
+    def record(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *arguments: (calls.append(function.__name__), function(*arguments))[1]
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(os, name, record(getattr(os, name)))
+    save_step_2(path)
+    assert calls == ["fsync", "replace", "fsync"] and step_of(path) == 2
 
 
 # finding the one to resume from
