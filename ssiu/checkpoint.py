@@ -42,9 +42,9 @@ def first_non_finite(tensors: Mapping[str, Tensor]) -> str | None:
 def check_tensor(name: str, tensor: Tensor) -> Tensor:
     """Returns ``tensor`` if it is an ordinary one; raises ValueError if it claims more memory than its file gave it."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise ValueError(f"tensor '{name}' is {tensor.layout} on {tensor.device}")
+        raise ValueError(f"tensor {name!a:.80} is {tensor.layout} on {tensor.device}")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"tensor '{name}' of shape {tuple(tensor.shape)} is larger than its data")
+        raise ValueError(f"tensor {name!a:.80} of shape {tuple(tensor.shape)} is larger than its data")
     return tensor.detach()
 
 

@@ -124,7 +124,7 @@ def read_weights(path: Path | str) -> Weights:
         raise BadInputError(f"{path} holds two tensors of one name, such as 'a' and 'module.a'; which one is meant?")
     broken = first_non_finite(state_dict)
     if broken:
-        raise BadInputError(f"{path}: tensor '{broken}' holds NaN or infinity; these weights cannot be used")
+        raise BadInputError(f"{path}: tensor {broken!a:.80} holds NaN or infinity; these weights cannot be used")
     return Weights(state_dict, metadata, tensors_digest(state_dict))
 
 

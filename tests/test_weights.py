@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ssiu import weights as weights_module
 from ssiu.checkpoint import save_checkpoint, tensors_digest
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
+from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.weights import (
     find_weights,
@@ -31,10 +32,10 @@ from ssiu.weights import (
 Tensors = dict[str, Tensor]
 
 
-def tiny(scale: int = 2, seed: int = 0, **arguments: object) -> SSIU:
-    """SSIU with 8 channels and 3 stages."""
+def tiny(scale: int = 2, seed: int = 0, kind: type[nn.Module] = SSIU, **arguments: object) -> nn.Module:
+    """A network with few channels and 3 stages."""
     torch.manual_seed(seed)
-    return SSIU(scale=scale, n_feats=8, n_blocks=3, **arguments)
+    return kind(**{"scale": scale, "n_feats": 8 if kind is SSIU else 16, "n_blocks": 3, **arguments})
 
 
 def equal(a: Tensors, b: Tensors) -> bool:
@@ -115,7 +116,8 @@ def test_a_full_network_says_how_many_tensors_it_loaded(
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"attention": "dense"}, {"moe": False}, {"beta_sign": "plus"}, {"skip": "raw"}, {"num_heads": 2}, {"scale": 3}],
+    [{"attention": "dense"}, {"moe": False}, {"beta_sign": "plus"}, {"skip": "raw"}, {"num_heads": 2}, {"scale": 3}]
+    + [{"kind": IDSANet}, {"kind": IDSANet, "share_group": 2, "smu": "none", "scale": 3}],
 )
 def test_every_variant_is_rebuilt_from_its_own_file(tmp_path: Path, arguments: dict) -> None:
     model = tiny(**arguments).eval()
@@ -267,6 +269,11 @@ def test_another_architecture_and_another_variant_are_refused_by_name(tmp_path: 
         load_weights(model, path)
     with pytest.raises(BadInputError, match="checkpoint n_blocks=3, config n_blocks=6"):
         load_weights(SSIU(scale=2, n_feats=8, n_blocks=6), path)
+    save_weights(path, tiny(kind=IDSANet))
+    with pytest.raises(BadInputError, match="checkpoint model=IDSANet, config model=SSIU"):
+        load_weights(model, path)
+    with pytest.raises(BadInputError, match="checkpoint model=IDSANet, config model=SSIU"):
+        load_model(path, model="SSUFSR")
     path = tmp_path / "classifier.pt"
     path.write_bytes(saved(nn.Linear(2, 2).state_dict()))
     with pytest.raises(BadInputError, match=r"fits none of SSIU.*begin with 'bias, weight'"):
