@@ -1,10 +1,11 @@
-"""Scores a network on the test sets of a YAML config and writes the pictures and the numbers.
+"""Scores a network on the test sets of a YAML config and writes the pictures, the numbers and a page to look at.
 
 python test.py --config configs/SSUFSR_light_x4.yml
 python test.py --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=model_x4_290.pt --output results/theirs
 """
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,14 +47,18 @@ def main(argv: Sequence[str]) -> None:
         self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
     )  # fmt: skip
     bicubic = evaluate(Bicubic(scale), test_sets)
-    summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=weights.sha256)
-    write_results(output, evaluation, summary)
-    title = (
-        f"{name} x{scale}, {weights_path} (sha256 {weights.sha256[:12]}), {config.precision} on {describe(device)}"
-        f"{f', tile {config.tile}' if config.tile else ''}{', x8 self-ensemble' if config.self_ensemble else ''}"
-    )
-    print(comparison(name, scale, title, evaluation, bicubic).text())
-    print(f"pictures and numbers: {output}")
+    sha256 = weights.sha256
+    summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=sha256)
+    facts = {
+        "weights": f"{weights_path} (sha256 {sha256[:12]})",
+        "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
+        + (", x8 self-ensemble" if config.self_ensemble else ""),
+        "command": shlex.join(["python", "test.py", *argv]),
+    }
+    table = comparison(f"{name} x{scale}", name, scale, evaluation, bicubic)
+    write_results(output, table, facts, summary, evaluation, bicubic, test_sets)
+    print(table.text())
+    print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'report.html'}", sep="\n")
 
 
 if __name__ == "__main__":

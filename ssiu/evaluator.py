@@ -37,6 +37,11 @@ class ImageResult:
     height: int
     scores: dict[str, Score]
 
+    @property
+    def key(self) -> str:
+        """``Set5/baby``."""
+        return f"{self.set_name}/{self.name}"
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -132,7 +137,7 @@ def evaluate(
 
     def finish(test_set: BenchmarkSet, name: str, sr: Tensor, hr: np.ndarray) -> ImageResult:
         if save_to:
-            save_image(save_to / test_set.name / f"{name}_x{test_set.scale}.png", to_uint8(sr))
+            save_image(save_to / picture_file(test_set.name, name, test_set.scale), to_uint8(sr))
         scores = {protocol: score(sr, hr, test_set.scale, protocol) for protocol in protocols}
         return ImageResult(test_set.name, name, hr.shape[1], hr.shape[0], scores)
 
@@ -169,6 +174,11 @@ class Bicubic:
     def __call__(self, lr: Tensor) -> Tensor:
         sr = imresize(to_uint8(lr[0]), scale=self.scale)
         return torch.from_numpy(sr).permute(2, 0, 1)[None].to(lr) / 255
+
+
+def picture_file(set_name: str, name: str, scale: int) -> str:
+    """Where an SR picture lies in the ``save_to`` of `evaluate`."""
+    return f"{set_name}/{name}_x{scale}.png"
 
 
 def _read_ahead(pool: ThreadPoolExecutor, jobs: list[tuple[BenchmarkSet, int]]) -> Iterator[tuple]:

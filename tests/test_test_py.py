@@ -59,6 +59,9 @@ def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
     assert load_config(folder / "config.yml").pretrain == "w.safetensors"
     rescored = score_folders(folder / "images/Set5", tmp_path / "data/benchmark/Set5/HR", 2)
     assert rescored.mean("Set5").psnr == summary["protocols"]["standard"]["Set5"]["psnr"]
+    page = (folder / "report.html").read_text()
+    assert page.count("<figure ") == 3
+    assert summary["weights_sha256"][:12] in page
     assert read_rgb(folder / "images/Set5/astronaut_x2.png").shape == (64, 80, 3)
     printed = capsys.readouterr().out
     for title in (

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ssiu.config import Config
+from ssiu.data.benchmark import BenchmarkSet
 from ssiu.errors import OutputError
 from ssiu.evaluator import Evaluation
 from ssiu.files import make_folder, write_atomically
+from ssiu.report.page import PIXELS, choose, report_page
+from ssiu.report.tables import Table
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
 
@@ -36,10 +40,28 @@ def open_results(folder: Path, config: Config) -> Path:
     return folder
 
 
-def write_results(folder: Path, evaluation: Evaluation, summary: dict[str, Any]) -> None:
-    """Writes ``summary.json`` and ``per_image.csv``; raises SaveError (74) when that fails."""
+def write_results(
+    folder: Path,
+    table: Table,
+    facts: dict[str, str],
+    summary: dict[str, Any],
+    evaluation: Evaluation,
+    bicubic: Evaluation,
+    test_sets: Sequence[BenchmarkSet],
+) -> None:
+    """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose pictures are those of ``folder``/images.
+
+    ``table`` and ``facts`` (what was run, by name) are shown on the page. Raises SaveError (74) when writing fails.
+    """
     write_atomically(folder / "per_image.csv", evaluation.per_image_csv().encode())
-    write_atomically(folder / "summary.json", summary_json(summary))
+    images = folder / "images"
+    shown = []
+    if images.is_dir():
+        pixels = PIXELS // len(test_sets)
+        shown = [choice for each in test_sets for choice in choose(each, evaluation, bicubic, images, pixels)]
+    page = report_page(table, facts, summary, evaluation, bicubic, shown, Path("images") if shown else None)
+    write_atomically(folder / "report.html", page.encode())
+    write_atomically(folder / "summary.json", summary_json(summary))  # last: where it is, the rest is
 
 
 def summary_json(summary: dict[str, Any]) -> bytes:

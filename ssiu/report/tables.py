@@ -1,6 +1,7 @@
 """Tables of PSNR / SSIM: as text, Markdown, CSV and LaTeX, each number under the protocol it was computed with."""
 
 import csv
+import html
 import io
 import math
 from collections.abc import Sequence
@@ -99,6 +100,13 @@ class Table:
         lines = ["| " + " | ".join(row) + " |" for row in (self.header, rule, *self.rows)]
         return "\n".join([f"**{self.title}**", "", *lines, *[f"\n{note}" for note in self.notes]]) + "\n"
 
+    def html(self) -> str:
+        """A ``table`` element; title and notes are left to the page around it."""
+        header = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in self.header)
+        rows = ("".join(f"<td>{html.escape(text)}</td>" for text in row) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
+
     def csv(self) -> str:
         """Header and rows alone."""
         text = io.StringIO()
@@ -118,7 +126,7 @@ class Table:
         return "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
 
 
-def comparison(model: str, scale: int, title: str, ours: Evaluation, bicubic: Evaluation) -> Table:
+def comparison(title: str, model: str, scale: int, ours: Evaluation, bicubic: Evaluation) -> Table:
     """Bicubic, ours and the published row side by side: a line per test set, the protocol in every column's title."""
     columns = [("bicubic", "standard", bicubic.means["standard"])]
     columns += [(model, protocol, sets) for protocol, sets in ours.means.items()]

@@ -45,7 +45,7 @@ def test_published_rows_of_our_models():
 
 def test_comparison_names_the_protocol_in_every_column():
     ours = _evaluation(("standard", "official"), 32.201, sets=("Set5", "holiday"))
-    table = comparison("SSIU", 4, "run", ours, _evaluation(("standard",), 28.0, sets=("Set5", "holiday")))
+    table = comparison("run", "SSIU", 4, ours, _evaluation(("standard",), 28.0, sets=("Set5", "holiday")))
     assert table.header[2:] == [
         "bicubic (standard)", "SSIU (standard)", "SSIU (official)", "paper's SSIU (official)"
     ]  # fmt: skip

@@ -1,0 +1,186 @@
+"""report.html in a real browser: Debian's chromium, driven by Playwright."""
+
+import json
+import shutil
+import time
+
+import pytest
+from report.pages import write_page
+from small_sets import small_set
+
+from ssiu.metrics import Score, printed
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium: apt-get install chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    root = tmp_path_factory.mktemp("page")
+    return write_page(small_set(root, 2), root / "out", ["Set5"])
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Opens the report; at the end nothing may have been requested from outside or reported on the console."""
+    pages, complaints, requests = [], [], []
+
+    def open_page(path=report, **options):
+        page = browser.new_context(**options).new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(path.as_uri())
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    assert complaints == []
+    assert all(url.startswith(("data:", "file:")) for url in requests)
+    assert sum(url.startswith("file:") for url in requests) == len(pages)
+
+
+def test_numbers_are_those_of_summary_json(opened, report):
+    cells = opened().locator("table").first.locator("tbody td").all_inner_texts()
+    protocols = json.loads((report.parent / "summary.json").read_text())["protocols"]
+    expected = [
+        " / ".join(printed(Score(sets["Set5"]["psnr"], sets["Set5"]["ssim"]), protocol))
+        for protocol, sets in protocols.items()
+    ]
+    assert [cells[0], cells[1], *cells[3:5]] == ["Set5", "3", *expected]
+
+
+def test_columns_sort_both_ways(opened):
+    page = opened()
+    column = page.locator("table.sortable th", has_text="PSNR (standard)").first
+    index = column.evaluate("th => th.cellIndex")
+    values = f"table => [...table.tBodies[0].rows].map(row => Number(row.cells[{index}].dataset.value))"
+    column.locator("button").click()
+    rising = page.locator("table.sortable").evaluate(values)
+    assert column.get_attribute("aria-sort") == "ascending"
+    assert rising == sorted(rising) and len(set(rising)) == 3
+    column.locator("button").press("Enter")
+    assert page.locator("table.sortable").evaluate(values) == rising[::-1]
+    assert column.get_attribute("aria-sort") == "descending"
+    page.locator("table.sortable th button", has_text="picture").click()
+    assert page.locator("table.sortable td:nth-child(2)").all_inner_texts() == ["astronaut", "chelsea", "coffee"]
+    assert column.get_attribute("aria-sort") is None
+
+
+def _divider(figure):
+    return float(figure.locator(".divider").evaluate("line => parseFloat(line.style.left)"))
+
+
+def test_the_line_follows_the_pointer_the_keys_and_the_slider(opened):
+    page = opened()
+    figure = page.locator("figure").first
+    view = figure.locator(".view")
+    view.scroll_into_view_if_needed()
+    assert _divider(figure) == 50
+    box = view.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 40, steps=4)
+    page.mouse.up()
+    assert _divider(figure) == pytest.approx(25, abs=1)
+    assert "25" in figure.locator(".layer:has(img[alt=SR])").evaluate("layer => layer.style.clipPath")
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + 40)
+    assert _divider(figure) == pytest.approx(25, abs=1), "the pointer is up"
+    before = _divider(figure)
+    view.press("ArrowRight")
+    assert _divider(figure) == pytest.approx(before + 2)
+    figure.locator("input[type=range]").fill("80")
+    assert _divider(figure) == 80
+    figure.locator("input[type=range]").press("ArrowLeft")
+    assert _divider(figure) == 79.5
+
+
+def test_zoom_and_pan_show_the_same_place_of_both_pictures(opened):
+    page = opened()
+    figure = page.locator("figure").first
+    view = figure.locator(".view")
+    figure.get_by_label("zoom in").click()
+    view.press("+")
+    assert figure.locator("output").inner_text() == "4\N{MULTIPLICATION SIGN}"
+    place = "img => { const b = img.getBoundingClientRect(), v = img.closest('.view').getBoundingClientRect(); "
+    place += "return [(v.x - b.x) / b.width, (v.y - b.y) / b.height, b.width / v.width] }"
+
+    def places():
+        return [figure.locator(f"img[alt={name}]").evaluate(place) for name in ("bicubic", "SR")]
+
+    assert places()[0] == pytest.approx([0.375, 0.375, 4], abs=1e-3)
+    view.press("Shift+ArrowRight")
+    left, right = places()
+    assert left == pytest.approx(right)
+    assert left[:2] == pytest.approx([0.4, 0.375], abs=1e-3)
+    box = view.bounding_box()
+    page.mouse.move(box["x"] + 30, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 30 + box["width"] / 10, box["y"] + 30, steps=3)
+    page.mouse.up()
+    assert places()[0][0] == pytest.approx(0.375, abs=5e-3)
+    for _ in range(4):
+        view.press("-")
+    assert places()[0] == pytest.approx([0, 0, 1], abs=1e-3)
+    assert figure.get_by_label("zoom out").is_disabled()
+
+
+def test_the_error_map_is_black_where_sr_is_right_and_bright_where_it_is_wrong(opened):
+    page = opened()
+    figure = page.locator("figure").first
+    assert not figure.locator(".legend").is_visible()
+    figure.get_by_label("right picture").select_option("error")
+    assert figure.locator(".legend").is_visible()
+    read = """canvas => { const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+              let dark = 255, bright = 0;
+              for (let i = 0; i < d.length; i += 4) { dark = Math.min(dark, d[i]); bright = Math.max(bright, d[i]); }
+              return [canvas.width, dark, bright]; }"""
+    width, dark, bright = figure.locator("canvas").evaluate(read)
+    assert width == figure.locator("img").first.evaluate("image => image.naturalWidth")
+    assert dark < 40 and bright > 100
+    figure.get_by_label("left picture").select_option("HR")
+    assert figure.locator("img[alt=HR]").is_visible()
+    assert not figure.locator("img[alt=bicubic]").is_visible()
+
+
+@pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])
+def test_the_page_follows_the_colour_scheme(opened, scheme, dark):
+    colours = opened(color_scheme=scheme).evaluate(
+        "['backgroundColor', 'color'].map(key => getComputedStyle(document.body)[key].match(/\\d+/g).map(Number))"
+    )
+    paper, ink = (sum(colour[:3]) for colour in colours)
+    assert (paper < ink) == dark
+    assert abs(paper - ink) > 400, "readable"
+
+
+def test_a_phone_shows_the_page_without_scrolling_sideways_and_slides_by_touch(opened):
+    page = opened(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    figure = page.locator("figure").first
+    figure.locator(".view").scroll_into_view_if_needed()
+    box = figure.locator(".view").bounding_box()
+    page.touchscreen.tap(box["x"] + 0.8 * box["width"], box["y"] + 30)
+    assert _divider(figure) == pytest.approx(80, abs=1)
+
+
+def test_set5_opens_within_two_seconds_and_eight_megabytes(opened, shared, tmp_path):
+    path = write_page(shared / "data", tmp_path / "out", ["Set5"], scale=4)
+    assert path.stat().st_size < 8e6
+    start = time.monotonic()
+    page = opened(path)
+    page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+    assert time.monotonic() - start < 2
+    assert page.locator("figure .divider").count() == 5
