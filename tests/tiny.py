@@ -1,56 +1,47 @@
-"""A network and a data set small enough to train in a test."""
+"""Small networks and states, and what it means that two are the same."""
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor, nn
 
-from ssiu.config import Config, make_config
-from ssiu.data.bicubic import imresize, make_lr
-from ssiu.data.images import save_image
+from ssiu.models.ssiu import SSIU
 
-
-def make_set(folder: Path, count: int = 4, scale: int = 2, size: tuple[int, int] = (40, 48), seed: int = 0) -> Path:
-    """Smooth random HR pictures and their LR in the layout ``folder/{HR,LR_bicubic/X{scale}}``."""
-    random = np.random.default_rng(seed)
-    for sub in ("HR", f"LR_bicubic/X{scale}"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        hr = imresize(random.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8), size=size)
-        save_image(folder / "HR" / f"p{index}.png", hr)
-        save_image(folder / f"LR_bicubic/X{scale}" / f"p{index}x{scale}.png", make_lr(hr, scale))
-    return folder
+Tensors = dict[str, Tensor]
 
 
-def make_data(folder: Path, scale: int = 2) -> Path:
-    """``folder`` with a training set `train`, a validation set `val` and a test set `toy`."""
-    for index, (name, count) in enumerate((("train", 5), ("val", 2), ("toy", 2))):
-        make_set(folder / name, count, scale, seed=index)
-    return folder
+def tiny(scale: int = 2, seed: int = 0, kind: type[nn.Module] = SSIU, **arguments: object) -> nn.Module:
+    """A network with few channels and 3 stages."""
+    torch.manual_seed(seed)
+    return kind(**{"scale": scale, "n_feats": 8 if kind is SSIU else 16, "n_blocks": 3, **arguments})
 
 
-TINY = {
-    "model": "SSIU",
-    "scale": 2,
-    "n_feats": 8,
-    "num_heads": 2,
-    "n_blocks": 3,
-    "training_dataset": "train",
-    "patch_size": 24,
-    "batch_size": 2,
-    "data_repeat": 2,
-    "threads": 0,
-    "max_iterations": 6,
-    "log_every": 2,
-    "save_every": 2,
-    "log_name": "run",
-    "test_every": 0,
-    "eval_sets": [],
-    "deterministic": True,
-}
+def equal(a: Tensors, b: Tensors) -> bool:
+    return a.keys() == b.keys() and all(a[n].dtype == b[n].dtype and torch.equal(a[n], b[n]) for n in a)
 
 
-def tiny_config(folder: Path, **changes: Any) -> Config:
-    """A run in ``folder/logs/run`` on the sets of ``folder/data``; five training pictures, ten samples an epoch."""
-    paths = {"data_path": str(folder / "data"), "log_path": str(folder / "logs"), "cache_dir": str(folder / "cache")}
-    return make_config({**TINY, **paths, **changes})
+def make_state(step: int) -> dict[str, Any]:
+    """A small state with every kind of value a checkpoint may hold."""
+    generator = torch.Generator().manual_seed(step)
+    weight = torch.randn(4, 3, generator=generator)
+    return {
+        "step": step,
+        "model": {"weight": weight, "half": weight.bfloat16(), "transposed": weight.t(), "empty": torch.ones(0, 2)},
+        "ema": None,
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(float(step)), "exp_avg": weight * 2}, 1: {}},
+            "param_groups": [{"lr": 1e-3 / 3, "betas": (0.9, 0.99), "fused": None, "amsgrad": False, "params": [0, 1]}],
+        },
+        "flags": [True, 1, 1.0, (), "é", torch.tensor([True, False])],
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the last bit, types included."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return type(b) is dict and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
