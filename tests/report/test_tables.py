@@ -1,14 +1,13 @@
 """Tables: the paper's rows under their protocol, and every output format."""
 
-import csv
-import io
 import math
 
 import pytest
 
 from ssiu.evaluator import Evaluation, ImageResult
 from ssiu.metrics import Score
-from ssiu.report.tables import Table, cell, comparison, paper_facts, paper_rows, published, score_table
+from ssiu.report.paper import paper_facts, paper_rows, published
+from ssiu.report.tables import Number, Table, cell, comparison, score_table
 
 
 def _evaluation(protocols, psnr, sets=("Set5",)):
@@ -39,7 +38,7 @@ def test_published_rows_of_our_models():
     assert published("SSIU", 3)[1]["B100"] == Score(29.35, 0.8138)
     protocol, scores = published("IDSANet", 4)
     assert protocol == "not stated"
-    assert cell(scores["Set5"], "standard") == "32.47 / -"
+    assert cell(scores["Set5"], "standard") == (Number("32.47"), Number("-"))
     assert published("IDSANet", 2)[1] == {}
 
 
@@ -49,20 +48,20 @@ def test_comparison_names_the_protocol_in_every_column():
     assert table.header[2:] == [
         "bicubic (standard)", "SSIU (standard)", "SSIU (official)", "paper's SSIU (official)"
     ]  # fmt: skip
-    assert table.rows == [
-        ["Set5", "1", "28.00 / 0.9000", "32.20 / 0.9000", "32.21 / 0.9000", "32.64 / 0.9032"],
-        ["holiday", "1", "28.00 / 0.9000", "32.20 / 0.9000", "32.21 / 0.9000", "-"],
-    ]
+    lines = [line.split("  ") for line in table.markdown().replace(" | ", "  ").splitlines()]
+    assert lines[-2] == ["| Set5", "1", "28.00 / 0.9000", "32.20 / 0.9000", "32.21 / 0.9000", "32.64 / 0.9032 |"]
+    assert lines[-1] == ["| holiday", "1", "28.00 / 0.9000", "32.20 / 0.9000", "32.21 / 0.9000", "- |"]
 
 
 def test_cells_show_infinite_and_unknown_numbers():
-    assert cell(Score(math.inf, 1.0), "standard") == "inf / 1.0000"
+    assert cell(Score(math.inf, 1.0), "standard") == (Number("inf"), Number("1.0000"))
     assert cell(None, "standard") == "-"
 
 
 @pytest.fixture
 def table():
-    return Table("A & B", ["set", "x_1 (standard)"], [["Set5", "1.0"], ["100% of it", "22.00"]], ("a note",))
+    best, second = (Number("22.00", 1), Number("0.9", 3)), (Number("1.0", 2), Number("-"))
+    return Table("A & B", ["set", "x_1 (standard)"], [["Set5", second], ["100% of it", best]], ("a note",))
 
 
 def test_text_is_aligned(table):
@@ -70,30 +69,32 @@ def test_text_is_aligned(table):
         "A & B",
         "set         x_1 (standard)",
         "----------  --------------",
-        "Set5                   1.0",
-        "100% of it           22.00",
+        "Set5              1.0² / -",
+        "100% of it   22.00¹ / 0.9³",
         "a note",
     ]
 
 
-def test_markdown_has_a_rule_and_as_many_cells_in_each_line(table):
+def test_markdown_marks_the_best_three(table):
     lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
-    assert lines[1] == "| --- | ---: |"
-    assert {line.count("|") for line in lines} == {3}
-
-
-def test_csv_reads_back(table):
-    assert list(csv.reader(io.StringIO(table.csv()))) == [table.header, *table.rows]
+    assert lines[1:] == ["| --- | ---: |", "| Set5 | <u>1.0</u> / - |", "| 100% of it | **22.00** / *0.9* |"]
 
 
 def test_latex_escapes_what_latex_would_read(table):
     latex = table.latex()
     assert r"set & x\_1 (standard) \\" in latex
-    assert r"100\% of it & 22.00 \\" in latex
+    assert r"100\% of it & \textbf{22.00} / \textit{0.9} \\" in latex
     assert latex.count(r"\begin{tabular}{lr}") == latex.count(r"\end{tabular}") == 1
+
+
+def test_html_escapes_what_html_would_read():
+    page = Table("t", ["<a>"], [["b & c"], [(Number("1.0", 1), Number("2.0", 2))]]).html()
+    assert '<th scope="col">&lt;a&gt;</th>' in page
+    assert "<td>b &amp; c</td>" in page
+    assert "<td><b>1.0</b> / <u>2.0</u></td>" in page
 
 
 def test_score_table_shows_both_protocols():
     table = score_table("mine", _evaluation(("standard", "official"), 30.0))
     assert table.header == ["PSNR dB / SSIM", "images", "standard", "official"]
-    assert table.rows == [["Set5", "1", "30.00 / 0.9000", "30.00 / 0.9000"]]
+    assert table.text().splitlines()[-1].split() == ["Set5", "1", "30.00", "/", "0.9000", "30.00", "/", "0.9000"]

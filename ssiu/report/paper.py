@@ -1,0 +1,72 @@
+"""What the papers print: Table I of SSIU (`table1.csv`), its Tables II to IV and IDSA-Net (`tables2to4.yaml`)."""
+
+import csv
+import io
+import math
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from ssiu.metrics import Score
+
+COLUMNS = {"Set5": "set5", "Set14": "set14", "B100": "bsd100", "Urban100": "urban100", "Manga109": "manga109"}
+"""Our names of the test sets, and those of the data files."""
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A method's row of Table I; ``scores`` by our set names, without the sets the paper leaves out.
+
+    Its PSNR and SSIM were computed with ``protocol``: the paper's own SSIU row by the authors' code (`official`), the
+    other rows, as their papers give them, by the usual one (`standard`).
+    """
+
+    method: str
+    scale: int
+    protocol: str
+    training_set: str
+    params_k: float
+    flops_g: float
+    scores: dict[str, Score]
+
+
+def paper_rows(scale: int | None = None) -> list[PaperRow]:
+    """Table I of the paper, of one scale or all."""
+    rows = [_row(line) for line in csv.DictReader(io.StringIO(_data("table1.csv")))]
+    return [row for row in rows if scale in (None, row.scale)]
+
+
+def paper_facts() -> dict[str, Any]:
+    """Tables II to IV of the paper and what is known of IDSA-Net, by name."""
+    return yaml.safe_load(_data("tables2to4.yaml"))
+
+
+def published(model: str, scale: int) -> tuple[str, dict[str, Score]]:
+    """The protocol and the scores published for one of our models, by set; empty where there are none.
+
+    An unknown SSIM is NaN; IDSA-Net's paper does not say how its PSNR was computed.
+    """
+    if model == "IDSANet" and scale == 4:
+        psnr = paper_facts()["idsa_net_x4"]["psnr"]
+        scores = {name: Score(psnr[column], math.nan) for name, column in COLUMNS.items() if column in psnr}
+        return "not stated", scores
+    return next(((row.protocol, row.scores) for row in paper_rows(scale) if row.method == model), ("", {}))
+
+
+def _row(line: dict[str, str]) -> PaperRow:
+    printed = {name: line[column] for name, column in COLUMNS.items() if line[column] != "-"}
+    return PaperRow(
+        method=line["method"],
+        scale=int(line["scale"]),
+        protocol="official" if line["method"] == "SSIU" else "standard",
+        training_set=line["train"],
+        params_k=float(line["params_k"]),
+        flops_g=float(line["flops_g"]),
+        scores={name: Score(*map(float, text.split("/"))) for name, text in printed.items()},
+    )
+
+
+def _data(name: str) -> str:
+    return (files("ssiu.report") / name).read_text(encoding="utf-8")

@@ -1,0 +1,156 @@
+"""Table I again: the paper's rows, bicubic and our runs, each number under the protocol it was computed with."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssiu.data.benchmark import BenchmarkSet
+from ssiu.data.pairs import find_pairs
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.evaluator import Bicubic, evaluate
+from ssiu.metrics import PROTOCOLS, Score, printed
+from ssiu.report.paper import COLUMNS, paper_rows
+from ssiu.report.tables import ABSENT, Cell, Number, Table
+
+MARKED = 3  # places that are marked in a column
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at one scale: ``means[protocol][set name]``, and where the numbers come from."""
+
+    method: str
+    scale: int
+    source: str
+    means: dict[str, dict[str, Score]]
+    training_set: str = ABSENT
+    params_k: float = math.nan
+    flops_g: float = math.nan
+    rounded: bool = False  # printed numbers: never rounded again
+
+    def printed(self, protocol: str, set_name: str) -> tuple[str, str] | None:
+        """PSNR and SSIM as they stand in the table; None where there are none."""
+        score = self.means.get(protocol, {}).get(set_name)
+        return score and printed(score, "standard" if self.rounded else protocol)
+
+
+def published_rows(scale: int) -> list[Row]:
+    """What the paper prints."""
+    return [
+        Row(
+            row.method, scale, "paper", {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
+            rounded=True,
+        )
+        for row in paper_rows(scale)
+    ]  # fmt: skip
+
+
+def bicubic_row(data_path: Path, scale: int) -> tuple[Row, list[str]]:
+    """MATLAB's bicubic on the test sets that lie in ``data_path``, and the names of those that do not."""
+    found, absent = [], []
+    for name in COLUMNS:
+        try:
+            found.append(BenchmarkSet(name, find_pairs(data_path, name, scale), scale))
+        except MissingInputError:
+            absent.append(name)
+    means = evaluate(Bicubic(scale), found).means if found else {}
+    return Row("bicubic", scale, "computed", means), absent
+
+
+def result_rows(paths: Iterable[Path]) -> list[Row]:
+    """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`.
+
+    Files of one method, scale and checkpoint make one row, so a method's sets may be scored one by one. Raises
+    MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or when two
+    files give one set of one row.
+    """
+    rows: dict[tuple, Row] = {}
+    for path in paths:
+        method, scale, checkpoint, means = _read_summary(path)
+        key = (method, scale, checkpoint)
+        row = rows.setdefault(key, Row(method, scale, checkpoint or str(path.parent), {p: {} for p in PROTOCOLS}))
+        for protocol, sets in means.items():
+            twice = sets.keys() & row.means.setdefault(protocol, {}).keys()
+            if twice:
+                raise BadInputError(
+                    f"{path}: {', '.join(sorted(twice))} of {method} x{scale} is given twice; name it once"
+                )
+            row.means[protocol].update(sets)
+    return list(rows.values())
+
+
+def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table:
+    """The table of one scale, a column per test set and protocol; the three best numbers of a column are marked.
+
+    ``absent`` are the sets that are not on disk, which is said below the table.
+    """
+    extra = [name for row in rows for sets in row.means.values() for name in sets if name not in COLUMNS]
+    columns = [
+        (name, protocol)
+        for name in (*COLUMNS, *dict.fromkeys(extra))
+        for protocol in PROTOCOLS
+        if any(row.printed(protocol, name) for row in rows)
+    ]
+    header = ["PSNR dB / SSIM", "from", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
+    body: list[list[Cell]] = [
+        [row.method, row.source, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows
+    ]
+    for name, protocol in columns:
+        values = [row.printed(protocol, name) or (ABSENT, ABSENT) for row in rows]
+        places = [_places([pair[number] for pair in values]) for number in (0, 1)]
+        for line, (psnr, ssim), psnr_place, ssim_place in zip(body, values, *places, strict=True):
+            line.append((Number(psnr, psnr_place), Number(ssim, ssim_place)) if psnr != ABSENT else ABSENT)
+    notes = [
+        "standard compares with most papers; official is the authors' evaluation code, whose SSIM is 0.001 to 0.005 "
+        "higher and whose means are rounded up: the two never share a column."
+    ]
+    if absent:
+        notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
+    return Table(f"Table I, x{scale}", header, body, tuple(notes))
+
+
+def rows_csv(rows: Iterable[Row]) -> str:
+    """A line per method, protocol and set, with all digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scale", "method", "from", "protocol", "set", *Score._fields])
+    for row in rows:
+        for protocol, sets in row.means.items():
+            writer.writerows(
+                [row.scale, row.method, row.source, protocol, name, *score] for name, score in sets.items()
+            )
+    return text.getvalue()
+
+
+def _read_summary(path: Path) -> tuple[str, int, str | None, dict[str, dict[str, Score]]]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        means = {
+            protocol: {
+                str(name): Score(math.inf if mean["psnr"] is None else float(mean["psnr"]), float(mean["ssim"]))
+                for name, mean in sets.items()
+            }
+            for protocol, sets in document["protocols"].items()
+            if protocol in PROTOCOLS
+        }
+        checkpoint = document["checkpoint"]
+        return str(document["model"]), int(document["scale"]), checkpoint and str(checkpoint), means
+    except OSError as error:
+        raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
+
+
+def _places(texts: Sequence[str]) -> list[int]:
+    """1 for the largest of the printed numbers, 2 and 3 for the next; equal numbers share a place, 0 for the rest."""
+    numbers = [math.nan if text == ABSENT else float(text) for text in texts]
+    best = sorted({number for number in numbers if not math.isnan(number)}, reverse=True)[:MARKED]
+    return [best.index(number) + 1 if number in best else 0 for number in numbers]
+
+
+def _plain(value: float) -> str:
+    return ABSENT if math.isnan(value) else f"{value:,.0f}"

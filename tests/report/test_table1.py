@@ -1,0 +1,118 @@
+"""Table I with our rows in it."""
+
+import csv
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_sets import small_set
+
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.metrics import Score
+from ssiu.report.table1 import Row, bicubic_row, published_rows, result_rows, rows_csv, table1
+
+ROOT = Path(__file__).parents[2]
+
+
+def _column(table, title):
+    index = table.header.index(title)
+    return {row[0]: row[index] for row in table.rows}
+
+
+def _summary(path, model="IMDN", scale=4, checkpoint=None, **sets):
+    protocols = {
+        p: {name: {"psnr": psnr, "ssim": ssim, "images": 5} for name, (psnr, ssim) in sets.items()}
+        for p in ("standard", "official")
+    }
+    document = {"model": model, "scale": scale, "checkpoint": checkpoint, "weights_sha256": None}
+    path.write_text(json.dumps(document | {"protocols": protocols}))
+    return path
+
+
+def test_the_papers_ssiu_stands_only_in_official_columns():
+    table = table1(4, published_rows(4))
+    for name in ("Set5", "Set14", "B100", "Urban100", "Manga109"):
+        assert _column(table, f"{name} (standard)")["SSIU"] == "-"
+        assert [m for m, c in _column(table, f"{name} (official)").items() if c != "-"] == ["SSIU"]
+    assert _column(table, "Set5 (official)")["SSIU"][1].text == "0.9032"
+
+
+def test_the_best_three_printed_numbers_of_a_column_are_marked_and_equal_ones_share_a_place():
+    rows = [
+        Row(name, 2, "x", {"standard": {"Set5": Score(psnr, ssim)}})
+        for name, psnr, ssim in [("a", 30.001, 0.1), ("b", 30.004, 0.2), ("c", 31, 0.3), ("d", 29, 0.4), ("e", 28, 0.5)]
+    ]
+    column = _column(table1(2, rows), "Set5 (standard)")
+    assert {name: tuple(number.place for number in cell) for name, cell in column.items()} == {
+        "a": (2, 0), "b": (2, 0), "c": (1, 3), "d": (3, 2), "e": (0, 1)
+    }  # fmt: skip
+
+
+def test_computed_means_are_rounded_by_their_protocol_and_printed_ones_not_again():
+    means = {"standard": {"Set5": Score(32.201, 0.9)}, "official": {"Set5": Score(32.201, 0.9)}}
+    table = table1(4, [Row("ours", 4, "x", means), *published_rows(4)])
+    assert _column(table, "Set5 (standard)")["ours"][0].text == "32.20"
+    assert _column(table, "Set5 (official)")["ours"][0].text == "32.21"
+    assert _column(table, "Set5 (official)")["SSIU"][0].text == "32.64"
+
+
+def test_bicubic_is_computed_on_the_sets_that_are_there_and_the_others_are_named(tmp_path):
+    row, absent = bicubic_row(small_set(tmp_path, 3), 3)
+    assert list(row.means["standard"]) == ["Set5"]
+    assert absent == ["Set14", "B100", "Urban100", "Manga109"]
+    table = table1(3, [row], absent)
+    assert "Set14, B100, Urban100, Manga109" in table.notes[-1]
+    assert bicubic_row(tmp_path, 2) == (Row("bicubic", 2, "computed", {}), ["Set5", *absent])
+
+
+def test_files_of_one_method_make_one_row(tmp_path):
+    a = _summary(tmp_path / "a.json", Set5=(32.0, 0.9))
+    b = _summary(tmp_path / "b.json", Set14=(None, 1.0), mine=(20.0, 0.5))
+    c = _summary(tmp_path / "c.json", "SSIU", checkpoint="w.safetensors", Set5=(32.5, 0.91))
+    rows = result_rows([a, b, c])
+    assert [(row.method, row.source) for row in rows] == [("IMDN", str(tmp_path)), ("SSIU", "w.safetensors")]
+    assert rows[0].means["official"] == {
+        "Set5": Score(32.0, 0.9), "Set14": Score(math.inf, 1.0), "mine": Score(20.0, 0.5)
+    }  # fmt: skip
+    table = table1(4, rows)
+    assert _column(table, "Set14 (standard)")["IMDN"][0].text == "inf"
+    assert _column(table, "mine (standard)")["SSIU"] == "-"
+    with pytest.raises(BadInputError, match="Set5 of IMDN x4 is given twice"):
+        result_rows([a, a])
+
+
+def test_csv_has_a_line_for_every_number(tmp_path):
+    rows = result_rows([_summary(tmp_path / "a.json", Set5=(32.123456789, 0.9))])
+    lines = list(csv.DictReader(io.StringIO(rows_csv([*rows, *published_rows(4)]))))
+    assert lines[0] == {
+        "scale": "4", "method": "IMDN", "from": str(tmp_path), "protocol": "standard", "set": "Set5",
+        "psnr": "32.123456789", "ssim": "0.9",
+    }  # fmt: skip
+    assert len(lines) == 2 + 14 * 5 + 4
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocols": {"standard": 3}}', '{"model": 1, "protocols": {}}'])
+def test_other_files_are_refused_by_name(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(BadInputError, match=r"x\.json is no summary\.json"):
+        result_rows([tmp_path / "x.json"])
+    with pytest.raises(MissingInputError, match=r"y\.json: No such file"):
+        result_rows([tmp_path / "y.json"])
+
+
+def test_the_script_writes_every_format(tmp_path):
+    small_set(tmp_path / "data", 4)
+    run = _summary(tmp_path / "run.json", "mine & <yours>", Set5=(30.0, 0.9))
+    command = [sys.executable, ROOT / "scripts/reproduce_table.py", run, "--scale", 4]
+    command += ["--data", tmp_path / "data", "--output", tmp_path / "out"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Table I, x4" in done.stdout
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["table1_x4.csv", "table1_x4.html", "table1_x4.md", "table1_x4.tex"]
+    assert "mine &amp; &lt;yours&gt;" in (tmp_path / "out/table1_x4.html").read_text()
+    assert r"mine \& " in (tmp_path / "out/table1_x4.tex").read_text()
