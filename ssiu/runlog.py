@@ -56,7 +56,10 @@ class RunFolder:
             owner = self._owner.read_text() if self._owner.exists() else "another process"
             raise BusyError(f"{path} is in use by {owner}; wait for it, or choose another log_name") from None
         self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
-        self._file_handler: logging.Handler | None = None
+        self._file_handler = logging.FileHandler(path / "log.txt", delay=True)
+        self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(self._file_handler)
+        log.setLevel(logging.INFO)
         self._writer = None
 
     @property
@@ -69,9 +72,6 @@ class RunFolder:
         from torch.utils.tensorboard import SummaryWriter  # a second of import that only training needs
 
         write_atomically(self.path / "config.yml", config_yaml.encode())
-        self._file_handler = logging.FileHandler(self.path / "log.txt")
-        self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        log.addHandler(self._file_handler)
         write_atomically(self.metrics_path, "".join(line + "\n" for line in self._lines_up_to(step, validated)).encode())
         self._metrics = self.metrics_path.open("a")
         self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
@@ -115,8 +115,7 @@ class RunFolder:
         if self._writer is not None:
             self._metrics.close()
             self._writer.close()
-        if self._file_handler is not None:
-            log.removeHandler(self._file_handler)
-            self._file_handler.close()
+        log.removeHandler(self._file_handler)
+        self._file_handler.close()
         self._owner.unlink(missing_ok=True)
         self._lock.release()

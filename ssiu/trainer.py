@@ -86,7 +86,16 @@ class Trainer:
         set_arithmetic(config.precision, config.deterministic)
         self.processes = join_processes(config)
         self.device = self.processes.device
+        self.stop = StopSignal()
         self.folder = RunFolder(config.run_folder) if self.processes.is_main else None  # before any long work
+        try:
+            self._prepare(resume, allow_changes, stream)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, resume: str, allow_changes: bool, stream: Any) -> None:
+        config = self.config
         if resume == "none" and self.folder and self.folder.holds_run:
             raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
         self.test_sets = load_test_sets(config) if config.test_every else []
@@ -101,7 +110,6 @@ class Trainer:
         self.best: dict[str, Any] = {"psnr": None, "step": 0}
         self.terms: list[Tensor] = []  # (loss, l1, fft) of every step since the last log line, on the device
         self.skipped_steps = 0  # by the fp16 scaler, in a row
-        self.stop = StopSignal()
 
         torch.manual_seed(config.seed)
         self.model = build_model(config).to(self.device)
@@ -136,9 +144,13 @@ class Trainer:
             log.error("%s", error)
             raise
         finally:
-            if self.folder:
-                self.folder.close()
-            self.processes.close()
+            self.close()
+
+    def close(self) -> None:
+        """Gives the run's folder free and leaves the process group."""
+        if self.folder:
+            self.folder.close()
+        self.processes.close()
 
     def _run(self) -> str:
         config, total, started_at = self.config, self.schedule.total_steps, self.step
