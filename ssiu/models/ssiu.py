@@ -88,6 +88,7 @@ class SSIU(nn.Module):
     """
 
     size_multiple = 16  # max-pooling by 2, then blocks of 8
+    tail_prefixes = ("tail.",)  # what `init_trunk` leaves out
 
     def __init__(
         self,
