@@ -46,17 +46,21 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
     if unknown:
         known = sorted(set(available_sets(data_path)) | set(BENCHMARKS))
         raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
-    sets, missing = [], {}
+    sets, missing = [], []
+    absent = [name for name in names if set_folders(data_path, name) is None]
+    if absent:
+        missing.append(f"{', '.join(absent)}: not in {data_path.absolute()} (expected benchmark/{absent[0]}/HR there)")
     for name in names:
-        try:
-            sets.append(BenchmarkSet(name, find_pairs(data_path, name, config.scale), config.scale))
-        except MissingInputError as error:
-            missing[name] = str(error)
+        if name not in absent:
+            try:
+                sets.append(BenchmarkSet(name, find_pairs(data_path, name, config.scale), config.scale))
+            except MissingInputError as error:
+                missing.append(str(error))
     if missing:
         arguments = [argument for argument in sys.argv if not argument.startswith("eval_sets=")]
         rest = f"eval_sets=[{','.join(test_set.name for test_set in sets)}]"
         raise MissingInputError(
-            f"{len(missing)} of {len(names)} test sets are missing: {' | '.join(missing.values())} | "
-            f"docs/data.md says where to get them; without them: {shlex.join(['python', *arguments, rest])}"
+            f"missing test sets: {'; '.join(missing)}. docs/data.md says where to get them; without them: "
+            f"{shlex.join(['python', *arguments, rest])}"
         )
     return sets

@@ -4,7 +4,7 @@ Worker k of n makes the micro-batches start + k, start + k + n, ..., each into o
 and says so over its own pipe; the main process takes them in turn. Nothing is shared between workers, so one that
 is killed cannot block another, and no signal handler is needed: the main process sees the death when it asks for
 the next batch. (torch's DataLoader reports a death by raising from SIGCHLD, wherever the main thread then is, and
-its shutdown relies on SIGTERM, which our workers ignore.)
+its shutdown relies on SIGTERM, which our workers must ignore.)
 """
 
 import atexit
@@ -12,7 +12,7 @@ import shutil
 import signal
 import weakref
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SLOTS = 3  # micro-batches that a worker prepares ahead
 STALLED_AFTER = 120  # seconds without the next batch: hung storage, not slow storage
+GLANCE = 5  # waited for in pieces of this many seconds, so that a run that was suspended does not count as stalled
 SHARED_MEMORY = Path("/dev/shm")
 ADVICE = "continue the run with fewer 'threads' or more shared memory (/dev/shm; docker: --shm-size)"
 
@@ -84,40 +85,57 @@ class PatchLoader:
         slots = self._slots()
         workers, links = [], []
         try:
-            for k in range(self.threads):
-                link, far_end = context.Pipe()
-                share = self.micro_batches[k :: self.threads]
-                arguments = (self.stream, share, self.rank, self.world, slots[k], far_end)
-                workers.append(context.Process(target=_work, args=arguments, daemon=True, name=f"patches-{k}"))
-                links.append(link)
-                workers[k].start()
-                far_end.close()
+            with _group_signals_blocked():  # the workers inherit this
+                for k in range(self.threads):
+                    link, far_end = context.Pipe()
+                    links.append(link)
+                    arguments = (self.stream, self.micro_batches[k :: self.threads], self.rank, self.world, slots[k])
+                    worker = context.Process(target=_work, args=(*arguments, far_end), daemon=True)
+                    worker.start()
+                    workers.append(worker)
+                    far_end.close()
             for i in range(len(self.micro_batches)):
                 turn, k = divmod(i, self.threads)
                 _receive(links[k], workers)
                 batch = self._own(*slots[k][turn % SLOTS])
-                with suppress(BrokenPipeError):  # it has delivered its last batch and is gone
+                with suppress(ConnectionError):  # it has delivered its last batch and is gone
                     links[k].send("next")
                 yield batch
         finally:
             for worker in workers:
-                if worker.pid:
-                    worker.kill()  # they hold nothing that needs saving
-                    worker.join()
+                worker.kill()  # they hold nothing that needs saving
+                worker.join()
             for link in links:
                 link.close()
 
 
+@contextmanager
+def _group_signals_blocked() -> Iterator[None]:
+    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the main process decides when to stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _receive(link: Connection, workers: list) -> None:
     """Waits until the worker at the other end has finished its next batch; raises what went wrong there."""
-    while True:
-        _check(workers)
-        if link.poll():
-            break
-        running = [worker.sentinel for worker in workers if worker.exitcode is None]
-        if not wait([link, *running], STALLED_AFTER):
+    waited = 0
+    _check(workers)
+    while not link.poll():
+        if waited >= STALLED_AFTER:
             raise BusyError(f"no training batch for {STALLED_AFTER} s, perhaps because storage hangs: {ADVICE}")
-    error = link.recv()
+        running = [worker.sentinel for worker in workers if worker.exitcode is None]
+        if not wait([link, *running], GLANCE):
+            waited += GLANCE
+        _check(workers)
+    try:
+        error = link.recv()
+    except (EOFError, ConnectionError):  # it is dying just now
+        wait([worker.sentinel for worker in workers], GLANCE)
+        _check(workers)
+        raise
     if error is not None:
         raise error
 
@@ -139,13 +157,13 @@ def _work(
     link: Connection,
 ) -> None:
     """A worker: fills its slots in turn, and waits when all hold batches that were not taken yet."""
-    # Ctrl-C and a scheduler's SIGTERM reach the whole process group; the main process decides when to stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the main process is gone, so are we
+    main_process = multiprocessing.parent_process()
+    with suppress(EOFError, ConnectionError):  # the main process is gone
         for turn, m in enumerate(micro_batches):
             if turn >= SLOTS:
+                if link not in wait([link, main_process.sentinel]):
+                    return
                 link.recv()
             try:
                 stream.fill(m, rank, world, *slots[turn % SLOTS])

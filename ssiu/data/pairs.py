@@ -71,6 +71,8 @@ def list_pictures(folder: Path) -> dict[str, Path]:
 
 def set_folders(data_path: Path, set_name: str) -> tuple[Path, Path] | None:
     """The HR folder and the folder of ``X{s}`` folders of a set, or None when no layout fits."""
+    if set_name != Path(set_name).name:  # a path, perhaps out of data_path
+        return None
     for root in (child(child(data_path, "benchmark"), set_name), child(data_path, set_name)):
         for hr, lr in (("HR", "LR_bicubic"), (f"{root.name}_train_HR", f"{root.name}_train_LR_bicubic")):
             if child(root, hr).is_dir():

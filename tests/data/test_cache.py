@@ -1,0 +1,181 @@
+"""The picture cache: exact, shared, atomic, and never stale."""
+
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_set
+
+from ssiu.data import cache as cache_module
+from ssiu.data.cache import ImageCache, default_cache_folder
+from ssiu.data.images import read_rgb, save_image
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Path]:
+    write_set(tmp_path / "toy", ["a", "b", "c"])
+    return sorted((tmp_path / "toy/HR").iterdir())
+
+
+def files(cache: ImageCache) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in cache.folder.glob("*.npy")}
+
+
+def test_cached_pixels_are_the_pictures_and_readable_by_numpy(tmp_path: Path, sources: list[Path]) -> None:
+    cached = ImageCache(tmp_path / "cache").prepare([*sources, sources[0]])
+    for source, image in zip([*sources, sources[0]], cached, strict=True):
+        np.testing.assert_array_equal(image.open(), read_rgb(source))
+        np.testing.assert_array_equal(np.load(image.path, mmap_mode="r"), read_rgb(source))
+        assert not image.open().flags.writeable
+    assert sorted(path.suffix for path in (tmp_path / "cache").glob("[!.]*")) == [".npy"] * 3
+
+
+def test_a_second_run_decodes_nothing(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    first = cache.prepare(sources)
+    monkeypatch.setattr(cache_module, "decode_rgb", None)  # would fail if called
+    assert ImageCache(tmp_path / "cache").prepare(sources) == first
+
+
+def _edit_one_pixel(path: Path) -> None:
+    picture = read_rgb(path)
+    picture[0, 0] ^= 1
+    save_image(path, picture)
+
+
+def _other_content_same_size_and_time(path: Path) -> None:
+    status = path.stat()
+    new = path.with_suffix(".new")
+    content = bytearray(path.read_bytes())
+    new.write_bytes(content)
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)  # a new inode
+
+
+@pytest.mark.parametrize("change", [_edit_one_pixel, _other_content_same_size_and_time, Path.touch])
+def test_a_changed_source_is_decoded_again_and_its_old_version_removed(tmp_path: Path, sources, change) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    cache.prepare(sources)
+    before = files(cache)
+    time.sleep(0.01)
+    change(sources[1])
+    np.testing.assert_array_equal(cache.prepare(sources)[1].open(), read_rgb(sources[1]))
+    after = files(cache)
+    assert len(after) == 3 and len(before.items() & after.items()) == 2
+
+
+@pytest.mark.parametrize("keep", [0, 60, 200, -1])
+def test_a_torn_cache_file_is_replaced(tmp_path: Path, sources: list[Path], keep: int) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    image = cache.prepare(sources)[0]
+    content = image.path.read_bytes()
+    image.path.write_bytes(content[:keep])
+    np.testing.assert_array_equal(cache.prepare(sources)[0].open(), read_rgb(sources[0]))
+    assert image.path.read_bytes() == content
+
+
+def test_what_a_killed_builder_left_is_removed(tmp_path: Path, sources: list[Path]) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/.x.npy.1.part").write_bytes(b"half")
+    cache = ImageCache(tmp_path / "cache")
+    cache.prepare(sources)
+    assert not list(cache.folder.glob(".*.part"))
+
+
+def test_a_killed_builder_leaves_a_cache_that_the_next_run_completes(tmp_path: Path) -> None:
+    write_set(tmp_path / "toy", [f"{i}" for i in range(30)], size=(200, 300))
+    sources = sorted((tmp_path / "toy/HR").iterdir())
+    program = (
+        "import sys; from pathlib import Path; from ssiu.data.cache import ImageCache\n"
+        "ImageCache(sys.argv[1]).prepare(sorted(Path(sys.argv[2]).iterdir()))"
+    )
+    arguments = [sys.executable, "-c", program, str(tmp_path / "cache"), str(tmp_path / "toy/HR")]
+    builder = subprocess.Popen(arguments, cwd=Path(__file__).parents[2])
+    while len(list(tmp_path.glob("cache/*.npy"))) < 3:
+        assert builder.poll() is None
+    builder.send_signal(signal.SIGKILL)
+    builder.wait()
+    for source, image in zip(sources, ImageCache(tmp_path / "cache").prepare(sources), strict=True):
+        np.testing.assert_array_equal(image.open(), read_rgb(source))
+
+
+def test_every_damaged_picture_is_named_and_the_good_ones_are_kept(tmp_path: Path, sources: list[Path]) -> None:
+    good = [source.read_bytes() for source in sources]
+    for i in (0, 2):
+        sources[i].write_bytes(good[i][:-20])
+    cache = ImageCache(tmp_path / "cache")
+    with pytest.raises(BadInputError, match=r"a\.png: damaged.*2 in all; also .*c\.png"):
+        cache.prepare(sources)
+    assert len(files(cache)) == 1
+
+
+def test_builders_of_one_folder_take_turns(tmp_path: Path, sources: list[Path], caplog) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    lock = cache._locked()
+    results = []
+    with caplog.at_level(logging.INFO, "ssiu"):
+        waiting = threading.Thread(target=lambda: results.append(ImageCache(tmp_path / "cache").prepare(sources)))
+        waiting.start()
+        while "waiting for another run" not in caplog.text:
+            assert waiting.is_alive()
+            time.sleep(0.01)
+        assert not files(cache)
+        lock.release()
+        waiting.join(20)
+    assert len(results[0]) == 3
+
+
+def test_a_complete_cache_may_be_read_only(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    cache.prepare(sources)
+    monkeypatch.setattr(cache, "_locked", None)  # nothing to lock, nothing to write
+    assert len(cache.prepare(sources)) == 3
+
+
+def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path, sources: list[Path]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="file"):
+        ImageCache(tmp_path / "file/cache").prepare(sources)
+
+
+def test_too_little_space_is_said_before_decoding(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 100))
+    with pytest.raises(SaveError, match="cache_dir"):
+        ImageCache(tmp_path / "cache").prepare(sources)
+    assert not list((tmp_path / "cache").glob("*.npy"))
+
+
+def test_missing_and_removed_pictures_are_named(tmp_path: Path, sources: list[Path]) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    image = cache.prepare(sources)[0]
+    image.path.unlink()
+    with pytest.raises(MissingInputError, match="removed"):
+        image.open()
+    with pytest.raises(MissingInputError, match=r"absent\.png"):
+        cache.prepare([tmp_path / "absent.png"])
+
+
+def test_the_digests_are_stored_behind_the_pixels(tmp_path: Path, sources: list[Path]) -> None:
+    import hashlib
+
+    image = ImageCache(tmp_path / "cache").prepare(sources)[0]
+    facts = json.loads(image.path.read_bytes()[image.offset + 40 * 60 * 3 :])
+    assert facts["source_sha256"] == hashlib.sha256(sources[0].read_bytes()).hexdigest() == image.source_sha256
+    assert facts["pixels_sha256"] == hashlib.sha256(read_rgb(sources[0]).tobytes()).hexdigest()
+
+
+def test_the_cache_lies_beside_the_data_unless_that_is_read_only(tmp_path: Path, monkeypatch) -> None:
+    assert default_cache_folder(tmp_path) == tmp_path / ".ssiu_cache"
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert default_cache_folder(tmp_path) == tmp_path / "home/ssiu/pictures"

@@ -1,0 +1,186 @@
+"""Pairs: every layout is found, every misfit is named before any work."""
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_set
+
+from ssiu.config import make_config
+from ssiu.data.benchmark import load_test_sets
+from ssiu.data.images import save_image
+from ssiu.data.pairs import available_sets, find_pairs
+from ssiu.errors import ConfigError, MissingInputError, SSIUError
+
+USE_TOY = {"eval_sets": ["toy"], "scale": 2}
+
+
+@pytest.mark.parametrize("root", ["benchmark/Toy", "Toy", "toy"])
+def test_set_layouts_are_found_whatever_the_case(tmp_path: Path, root: str) -> None:
+    write_set(tmp_path / root, ["b", "a"])
+    pairs = find_pairs(tmp_path, "tOY", 2)
+    assert [pair.name for pair in pairs] == ["a", "b"]
+    assert pairs[0].lr_size == (20, 30) and pairs[0].hr_size == (40, 60)
+    assert pairs[0].lr.name == "ax2.png" and pairs[0].hr.name == "a.png"
+
+
+@pytest.mark.parametrize("name", ["DF2K", "DIV2K"])
+def test_training_layout_is_found_from_the_config_spelling(tmp_path: Path, name: str) -> None:
+    write_set(tmp_path / "plain", ["0001", "0901"])
+    (tmp_path / name).mkdir()
+    (tmp_path / "plain/HR").rename(tmp_path / name / f"{name}_train_HR")
+    (tmp_path / "plain/LR_bicubic").rename(tmp_path / name / f"{name}_train_LR_bicubic")
+    assert [pair.name for pair in find_pairs(tmp_path, name.lower(), 2)] == ["0001", "0901"]
+    assert available_sets(tmp_path) == [name]
+
+
+def test_names_with_spaces_unicode_and_without_the_scale_suffix(tmp_path: Path) -> None:
+    names = ["a b", "München 北京", "x2", "p.q"]
+    write_set(tmp_path / "toy", names)
+    lr = tmp_path / "toy/LR_bicubic/X2"
+    for name in names:
+        (lr / f"{name}x2.png").rename(lr / f"{name}.png")
+    for junk in (".DS_Store", "._a b.png", "Thumbs.db", "readme.txt"):
+        (tmp_path / "toy/HR" / junk).write_bytes(b"junk")
+    assert [pair.name for pair in find_pairs(tmp_path, "toy", 2)] == sorted(names)
+
+
+def test_links_to_data_are_followed(tmp_path: Path) -> None:
+    write_set(tmp_path / "elsewhere", ["a"])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/toy").symlink_to(tmp_path / "elsewhere")
+    assert len(find_pairs(tmp_path / "data", "toy", 2)) == 1
+
+
+def test_surplus_rows_below_the_scale_are_accepted_and_cropped(tmp_path: Path) -> None:
+    write_set(tmp_path / "toy", ["a"], scale=3, size=(41, 62))
+    (test_set,) = load_test_sets(
+        make_config({"data_path": str(tmp_path), "eval_sets": ["toy"], "scale": 3, "patch_size": 48})
+    )
+    name, lr, hr = test_set[0]
+    assert (name, lr.shape, hr.shape) == ("a", (13, 20, 3), (39, 60, 3)) and len(test_set) == 1
+
+
+def _misfit(kind: str, root: Path) -> str:
+    """Damages the set in ``root`` and returns what the error must name."""
+    hr, lr = root / "HR", root / "LR_bicubic/X2"
+    rng = np.random.default_rng(1)
+
+    def noise(height: int, width: int) -> np.ndarray:
+        return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+    if kind == "off by one":
+        save_image(lr / "bx2.png", noise(21, 30))
+        return r"bx2\.png is 30x21 but .*b\.png is 60x40: expected 30x20"
+    if kind == "a surplus of a whole scale":
+        save_image(hr / "b.png", noise(42, 60))
+        return r"b\.png is 60x42"
+    if kind == "transposed":
+        save_image(lr / "bx2.png", noise(30, 20))
+        return r"bx2\.png.*height and width look swapped"
+    if kind == "swapped":
+        hr.rename(root / "t")
+        lr.rename(hr)
+        (root / "t").rename(lr)
+        for path in hr.iterdir():
+            path.rename(hr / path.name.replace("x2", ""))
+        return r"a\.png is 60x40.*folders look swapped.*3 such pairs: a, b, c"
+    if kind == "wrong scale":
+        save_image(lr / "bx2.png", noise(10, 15))
+        return r"bx2\.png.*looks like an x4 pair"
+    if kind == "HR in the LR folder":
+        shutil.copy(hr / "b.png", lr / "bx2.png")
+        return r"bx2\.png.*seems to hold HR"
+    if kind == "not a picture":
+        (lr / "bx2.png").write_bytes(b"nothing")
+        return r"bx2\.png: not a readable picture"
+    if kind == "two of one name":
+        save_image(hr / "b.jpg", noise(40, 60))
+        return r"HR: b\.(png|jpg) and b\.(png|jpg) have one name"
+    if kind == "missing":
+        (lr / "bx2.png").unlink()
+        return r"1 HR pictures have no LR picture in .*X2: b "
+    if kind == "extra":
+        (hr / "b.png").unlink()
+        return r"1 LR pictures have no HR picture in .*HR: bx2"
+    if kind == "suffix of another scale":
+        (lr / "bx2.png").rename(lr / "bx3.png")
+        return r"no LR picture.*: b; .*no HR picture.*: bx3"
+    if kind == "no such scale":
+        lr.rename(root / "LR_bicubic/X3")
+        return r"X2 is missing; make them: python scripts/prepare_data\.py"
+    for path in [*lr.iterdir()]:  # "empty folder"
+        path.unlink()
+    (lr / ".DS_Store").write_bytes(b"junk")
+    return r"LR_bicubic/X2: holds no pictures"
+
+
+CODES = {
+    "missing": 66, "extra": 66, "suffix of another scale": 66, "no such scale": 66, "empty folder": 66,
+    "off by one": 65, "a surplus of a whole scale": 65, "transposed": 65, "swapped": 65, "wrong scale": 65,
+    "HR in the LR folder": 65, "not a picture": 65, "two of one name": 65,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("use", ["training", "test"])
+@pytest.mark.parametrize("kind", CODES)
+def test_a_misfit_is_named_with_its_exit_code(tmp_path: Path, kind: str, use: str) -> None:
+    write_set(tmp_path / "toy", ["a", "b", "c"])
+    expected = _misfit(kind, tmp_path / "toy")
+    with pytest.raises(SSIUError, match=expected) as caught:
+        if use == "training":
+            find_pairs(tmp_path, "toy", 2)
+        else:
+            load_test_sets(make_config({**USE_TOY, "data_path": str(tmp_path)}))
+    assert caught.value.exit_code == CODES[kind] and "\n" not in str(caught.value)
+
+
+def test_unknown_sets_say_where_was_looked_and_what_is_there(tmp_path: Path) -> None:
+    write_set(tmp_path / "benchmark/Set5", ["a"])
+    with pytest.raises(MissingInputError, match=rf"'train'.*{tmp_path}.*sets found: Set5"):
+        find_pairs(tmp_path, "train", 2)
+    with pytest.raises(MissingInputError, match=r"data_path .*/absent: no such folder"):
+        find_pairs(tmp_path / "absent", "train", 2)
+
+
+def test_missing_test_sets_are_all_named_with_the_command_without_them(tmp_path: Path, monkeypatch) -> None:
+    write_set(tmp_path / "benchmark/Set5", ["a"])
+    monkeypatch.setattr("sys.argv", ["test.py", "--config", "my config.yml", "eval_sets=[Set5]"])
+    config = make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["Set5", "Urban100", "Manga109"]})
+    with pytest.raises(MissingInputError) as caught:
+        load_test_sets(config)
+    assert "Urban100" in str(caught.value) and "Manga109" in str(caught.value)
+    assert "python test.py --config 'my config.yml' 'eval_sets=[Set5]'" in str(caught.value)
+    assert load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": []})) == []
+
+
+def test_a_name_that_no_set_has_is_a_config_error(tmp_path: Path) -> None:
+    write_set(tmp_path / "benchmark/Set5", ["a"])
+    with pytest.raises(ConfigError, match=r"eval_sets.*Set55.*known: .*Set5"):
+        load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["Set55"]}))
+    (test_set,) = load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["set5"]}))
+    assert test_set.name == "Set5"
+
+
+def test_a_set_name_cannot_leave_the_data_folder(tmp_path: Path) -> None:
+    write_set(tmp_path / "secret", ["a"])
+    (tmp_path / "data").mkdir()
+    with pytest.raises(MissingInputError):
+        find_pairs(tmp_path / "data", "../secret", 2)
+
+
+@pytest.mark.full
+def test_headers_of_6900_pictures_are_checked_in_seconds(tmp_path: Path) -> None:
+    write_set(tmp_path / "toy", ["a"])
+    for i in range(3450):
+        shutil.copy(tmp_path / "toy/HR/a.png", tmp_path / f"toy/HR/{i:04}.png")
+        shutil.copy(tmp_path / "toy/LR_bicubic/X2/ax2.png", tmp_path / f"toy/LR_bicubic/X2/{i:04}x2.png")
+    (tmp_path / "toy/LR_bicubic/X2/1234x2.png").unlink()
+    start = time.perf_counter()
+    with pytest.raises(MissingInputError, match="1234"):
+        find_pairs(tmp_path, "toy", 2)
+    (tmp_path / "toy/HR/1234.png").unlink()
+    assert len(find_pairs(tmp_path, "toy", 2)) == 3450
+    assert time.perf_counter() - start < 5
