@@ -1,0 +1,41 @@
+"""Makes LR pictures exactly as MATLAB's imresize does, in the folder layout that training and testing read.
+
+    python scripts/prepare_data.py photos/ --output data/MySet --scales 2 3 4
+    python scripts/prepare_data.py df2k --div2k downloads/DIV2K --flickr2k downloads/Flickr2K --output data
+
+It may be interrupted and repeated: pictures that are done are kept.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # pictures are made in parallel, not the rows of one
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from ssiu.data.prepare import make_df2k, make_pairs
+from ssiu.errors import ConfigError, run_cli
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", help="folder of HR pictures, or the word df2k")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new set; for df2k: your data_path")
+    parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=range(2, 9), metavar="S")
+    parser.add_argument("--copy", action="store_true", help="copy the HR pictures instead of linking to them")
+    parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
+    parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
+    arguments = parser.parse_args(argv)
+    if arguments.source == "df2k":
+        if not (arguments.div2k and arguments.flickr2k):
+            raise ConfigError("df2k needs --div2k and --flickr2k: the folders of the two unpacked downloads")
+        made = make_df2k(arguments.div2k, arguments.flickr2k, arguments.output, arguments.scales, arguments.copy)
+    else:
+        made = make_pairs(Path(arguments.source), arguments.output, arguments.scales, arguments.copy)
+    print(f"{made} LR pictures made in {arguments.output}; check them: python scripts/check_data.py {arguments.output}")
+
+
+if __name__ == "__main__":
+    run_cli(main)

@@ -1,0 +1,127 @@
+"""Makes data sets: LR pictures from HR ones, and DF2K from its two downloads."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssiu.data.bicubic import make_lr
+from ssiu.data.images import image_size, read_rgb, save_image
+from ssiu.data.pairs import first_names, list_pictures
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SSIUError
+from ssiu.files import make_folder
+
+DF2K_NAMES = {
+    "DIV2K": {f"{i:04}": f"{i:04}" for i in range(1, 801)},
+    "Flickr2K": {f"{i:06}": f"{i + 900:04}" for i in range(1, 2651)},
+}
+"""Names in the downloads -> names in DF2K: 0001-0800 and 0901-3550."""
+
+
+def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
+    """Writes ``output/HR`` (links, or copies) and ``output/LR_bicubic/X{s}/{stem}x{s}.png`` for every picture.
+
+    LR pictures that are there, newer than their HR picture and of the right size are kept, so an interrupted run
+    can be repeated. ``hr_folder`` may be ``output/HR`` itself. Returns the number of LR pictures written.
+
+    Raises MissingInputError (66), BadInputError (65) naming damaged or too small pictures after all the others were
+    done, OutputError (73), SaveError (74).
+    """
+    pictures = list_pictures(hr_folder)
+    place_hr(pictures, output / "HR", copy)
+    return make_lr_folders(pictures, output / "LR_bicubic", scales)
+
+
+def place_hr(pictures: dict[str, Path], folder: Path, copy: bool) -> None:
+    """Links or copies ``pictures`` (new stem -> file) into ``folder``; what is there under such a name must be it.
+
+    Raises OutputError (73) when another file has the name.
+    """
+    make_folder(folder)
+    for stem, path in tqdm(pictures.items(), "placing HR", disable=None, leave=False):
+        target = folder / (stem + path.suffix.lower())
+        if target.exists() and (target.samefile(path) or (copy and target.stat().st_size == path.stat().st_size)):
+            continue
+        if target.exists() or target.is_symlink():
+            raise OutputError(f"{target} exists and is not {path}; remove it or choose another --output")
+        if copy:
+            partial = target.with_name(f".{target.name}.part")
+            shutil.copyfile(path, partial)
+            partial.replace(target)
+        else:
+            target.symlink_to(path.resolve())
+
+
+def make_lr_folders(pictures: dict[str, Path], folder: Path, scales: Sequence[int]) -> int:
+    """Writes ``folder/X{s}/{stem}x{s}.png`` for every picture (stem -> HR file); errors as `make_pairs`."""
+    for scale in scales:
+        make_folder(folder / f"X{scale}")
+
+    def make(item: tuple[str, Path]) -> int | SSIUError:
+        stem, path = item
+        try:
+            height, width = image_size(path)
+            if min(height, width) < max(scales):
+                raise BadInputError(f"{path}: {width}x{height} is too small for x{max(scales)}")
+            targets = {scale: folder / f"X{scale}/{stem}x{scale}.png" for scale in scales}
+            targets = {s: lr for s, lr in targets.items() if not _is_done(lr, path, (height // s, width // s))}
+            if targets:
+                hr = read_rgb(path)
+                for scale, target in targets.items():
+                    save_image(target, make_lr(hr, scale))
+            return len(targets)
+        except (BadInputError, MissingInputError) as error:
+            return error
+
+    # threads are enough: decoding, resizing and encoding release the interpreter lock
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        progress = tqdm(pool.map(make, pictures.items()), "making LR", len(pictures), disable=None, leave=False)
+        results = list(progress)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    problems = [result for result in results if isinstance(result, SSIUError)]
+    if problems:
+        others = first_names(str(problem).partition(": ")[0] for problem in problems[1:])
+        raise BadInputError(f"{problems[0]}" + (f" ({len(problems)} in all; also {others})" if others else ""))
+    return sum(results)
+
+
+def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
+    """Whether ``target`` is a whole picture of ``size``, made after ``source`` last changed."""
+    try:
+        return target.stat().st_mtime_ns >= source.stat().st_mtime_ns and image_size(target) == size
+    except (OSError, SSIUError):
+        return False
+
+
+def make_df2k(div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
+    """Lays out ``output/DF2K`` (3,450 pictures) from the two downloads as they were unpacked.
+
+    ``div2k`` is or holds the folder DIV2K_train_HR (0001-0800), ``flickr2k`` Flickr2K_HR (000001-002650, which
+    become 0901-3550). Returns the number of LR pictures written; raises as `make_pairs`.
+    """
+    pictures = {}
+    for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):
+        found = list_pictures(_find_folder(root, folder))
+        missing = [stem for stem in DF2K_NAMES[name] if stem not in found]
+        if missing:
+            count = f"{len(missing)} of {len(DF2K_NAMES[name])}"
+            raise MissingInputError(f"{name} in {root}: {count} pictures are missing: {first_names(missing)}")
+        pictures |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
+    place_hr(pictures, output / "DF2K/DF2K_train_HR", copy)
+    return make_lr_folders(pictures, output / "DF2K/DF2K_train_LR_bicubic", scales)
+
+
+def _find_folder(root: Path, name: str) -> Path:
+    """``root`` itself when it has that name, else the folder of that name up to two levels below."""
+    for pattern in (name, f"*/{name}"):
+        for folder in sorted(root.glob(pattern)):
+            if folder.is_dir():
+                return folder
+    if not root.is_dir():
+        raise MissingInputError(f"{root}: no such folder; expected the one that holds {name}")
+    return root

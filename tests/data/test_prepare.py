@@ -1,0 +1,157 @@
+"""prepare_data: exact LR pictures, restartable, DF2K laid out from its downloads."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssiu.data.bicubic import imresize, make_lr
+from ssiu.data.images import read_rgb, save_image
+from ssiu.data.pairs import find_pairs
+from ssiu.data.prepare import DF2K_NAMES, make_df2k, make_pairs
+from ssiu.errors import BadInputError, MissingInputError, OutputError
+
+ROOT = Path(__file__).parents[2]
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "my photos"
+    folder.mkdir()
+    for name, size in (("a.png", (25, 38)), ("b é.webp", (24, 36))):
+        save_image(folder / name, RNG.integers(0, 256, (*size, 3), dtype=np.uint8))
+    save_image(folder / "gray.bmp", RNG.integers(0, 256, (24, 24), dtype=np.uint8))
+    return folder
+
+
+def test_lr_pictures_are_imresize_of_the_cropped_hr(tmp_path: Path, photos: Path) -> None:
+    assert make_pairs(photos, tmp_path / "data/set", [2, 3, 4]) == 9
+    for scale in (2, 3, 4):
+        pairs = find_pairs(tmp_path / "data", "set", scale)
+        assert [pair.name for pair in pairs] == ["a", "b é", "gray"]
+        for pair in pairs:
+            height, width = (side // scale * scale for side in pair.hr_size)
+            expected = imresize(np.ascontiguousarray(read_rgb(pair.hr)[:height, :width]), 1 / scale)
+            np.testing.assert_array_equal(read_rgb(pair.lr), expected)
+            assert pair.hr.is_symlink() and pair.hr.resolve().parent == photos
+
+
+def test_repeating_makes_only_what_is_missing_old_or_wrong(tmp_path: Path, photos: Path) -> None:
+    output = tmp_path / "set"
+    make_pairs(photos, output, [2, 4])
+    assert make_pairs(photos, output, [2, 4]) == 0
+    (output / "LR_bicubic/X2/ax2.png").unlink()
+    save_image(output / "LR_bicubic/X4/ax4.png", np.zeros((9, 9, 3), np.uint8))
+    time.sleep(0.01)
+    (photos / "gray.bmp").touch()
+    assert make_pairs(photos, output, [2, 4]) == 4
+    assert make_pairs(output / "HR", output, [2, 3, 4]) == 3
+
+
+def test_copies_are_files_of_their_own(tmp_path: Path, photos: Path) -> None:
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    copies = sorted((tmp_path / "set/HR").iterdir())
+    assert [copy.name for copy in copies] == ["a.png", "b é.webp", "gray.bmp"]
+    assert not any(copy.is_symlink() for copy in copies)
+    assert copies[0].read_bytes() == (photos / "a.png").read_bytes()
+
+
+def test_a_damaged_picture_is_named_after_the_others_are_done(tmp_path: Path, photos: Path) -> None:
+    content = (photos / "a.png").read_bytes()
+    (photos / "a.png").write_bytes(content[:-30])
+    save_image(photos / "tiny.png", np.zeros((3, 3, 3), np.uint8))
+    with pytest.raises(BadInputError, match=r"a\.png: damaged.*2 in all; also .*tiny\.png"):
+        make_pairs(photos, tmp_path / "set", [2, 4])
+    assert len(list((tmp_path / "set").rglob("LR_bicubic/*/*.png"))) == 4
+
+
+def test_nothing_of_the_users_is_overwritten(tmp_path: Path, photos: Path) -> None:
+    (tmp_path / "set/HR").mkdir(parents=True)
+    save_image(tmp_path / "set/HR/a.png", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(OutputError, match=r"a\.png exists"):
+        make_pairs(photos, tmp_path / "set", [2])
+    (tmp_path / "other/LR_bicubic/X2").mkdir(parents=True)
+    (tmp_path / "sentinel").write_bytes(b"mine")
+    (tmp_path / "other/LR_bicubic/X2/ax2.png").symlink_to(tmp_path / "sentinel")
+    with pytest.raises(OutputError, match="symbolic link"):
+        make_pairs(photos, tmp_path / "other", [2])
+    assert (tmp_path / "sentinel").read_bytes() == b"mine"
+
+
+def test_two_sources_of_one_name_are_refused(tmp_path: Path, photos: Path) -> None:
+    shutil.copy(photos / "gray.bmp", photos / "a.bmp")
+    with pytest.raises(BadInputError, match="one name"):
+        make_pairs(photos, tmp_path / "set", [2])
+
+
+def test_df2k_is_laid_out_from_the_two_downloads(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(DF2K_NAMES, "DIV2K", {"0001": "0001", "0800": "0800"})
+    monkeypatch.setitem(DF2K_NAMES, "Flickr2K", {"000001": "0901", "002650": "3550"})
+    for name in ("DIV2K/DIV2K_train_HR/0001", "DIV2K/DIV2K_train_HR/0800", "DIV2K/DIV2K_train_HR/0801"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(path, RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    for name in ("000001", "002650"):
+        path = tmp_path / f"Flickr/Flickr2K/Flickr2K_HR/{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(path, RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    assert make_df2k(tmp_path / "DIV2K", tmp_path / "Flickr", tmp_path / "data", [2, 4]) == 8
+    for scale in (2, 4):
+        pairs = find_pairs(tmp_path / "data", "df2k", scale)
+        assert [pair.name for pair in pairs] == ["0001", "0800", "0901", "3550"]
+    assert pairs[-1].hr.resolve().name == "002650.png"
+    (tmp_path / "Flickr/Flickr2K/Flickr2K_HR/000001.png").unlink()
+    with pytest.raises(MissingInputError, match=r"Flickr2K.*1 of 2 pictures are missing: 000001"):
+        make_df2k(tmp_path / "DIV2K", tmp_path / "Flickr", tmp_path / "data", [2])
+    with pytest.raises(MissingInputError, match="no such folder"):
+        make_df2k(tmp_path / "absent", tmp_path / "Flickr", tmp_path / "data", [2])
+
+
+def test_the_names_of_df2k_are_the_published_ones() -> None:
+    assert len(DF2K_NAMES["DIV2K"]) + len(DF2K_NAMES["Flickr2K"]) == 3450
+    assert DF2K_NAMES["Flickr2K"]["000001"] == "0901" and DF2K_NAMES["Flickr2K"]["002650"] == "3550"
+    assert max(DF2K_NAMES["DIV2K"].values()) == "0800"
+
+
+def run_script(*arguments: object, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, ROOT / "scripts/prepare_data.py", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+
+
+def test_the_command_line_works_and_ends_with_one_line(tmp_path: Path, photos: Path) -> None:
+    done = run_script(photos, "--output", "set", "--scales", 2, cwd=tmp_path)
+    assert done.returncode == 0 and "3 LR pictures made" in done.stdout, done.stderr
+    assert len(find_pairs(tmp_path, "set", 2)) == 3
+    for arguments, code in (
+        ([tmp_path / "absent", "--output", tmp_path / "x"], 66),
+        (["df2k", "--output", tmp_path / "x"], 78),
+        ([photos, "--output", photos / "a.png"], 73),
+    ):
+        failed = run_script(*arguments)
+        assert failed.returncode == code and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+
+
+@pytest.mark.full
+def test_a_killed_run_is_completed_by_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / "hr").mkdir()
+    for i in range(40):
+        save_image(tmp_path / f"hr/{i}.png", RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8))
+    command = [sys.executable, ROOT / "scripts/prepare_data.py", "hr", "--output", "set"]
+    for wait in (3, 20):
+        running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+        while len(list(tmp_path.glob("set/LR_bicubic/*/*.png"))) < wait and running.poll() is None:
+            time.sleep(0.005)
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    assert run_script("hr", "--output", "set", cwd=tmp_path).returncode == 0
+    for scale in (2, 3, 4):
+        for pair in find_pairs(tmp_path, "set", scale):
+            np.testing.assert_array_equal(read_rgb(pair.lr), make_lr(read_rgb(pair.hr), scale))
