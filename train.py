@@ -24,7 +24,9 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_intermixed_args(argv)
     log_to_console()
     trainer = Trainer(load_config(args.config, args.overrides), args.resume, args.allow_changes)
-    print(trainer.run())
+    outcome = trainer.run()
+    if trainer.processes.is_main:
+        print(outcome)
 
 
 if __name__ == "__main__":

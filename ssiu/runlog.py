@@ -14,10 +14,13 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ssiu.data.images import save_image
-from ssiu.errors import BusyError
+from ssiu.errors import BusyError, OutputError, SaveError
 from ssiu.files import make_folder, write_atomically
 
 log = logging.getLogger("ssiu")
+
+PATIENCE = 2  # seconds for the loader workers of a run that was just killed, which hold its lock until they notice
+ROOM = 3  # checkpoints that must fit before a run starts: the last, the next and the best
 
 
 class _ConsoleHandler(logging.Handler):
@@ -37,6 +40,13 @@ def log_to_console() -> None:
         log.addHandler(handler)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written ends the run: SaveError (74)."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
+        raise SaveError(f"cannot write {self.baseFilename}: {sys.exc_info()[1]}; free some space and run again")
+
+
 class RunFolder:
     """``{log_path}/{run name}``, held by one run at a time.
 
@@ -51,12 +61,14 @@ class RunFolder:
         self._owner = path / ".owner"
         self._lock = FileLock(path / ".lock")
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=PATIENCE)
         except Timeout:
             owner = self._owner.read_text() if self._owner.exists() else "another process"
             raise BusyError(f"{path} is in use by {owner}; wait for it, or choose another log_name") from None
-        self._owner.write_text(f"pid {os.getpid()} on {socket.gethostname()}")
-        self._file_handler = logging.FileHandler(path / "log.txt", delay=True)
+        except OSError as error:
+            raise OutputError(f"cannot lock {path}: {error.strerror}; set log_path to a local folder") from None
+        write_atomically(self._owner, f"pid {os.getpid()} on {socket.gethostname()}".encode())
+        self._file_handler = _LogFile(path / "log.txt", delay=True)
         self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(self._file_handler)
         log.setLevel(logging.INFO)
@@ -67,12 +79,23 @@ class RunFolder:
         """Whether a run was started here."""
         return (self.path / "config.yml").exists()
 
+    def require_space(self, checkpoint: int) -> None:
+        """Raises SaveError (74) when there is no room for three checkpoints of that many bytes."""
+        free = shutil.disk_usage(self.path).free
+        if free < ROOM * checkpoint:
+            raise SaveError(
+                f"{self.path} has {free / 1e6:.1f} MB of free space and must have room for {ROOM} checkpoints of "
+                f"{checkpoint / 1e6:.1f} MB; free some space or set log_path"
+            )
+
     def open(self, config_yaml: str, step: int, validated: int) -> None:
         """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``."""
         from torch.utils.tensorboard import SummaryWriter  # a second of import that only training needs
 
         write_atomically(self.path / "config.yml", config_yaml.encode())
-        write_atomically(self.metrics_path, "".join(line + "\n" for line in self._lines_up_to(step, validated)).encode())
+        write_atomically(
+            self.metrics_path, "".join(line + "\n" for line in self._lines_up_to(step, validated)).encode()
+        )
         self._metrics = self.metrics_path.open("a")
         self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
@@ -92,11 +115,14 @@ class RunFolder:
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One line of ``metrics.jsonl`` and its numbers in TensorBoard."""
-        self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-        self._metrics.flush()
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
+        try:
+            self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self._metrics.flush()
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._writer.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:
+            raise SaveError(f"cannot write the logs in {self.path}: {error.strerror}; free some space") from error
 
     def write_pictures(self, step: int, pictures: dict[str, np.ndarray]) -> None:
         """Replaces the pictures of the last validation: uint8 (H, W, 3) each, as PNG and in TensorBoard."""

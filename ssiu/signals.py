@@ -2,17 +2,22 @@
 
 import os
 import signal
+import time
 from types import FrameType
+
+SAME_REQUEST = 1.0  # seconds: `timeout`, torchrun and job schedulers deliver one request twice
 
 
 class StopSignal:
-    """While entered, the first SIGTERM or SIGINT is remembered in ``signum``; the second leaves the process at once.
+    """While entered, the first SIGTERM or SIGINT is remembered in ``signum``; a second one leaves the process at once.
 
-    Files are only ever replaced whole, so leaving at once tears nothing.
+    What arrives within a second of the first belongs to it. Files are only ever replaced whole, so leaving at once
+    tears nothing.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._since = 0.0
 
     def __enter__(self) -> "StopSignal":
         self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGTERM, signal.SIGINT)}
@@ -23,11 +28,8 @@ class StopSignal:
             signal.signal(signum, handler)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:
+        if self.signum is None:
+            self.signum, self._since = signum, time.monotonic()
+        elif time.monotonic() - self._since > SAME_REQUEST:
             os.write(2, b"stopped at once; the last checkpoint is sound\n")
             os._exit(128 + signum)
-        self.signum = signum
-
-    @property
-    def name(self) -> str:
-        return signal.Signals(self.signum).name if self.signum else "another process"

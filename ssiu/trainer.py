@@ -10,6 +10,7 @@ import logging
 import math
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -89,7 +90,8 @@ class Trainer:
         self.stop = StopSignal()
         self.folder = RunFolder(config.run_folder) if self.processes.is_main else None  # before any long work
         try:
-            self._prepare(resume, allow_changes, stream)
+            with self.processes.watched():
+                self._prepare(resume, allow_changes, stream)
         except BaseException:
             self.close()
             raise
@@ -122,6 +124,8 @@ class Trainer:
                 load_weights(self.model, config.pretrain)
             if config.init_trunk:
                 load_trunk(self.model, config.init_trunk)
+        if self.processes.largest(self.step) != -self.processes.largest(-self.step):
+            raise MissingInputError(f"not all nodes see the checkpoints of {config.run_folder}; use shared storage")
         self.network = self._wrap(self.model)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
@@ -137,8 +141,9 @@ class Trainer:
         """Trains to the last step and returns one line that says what happened."""
         try:
             if self.folder:
+                self.folder.require_space(sum(p.nbytes for p in self.model.parameters()) * (4 if self.ema else 3))
                 self.folder.open(self.config.to_yaml(), self.step, self.validated)
-            with self.stop, memory_advice(self.config):
+            with self.stop, memory_advice(self.config), self.processes.watched():
                 return self._run()
         except SSIUError as error:
             log.error("%s", error)
@@ -165,12 +170,12 @@ class Trainer:
                 if self.schedule.validates(self.step) and self.validated < self.step:
                     self._validate()
                     clock.restart(self.step)
-                stopping = self.processes.any(self.stop.signum is not None)
-                if self.saved < self.step and (stopping or self.step == total or self.step % config.save_every == 0):
+                stop = self.processes.largest(self.stop.signum or 0)
+                if self.saved < self.step and (stop or self.step == total or self.step % config.save_every == 0):
                     self._save(last)
-                if stopping:
-                    done = f"stopped by {self.stop.name}; step {self.step} of {total} is saved in {last}"
-                    raise StoppedError(f"{done}; --resume auto continues", self.stop.signum)
+                if stop:
+                    done = f"stopped by {signal.Signals(stop).name}; step {self.step} of {total} is saved in {last}"
+                    raise StoppedError(f"{done}; --resume auto continues", stop)
                 if self.step == total:
                     return f"finished: {self.step - started_at} iterations, {self.step} in all, {last}"
                 with clock.waiting():
@@ -317,8 +322,9 @@ class Trainer:
     def _keep_best(self, psnr: float) -> None:
         if math.isfinite(psnr) and (self.best["psnr"] is None or psnr > self.best["psnr"]):
             self.best = {"psnr": psnr, "step": self.step}
+            state = self._state()  # by all ranks together
             if self.folder:
-                save_checkpoint(self.folder.models / "best.pt", self._state())
+                save_checkpoint(self.folder.models / "best.pt", state)
 
     # ------------------------------------------------------------------ checkpoints
 
