@@ -3,9 +3,9 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable
-from functools import partial
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,15 +18,31 @@ MARGIN = 32  # LR pixels of context around a tile: beyond them SSIU's output cha
 MEMORY_BUDGET = 1_000_000_000  # bytes, for tile="auto"
 BYTES_PER_LR_PIXEL = 20_000  # measured: SSIU x4 with 64 channels in fp32 (x3 15,000, x2 9,000)
 
+Network = Callable[[Tensor], Tensor]
+Tile = int | Literal["auto"]
 
-@torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
+
+class Region(NamedTuple):
+    """A rectangle of a picture in LR pixels; ``bottom`` and ``right`` are the first row and column outside."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def at(self, scale: int) -> tuple[slice, slice]:
+        """Its rows and columns in the picture upscaled by ``scale``."""
+        return slice(scale * self.top, scale * self.bottom), slice(scale * self.left, scale * self.right)
+
+    def split(self, side: int) -> Iterator["Region"]:
+        """Squares of ``side`` from the upper left corner on, smaller ones at the end."""
+        for top in range(self.top, self.bottom, side):
+            for left in range(self.left, self.right, side):
+                yield Region(top, left, min(top + side, self.bottom), min(left + side, self.right))
+
+
 def super_resolve(
-    network: Callable[[Tensor], Tensor],
-    lr: Tensor,
-    tile: int | Literal["auto"] = 0,
-    self_ensemble: bool = False,
-    *,
-    size_multiple: int | None = None,
+    network: Network, lr: Tensor, tile: Tile = 0, self_ensemble: bool = False, *, size_multiple: int | None = None
 ) -> Tensor:
     """Upscales ``lr`` (B, 3, H, W) in [0, 1] to (B, 3, sH, sW), not clamped.
 
@@ -41,23 +57,51 @@ def super_resolve(
 
     Raises DeviceMemoryError (69) when the memory of the device does not suffice.
     """
+    height, width = lr.shape[-2:]
+    out = None
+    for region, sr in super_resolve_tiles(network, lr, tile, self_ensemble, size_multiple=size_multiple):
+        if region == Region(0, 0, height, width):
+            return sr
+        scale = sr.shape[-1] // (region.right - region.left)
+        if out is None:
+            out = sr.new_empty(*lr.shape[:2], scale * height, scale * width)
+        out[(..., *region.at(scale))] = sr
+    return out
+
+
+def super_resolve_tiles(
+    network: Network, lr: Tensor, tile: Tile = 0, self_ensemble: bool = False, *, size_multiple: int | None = None
+) -> Iterator[tuple[Region, Tensor]]:
+    """`super_resolve` one tile at a time: (where, SR of it), so that the whole SR picture need not be in memory.
+
+    Every pixel comes from one tile. ``lr`` may have any type and be anywhere if ``network`` converts what it is given.
+    """
     multiple = size_multiple or getattr(network, "size_multiple", 1)
+    whole = Region(0, 0, *lr.shape[-2:])
     side = _fitting_tile(lr, multiple) if tile == "auto" else _round_up(tile, multiple)
-    while True:
-        upscale = partial(_tiled, network, tile=side, multiple=multiple) if side else network
+    side = side or max(whole)
+    waiting = deque(whole.split(side))
+    while waiting:
         try:
-            return _ensemble(upscale, lr) if self_ensemble else upscale(lr)
+            sr = (
+                _ensemble(network, lr, waiting[0], multiple)
+                if self_ensemble
+                else _upscale(network, lr, waiting[0], multiple)
+            )
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = _round_up((side or max(lr.shape[-2:])) // 2, multiple)
-            if tile != "auto" or smaller >= (side or math.inf):
+            smaller = _round_up(side // 2, multiple)
+            if tile != "auto" or smaller >= side:
                 raise DeviceMemoryError(
-                    f"out of memory on {lr.device} with a {lr.shape[-1]}x{lr.shape[-2]} picture and tile={side}; "
+                    f"out of memory with a {whole.right}x{whole.bottom} picture and tile={side}; "
                     f"use {'another device' if tile == 'auto' else 'tile=auto or a smaller tile'}"
                 ) from None
-            log.warning("out of memory on %s: going on with tiles of %d pixels", lr.device, smaller)
+            log.warning("out of memory: going on with tiles of %d pixels", smaller)
             side = smaller
+            waiting = deque(part for region in waiting for part in region.split(side))
+        else:
+            yield waiting.popleft(), sr
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -79,34 +123,32 @@ def _fitting_tile(lr: Tensor, multiple: int) -> int:
     return max(side // multiple, 1) * multiple
 
 
-def _tiled(network: Callable[[Tensor], Tensor], lr: Tensor, tile: int, multiple: int) -> Tensor:
-    """`network` on overlapping pieces of ``lr``; every output pixel comes from the one tile it belongs to.
+@torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
+def _upscale(network: Network, lr: Tensor, region: Region, multiple: int) -> Tensor:
+    """SR of ``region`` (B, 3, s h, s w), from the network's output on the region and `MARGIN` around it.
 
-    Pieces start at multiples of ``multiple`` and only the last ones end elsewhere, at the border of the picture, so
-    windows fall and borders are padded as they do in the whole picture.
+    What the network sees starts at multiples of ``multiple``, and ends there too or at the border of the picture: its
+    windows fall, and its borders are padded, as they are in the whole picture.
     """
-    height, width = lr.shape[-2:]
-    margin = _round_up(MARGIN, multiple)
-    out = None
-    for top, left in itertools.product(range(0, height, tile), range(0, width, tile)):
-        bottom, right = min(top + tile, height), min(left + tile, width)
-        y, x = max(top - margin, 0), max(left - margin, 0)
-        sr = network(lr[..., y : bottom + margin, x : right + margin])  # (B, 3, s h, s w)
-        scale = sr.shape[-2] // (min(bottom + margin, height) - y)
-        if out is None:
-            out = sr.new_empty(*lr.shape[:2], scale * height, scale * width)
-        out[..., scale * top : scale * bottom, scale * left : scale * right] = sr[
-            ..., scale * (top - y) : scale * (bottom - y), scale * (left - x) : scale * (right - x)
-        ]
-    return out
+    y, x = (max(start - MARGIN, 0) // multiple * multiple for start in region[:2])
+    seen = lr[..., y : _round_up(region.bottom + MARGIN, multiple), x : _round_up(region.right + MARGIN, multiple)]
+    sr = network(seen)
+    rows, columns = Region(region.top - y, region.left - x, region.bottom - y, region.right - x).at(
+        sr.shape[-1] // seen.shape[-1]
+    )
+    return sr[..., rows, columns]
 
 
-def _ensemble(upscale: Callable[[Tensor], Tensor], lr: Tensor) -> Tensor:
-    """The mean of ``upscale`` over the eight symmetries of the square, each undone in the output."""
+def _ensemble(network: Network, lr: Tensor, region: Region, multiple: int) -> Tensor:
+    """The mean of `_upscale` over the eight symmetries of the square, each undone in the output."""
     total = 0
     for turns, mirrored in itertools.product(range(4), (False, True)):
-        x = lr.flip(-1) if mirrored else lr
-        sr = upscale(torch.rot90(x, turns, (-2, -1))).float()
-        sr = torch.rot90(sr, -turns, (-2, -1))
+        x, (top, left, bottom, right) = lr, region
+        if mirrored:
+            x, left, right = x.flip(-1), x.shape[-1] - right, x.shape[-1] - left
+        for _ in range(turns):  # counterclockwise: columns from the right become rows from the top
+            top, left, bottom, right = x.shape[-1] - right, top, x.shape[-1] - left, bottom
+            x = torch.rot90(x, 1, (-2, -1))
+        sr = torch.rot90(_upscale(network, x, Region(top, left, bottom, right), multiple).float(), -turns, (-2, -1))
         total = total + (sr.flip(-1) if mirrored else sr)
     return total / 8
