@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import same
-from tiny_run import make_data, tiny_config
+from tiny_run import make_data, outcome, tiny_config
 
 from ssiu.checkpoint import load_checkpoint, save_checkpoint
 from ssiu.data.images import save_image
@@ -19,7 +19,6 @@ from ssiu.runlog import RunFolder
 from ssiu.trainer import Trainer
 
 ROOT = Path(__file__).parents[1]
-TIMING = {"it_per_s", "data_wait", "peak_mib"}
 RUN = {
     "max_iterations": 8, "ema_decay": 0.9, "validation_set": "val", "eval_sets": ["toy"], "test_every": 1,
     "log_every": 3, "save_every": 4, "grad_clip": 0.1, "warmup_epochs": 1, "batch_size": 3,
@@ -31,15 +30,6 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("resume")
     make_data(root / "data")
     return root
-
-
-def outcome(run: Path) -> list:
-    """The final state without the free keys, and metrics.jsonl without timings."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    state = load_checkpoint(run / "models" / "last.pt")
-    for key in ("log_name", "threads"):
-        state["config"].pop(key)
-    return [state, [{key: value for key, value in line.items() if key not in TIMING} for line in lines]]
 
 
 def stop_after(run: Trainer, step: int) -> None:

@@ -1,10 +1,12 @@
 """A network and a data set small enough to train in a test."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ssiu.checkpoint import load_checkpoint
 from ssiu.config import Config, make_config
 from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.images import save_image
@@ -54,3 +56,15 @@ def tiny_config(folder: Path, **changes: Any) -> Config:
     """A run in ``folder/logs/run`` on the sets of ``folder/data``; five training pictures, ten samples an epoch."""
     paths = {"data_path": str(folder / "data"), "log_path": str(folder / "logs"), "cache_dir": str(folder / "cache")}
     return make_config({**TINY, **paths, **changes})
+
+
+TIMING = {"it_per_s", "data_wait", "peak_mib"}
+
+
+def outcome(run: Path) -> list:
+    """The final state without the free keys, and metrics.jsonl without timings."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    state = load_checkpoint(run / "models" / "last.pt")
+    for key in ("log_name", "threads"):
+        state["config"].pop(key)
+    return [state, [{key: value for key, value in line.items() if key not in TIMING} for line in lines]]
