@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Makes the weights of pretrain_model/ from a folder of photographs: x2 from scratch, then x4 and x3 from its trunk.
+# Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
+# On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
+set -euo pipefail
+photos=$(realpath "${1:?usage: bash scripts/pretrain.sh PHOTOS [key=value ...]}")
+shift
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# every 32nd photograph, in the order of names, is kept out of training for validation
+mkdir -p pretrain/split/photos pretrain/split/photos_val
+index=0
+while IFS= read -r name; do
+    set_name=photos
+    [ $((index % 32)) -eq 16 ] && set_name=photos_val
+    ln -sf "$photos/$name" "pretrain/split/$set_name/$name"
+    index=$((index + 1))
+done < <(LC_ALL=C ls "$photos")
+for set_name in photos photos_val; do
+    python scripts/prepare_data.py "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
+done
+
+for scale in 2 4 3; do
+    python train.py --config "configs/pretrain/SSIU_x$scale.yml" --resume auto "$@"
+    python scripts/export.py safetensors "pretrain/SSIU_x$scale/models/last.pt" "pretrain_model/SSIU_x$scale.safetensors"
+done
