@@ -11,22 +11,19 @@ import json
 import logging
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from ssiu.data.images import decode_rgb, image_size, read_bytes
 from ssiu.data.pairs import first_names
+from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError
 from ssiu.files import TEMPORARY_SUFFIX, make_folder, write_atomically
 
 logger = logging.getLogger("ssiu")
-
-MAX_BUILDERS = 16  # each holds one decoded picture
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,19 @@ class ImageCache:
         version = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
         return self.folder / f"{_digest(str(source))}-{_digest(version)}.npy"
 
+    def verify(self, source: Path) -> SSIUError | bool:
+        """Compares what is cached for ``source`` with its content: False when nothing is, True, or what is wrong."""
+        image = self._lookup(source)
+        if image is None:
+            return False
+        if hashlib.sha256(source.read_bytes()).hexdigest() != image.source_sha256:
+            why = f"is of an older content of {source}"
+        elif hashlib.sha256(image.open()).hexdigest() != image.pixels_sha256:
+            why = f"is damaged (it holds {source})"
+        else:
+            return True
+        return BadInputError(f"{image.path}: this cached picture {why}; remove it, it will be made again")
+
     def _lookup(self, source: Path) -> CachedImage | None:
         """What is cached for ``source``; None when that is nothing, or not a whole file."""
         path = self.file_of(source)
@@ -142,19 +152,8 @@ class ImageCache:
                 f"the picture cache {self.folder} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
                 "set cache_dir to a folder with more space"
             )
-        problems: list[SSIUError] = []
-        # threads are enough: decoding, hashing and writing release the interpreter lock
-        pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MAX_BUILDERS))
-        try:
-            for problem in tqdm(
-                pool.map(self._build_one, sources), "decoding pictures", len(sources), disable=None, leave=False
-            ):
-                problems += [problem] if problem else []
-        finally:
-            pool.shutdown(cancel_futures=True)
-        if problems:
-            others = first_names(str(problem).partition(": ")[0] for problem in problems[1:])
-            raise type(problems[0])(f"{problems[0]}" + (f" ({len(problems)} in all; also {others})" if others else ""))
+        results = in_parallel(self._build_one, sources, "decoding pictures")
+        raise_all([problem for problem in results if problem])
         if sources:
             logger.info("decoded %d pictures into the cache %s", len(sources), self.folder)
 

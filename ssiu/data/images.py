@@ -43,7 +43,7 @@ _gray_reported = False
 
 
 @contextmanager
-def _opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
+def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     """The picture with only its header read; every failure inside is reported with the file's name."""
     try:
         with warnings.catch_warnings():
@@ -64,7 +64,7 @@ def _opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
         raise BadInputError(f"{path}: damaged picture ({error or type(error).__name__}); fetch it again") from error
 
 
-def _checked_size(path: Path, image: Image.Image, max_pixels: int) -> tuple[int, int]:
+def checked_size(path: Path, image: Image.Image, max_pixels: int) -> tuple[int, int]:
     """(height, width) as shown, which must be small enough to decode."""
     width, height = image.size
     if width * height > max_pixels:
@@ -85,11 +85,11 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
 
     Raises MissingInputError (66) and BadInputError (65: no picture, more than ``max_pixels``), naming the file.
     """
-    with _opened(path) as image:
-        return _checked_size(path, image, max_pixels)
+    with opened(path) as image:
+        return checked_size(path, image, max_pixels)
 
 
-def _check_png(path: Path, content: bytes) -> int:
+def check_png(path: Path, content: bytes) -> int:
     """Walks the chunks of a PNG and checks every CRC, which Pillow does not; returns the bit depth."""
     position, kind, depth = len(PNG_SIGNATURE), b"", 0
     while kind != b"IEND":
@@ -148,11 +148,11 @@ def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
 
 def decode_rgb(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """`read_rgb` of a file already in memory; ``path`` names it in errors."""
-    with _opened(path, content) as image:
-        _checked_size(path, image, max_pixels)
+    with opened(path, content) as image:
+        checked_size(path, image, max_pixels)
         depth = 8
         if image.format == "PNG":
-            depth = _check_png(path, content)
+            depth = check_png(path, content)
         elif image.format == "TIFF":
             depth = max(image.tag_v2.get(258, (8,)))  # BitsPerSample
         if depth > 8:  # Pillow would cut 16-bit RGB to its upper bytes without a word

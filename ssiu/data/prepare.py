@@ -1,9 +1,7 @@
 """Makes data sets: LR pictures from HR ones, and DF2K from its two downloads."""
 
-import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,6 +9,7 @@ from tqdm import tqdm
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import image_size, read_rgb, save_image
 from ssiu.data.pairs import first_names, list_pictures
+from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SSIUError
 from ssiu.files import make_folder
 
@@ -76,17 +75,8 @@ def make_lr_folders(pictures: dict[str, Path], folder: Path, scales: Sequence[in
         except (BadInputError, MissingInputError) as error:
             return error
 
-    # threads are enough: decoding, resizing and encoding release the interpreter lock
-    pool = ThreadPoolExecutor(os.cpu_count())
-    try:
-        progress = tqdm(pool.map(make, pictures.items()), "making LR", len(pictures), disable=None, leave=False)
-        results = list(progress)
-    finally:
-        pool.shutdown(cancel_futures=True)
-    problems = [result for result in results if isinstance(result, SSIUError)]
-    if problems:
-        others = first_names(str(problem).partition(": ")[0] for problem in problems[1:])
-        raise BadInputError(f"{problems[0]}" + (f" ({len(problems)} in all; also {others})" if others else ""))
+    results = list(in_parallel(make, list(pictures.items()), "making LR"))
+    raise_all([result for result in results if isinstance(result, SSIUError)])
     return sum(results)
 
 

@@ -1,0 +1,136 @@
+"""Finds training pictures that show a test picture, whole, cropped or at another size.
+
+SIFT keypoints of every training picture are looked up among those of all test pictures; where enough of them agree on
+one shift, turn and scale, or where thumbnails agree (whole copies, also of pictures without keypoints), the test
+picture is laid over the training picture and the two are compared pixel by pixel. Only a high correlation counts: other
+photographs of the same place do not.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ssiu.data.images import read_rgb
+from ssiu.data.parallel import in_parallel
+from ssiu.errors import SSIUError
+
+LONGEST_SIDE = 1200  # larger pictures are shrunk first: fine detail is not needed to recognise them
+KEYPOINTS = 2500  # the strongest ones of each picture: enough that a tenth of the picture still has many
+CLOSE = 0.4  # distance of the descriptors (unit vectors) of one point in two copies of a picture; strangers: 0.5-0.9
+NEIGHBOURS = 3  # looked at for each keypoint, because test pictures show each other
+FEWEST_VOTES = 8
+SAME_THUMBNAIL = 0.95  # correlation of 24x24 versions
+SAME_PICTURE = 0.9  # correlation of gray values under the overlay; JPEG copies reach 0.99
+SMALLEST_OVERLAP = 24  # pixels: side of the area that must be common
+
+
+@dataclass(frozen=True)
+class Leak:
+    """``train`` shows ``test``: correlation of the common area, which is ``covered`` (0-1) of the test picture."""
+
+    train: Path
+    test: Path
+    correlation: float
+    covered: float
+    scale: float  # size in the training picture / size in the test picture
+
+
+@dataclass(frozen=True)
+class _Features:
+    gray: np.ndarray  # (h, w) uint8, shrunk
+    points: np.ndarray  # (n, 2) float32
+    descriptors: np.ndarray  # (n, 128) float32, unit length
+    thumbnail: np.ndarray  # (576,) float32, zero mean, unit length
+
+
+def _features(path: Path) -> _Features | SSIUError:
+    try:
+        gray = cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2GRAY)
+    except SSIUError as error:
+        return error
+    shrink = LONGEST_SIDE / max(gray.shape)
+    if shrink < 1:
+        gray = cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    thumbnail = cv2.resize(gray, (24, 24), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
+    thumbnail -= thumbnail.mean()
+    thumbnail /= np.linalg.norm(thumbnail) + 1e-6
+    points, descriptors = cv2.SIFT_create(KEYPOINTS, contrastThreshold=0.02).detectAndCompute(gray, None)
+    if descriptors is None:
+        points, descriptors = [], np.zeros((0, 128), np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True) + 1e-6
+    return _Features(gray, cv2.KeyPoint_convert(points).reshape(-1, 2), descriptors, thumbnail)
+
+
+def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak], list[SSIUError]]:
+    """Compares every training picture with every test picture; returns the leaks and the unreadable pictures."""
+    read = list(in_parallel(_features, list(test), "reading test pictures"))
+    problems = [found for found in read if isinstance(found, SSIUError)]
+    tests = [(path, found) for path, found in zip(test, read, strict=True) if isinstance(found, _Features)]
+    if not tests:
+        return [], problems
+    counts = [len(found.points) for _, found in tests]
+    owner = np.repeat(np.arange(len(tests)), counts)  # of each keypoint: the test picture
+    starts = np.cumsum([0, *counts])
+    descriptors = np.concatenate([found.descriptors for _, found in tests])
+    index = cv2.flann.Index(descriptors, {"algorithm": 1, "trees": 4}) if len(descriptors) > NEIGHBOURS else None
+    thumbnails = np.stack([found.thumbnail for _, found in tests])
+
+    def placements(found: _Features) -> Iterator[tuple[int, np.ndarray]]:
+        """Test pictures that may be shown, with the (2, 3) transform from their points to this picture's."""
+        for number in np.flatnonzero(thumbnails @ found.thumbnail > SAME_THUMBNAIL):
+            height, width = np.array(found.gray.shape) / tests[number][1].gray.shape
+            yield number, np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2]])
+        if index is None or len(found.points) < FEWEST_VOTES:
+            return
+        nearest, squared = index.knnSearch(found.descriptors, NEIGHBOURS, params={"checks": 64})  # (n, NEIGHBOURS) each
+        point, rank = np.nonzero(squared < CLOSE**2)
+        match = nearest[point, rank]
+        for number in np.flatnonzero(np.bincount(owner[match], minlength=len(tests)) >= FEWEST_VOTES):
+            mine = owner[match] == number
+            transform, agree = cv2.estimateAffinePartial2D(
+                tests[number][1].points[match[mine] - starts[number]],
+                found.points[point[mine]],
+                ransacReprojThreshold=3,
+            )
+            if transform is not None and agree.sum() >= FEWEST_VOTES // 2:
+                yield number, transform
+
+    def search(path: Path) -> list[Leak] | SSIUError:
+        found = _features(path)
+        if isinstance(found, SSIUError):
+            return found
+        shown: dict[int, Leak] = {}
+        for number, transform in placements(found):
+            if number not in shown and (leak := _overlay(path, found, *tests[number], transform)):
+                shown[number] = leak
+        return list(shown.values())
+
+    leaks = []
+    for result in in_parallel(search, list(train), "searching training pictures"):
+        if isinstance(result, SSIUError):
+            problems.append(result)
+        else:
+            leaks += result
+    return leaks, problems
+
+
+def _overlay(
+    train_path: Path, train: _Features, test_path: Path, test: _Features, transform: np.ndarray
+) -> Leak | None:
+    """Lays the test picture over the training picture and compares what both show."""
+    height, width = train.gray.shape
+    shown = cv2.warpAffine(test.gray, transform, (width, height), flags=cv2.INTER_AREA)
+    inside = cv2.warpAffine(np.full_like(test.gray, 255), transform, (width, height)) == 255
+    if inside.sum() < SMALLEST_OVERLAP**2:
+        return None
+    a, b = (cv2.GaussianBlur(picture, (0, 0), 1.5)[inside].astype(np.float64) for picture in (shown, train.gray))
+    if min(a.std(), b.std()) < 1:  # a plain area resembles any other
+        return None
+    correlation = float(np.corrcoef(a, b)[0, 1])
+    if correlation < SAME_PICTURE:
+        return None
+    area = abs(float(np.linalg.det(transform[:, :2])))
+    return Leak(train_path, test_path, correlation, min(inside.sum() / area / test.gray.size, 1.0), area**0.5)

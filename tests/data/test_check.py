@@ -1,0 +1,214 @@
+"""check_data: good sets pass, the usual wrong copies are told by name, planted leaks are found."""
+
+import os
+import runpy
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_set
+from PIL import Image
+
+from ssiu.data import check as check_module
+from ssiu.data.bicubic import imresize, make_lr
+from ssiu.data.cache import ImageCache
+from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
+from ssiu.data.images import read_rgb, save_image
+from ssiu.data.leaks import find_leaks
+from ssiu.data.prepare import make_pairs
+from ssiu.errors import BadInputError, MissingInputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def check_root(root: Path) -> list[FolderReport]:
+    data_path, names = find_sets(root)
+    return [report for name in names for report in check_set(data_path, name)]
+
+
+def problems(root: Path) -> list[str]:
+    return [str(problem) for report in check_root(root) for problem in report.problems]
+
+
+def test_a_good_set_has_no_problem(tmp_path: Path) -> None:
+    write_set(tmp_path / "toy", ["a", "b"])
+    hr, lr = check_root(tmp_path)
+    assert (hr.part, hr.pictures, lr.part, lr.pictures) == ("HR", 2, "x2", 2)
+    assert lr.values == 2 * 20 * 30 * 3 and lr.differing == 0 and not hr.problems + lr.problems
+    assert [report.part for report in check_root(tmp_path / "toy")] == ["HR", "x2"]
+
+
+def _pillow(hr: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(hr).resize((30, 20), Image.Resampling.BICUBIC))
+
+
+def _opencv(hr: np.ndarray) -> np.ndarray:
+    return cv2.resize(hr, (30, 20), interpolation=cv2.INTER_CUBIC)
+
+
+def _one_value(hr: np.ndarray) -> np.ndarray:
+    lr = make_lr(hr, 2)
+    lr[3, 4, 1] ^= 1
+    return lr
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (_pillow, r"made with Pillow's bicubic"),
+        (_opencv, r"made with OpenCV's cubic"),
+        (_one_value, r"1 of 3,600 LR val"),
+    ],
+)
+def test_lr_of_another_kernel_is_found_and_named(tmp_path: Path, make, expected: str) -> None:
+    write_set(tmp_path / "toy", ["a", "b"])
+    save_image(tmp_path / "toy/LR_bicubic/X2/bx2.png", make(read_rgb(tmp_path / "toy/HR/b.png")))
+    (problem,) = problems(tmp_path)
+    assert expected in problem and "first in b" in problem and "prepare_data.py" in problem
+
+
+def test_damage_and_misfits_are_all_listed(tmp_path: Path) -> None:
+    write_set(tmp_path / "one", ["a", "b", "c"])
+    path = tmp_path / "one/HR/b.png"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    torn = tmp_path / "one/LR_bicubic/X2/cx2.png"
+    torn.write_bytes(torn.read_bytes()[:-5])
+    write_set(tmp_path / "two", ["a", "b"])
+    (tmp_path / "two/LR_bicubic/X2/ax2.png").unlink()
+    write_set(tmp_path / "three", ["a"])
+    save_image(tmp_path / "three/LR_bicubic/X2/ax2.png", np.zeros((21, 30, 3), np.uint8))
+    found = problems(tmp_path)
+    assert len(found) == 4
+    for text in ("b.png: damaged PNG", "cx2.png: damaged PNG", "no LR picture", "is 30x21 but"):
+        assert sum(text in problem for problem in found) == 1, text
+
+
+def test_counts_of_known_sets_are_checked(tmp_path: Path) -> None:
+    write_set(tmp_path / "benchmark/Manga109", ["a"])
+    write_set(tmp_path / "plain", ["0001", "0801", "0901"])
+    (tmp_path / "DF2K").mkdir()
+    (tmp_path / "plain/HR").rename(tmp_path / "DF2K/DF2K_train_HR")
+    (tmp_path / "plain/LR_bicubic").rename(tmp_path / "DF2K/DF2K_train_LR_bicubic")
+    df2k, manga = problems(tmp_path)
+    assert "3448 missing" in df2k and "1 that do not belong: 0801 (DIV2K's validation" in df2k
+    assert "1 pictures, expected 109" in manga
+
+
+def test_no_set_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MissingInputError, match="no data set here"):
+        check_root(tmp_path)
+
+
+def test_the_published_test_sets_pass_and_are_recognised(shared: Path) -> None:
+    reports = check_root(shared / "data/benchmark/Set5") + check_root(shared / "data/benchmark/Set14")
+    assert [report.digest for report in reports] == ["same"] * 8
+    assert not any(report.problems or report.differing for report in reports)
+    assert sum(report.values for report in reports if report.part == "x2") == 3 * (141_864 + 805_337)
+
+
+def test_mod12_copies_and_half_size_copies_are_recognised(shared: Path, tmp_path: Path, monkeypatch) -> None:
+    for kind in ("mod12", "half"):
+        (tmp_path / kind).mkdir()
+        for path in (shared / "data/benchmark/Set5/HR").iterdir():
+            hr = read_rgb(path)
+            cropped = hr[: hr.shape[0] // 12 * 12, : hr.shape[1] // 12 * 12]
+            save_image(tmp_path / kind / path.name, cropped if kind == "mod12" else make_lr(hr, 2))
+        make_pairs(tmp_path / kind, tmp_path / f"data_{kind}/benchmark/Set5", [2])
+    assert any("mod12" in problem for problem in problems(tmp_path / "data_mod12"))
+    assert any("half the size" in problem for problem in problems(tmp_path / "data_half"))
+
+
+def test_a_renamed_copy_is_not_the_usual_one(shared: Path, tmp_path: Path) -> None:
+    shutil.copytree(shared / "data/benchmark/Set5", tmp_path / "Set5")
+    hr, lr = tmp_path / "Set5/HR", tmp_path / "Set5/LR_bicubic"
+    for path in [hr / "bird.png", *(lr / f"X{s}/birdx{s}.png" for s in (2, 3, 4))]:
+        path.parent.chmod(0o755)
+        path.rename(path.with_name(path.name.replace("bird", "budgie")))
+    reports = check_root(tmp_path)
+    assert [report.digest for report in reports] == ["differs"] * 4 and all(report.problems for report in reports)
+
+
+def test_deep_finds_what_size_time_and_inode_cannot_show(tmp_path: Path) -> None:
+    write_set(tmp_path / "toy", ["a", "b", "c"])
+    cache = ImageCache(tmp_path / "cache")
+    sources = [*(tmp_path / "toy/HR").iterdir(), *(tmp_path / "toy/LR_bicubic/X2").iterdir()]
+    cached = dict(zip(sources, cache.prepare(sources), strict=True))
+    assert check_cache(tmp_path, cache) == (6, [])
+    edited = tmp_path / "toy/HR/a.png"
+    status = edited.stat()
+    content = bytearray(edited.read_bytes())
+    content[-30] ^= 1
+    with edited.open("r+b") as file:
+        file.write(content)
+    os.utime(edited, ns=(status.st_atime_ns, status.st_mtime_ns))
+    damaged = cached[tmp_path / "toy/HR/b.png"].path
+    content = bytearray(damaged.read_bytes())
+    content[500] ^= 1
+    damaged.write_bytes(content)
+    compared, found = check_cache(tmp_path, cache)
+    assert compared == 6 and len(found) == 2
+    assert "older content" in str(found[0]) and "a.png" in str(found[0]) and "damaged" in str(found[1])
+
+
+@pytest.fixture(scope="module")
+def plants(shared: Path, tmp_path_factory) -> Path:
+    """Pictures that show test pictures: a crop, a half-size copy, a JPEG copy, a larger crop and one with a border."""
+    folder = tmp_path_factory.mktemp("plants")
+    sets = shared / "data/benchmark"
+    save_image(folder / "crop.png", read_rgb(sets / "Set14/HR/barbara.png")[100:300, 200:420])
+    save_image(folder / "half.png", make_lr(read_rgb(sets / "Set5/HR/head.png"), 2))
+    save_image(folder / "copy.jpg", read_rgb(sets / "Set5/HR/bird.png"))
+    save_image(folder / "larger.png", imresize(read_rgb(sets / "Set14/HR/zebra.png")[50:250, 100:350], 1.7))
+    inside = np.full((500, 600, 3), 128, np.uint8)
+    inside[40:384, 200:428] = read_rgb(sets / "Set5/HR/woman.png")
+    save_image(folder / "inside.png", inside)
+    return folder
+
+
+SHOWN = {"crop.png": "barbara", "half.png": "head", "copy.jpg": "bird", "larger.png": "zebra", "inside.png": "woman"}
+
+
+def test_planted_leaks_are_found_and_strangers_are_not(shared: Path, plants: Path) -> None:
+    tests = [*(shared / "data/benchmark/Set5/HR").iterdir()]
+    tests += [shared / f"data/benchmark/Set14/HR/{name}.png" for name in ("barbara", "zebra")]
+    strangers = sorted((shared / "data/train_photos/HR").iterdir())[::160]
+    leaks, unreadable = find_leaks([*strangers, *plants.iterdir()], tests)
+    assert not unreadable
+    assert {leak.train.name: leak.test.stem for leak in leaks} == SHOWN and len(leaks) == len(SHOWN)
+    by_name = {leak.train.name: leak for leak in leaks}
+    assert by_name["half.png"].scale == pytest.approx(0.5, abs=0.01)
+    assert by_name["crop.png"].covered == pytest.approx(200 * 220 / (720 * 576), abs=0.02)
+
+
+@pytest.mark.full
+def test_no_training_photo_shows_a_test_picture(shared: Path, plants: Path) -> None:
+    tests = [path for name in ("Set5", "Set14", "B100") for path in (shared / f"data/benchmark/{name}/HR").iterdir()]
+    leaks, _ = find_leaks([*(shared / "data/train_photos/HR").iterdir(), *plants.iterdir()], tests)
+    assert {leak.train.name for leak in leaks} == set(SHOWN)
+
+
+def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys) -> None:
+    main = runpy.run_path(str(ROOT / "scripts/check_data.py"))["main"]
+    write_set(tmp_path / "toy", ["a", "b"])
+    main([str(tmp_path), "--deep"])
+    printed = capsys.readouterr().out
+    assert "0 of 3,600" in printed and "0 pictures compared" in printed
+    with pytest.raises(BadInputError, match=r"2 pictures show test pictures: a\.png, b\.png"):
+        main([str(tmp_path), "--leaks", str(tmp_path / "toy/HR")])
+    (tmp_path / "toy/LR_bicubic/X2/ax2.png").unlink()
+    with pytest.raises(MissingInputError, match=r"1 problems, listed above; the first: 1 HR pictures have no LR"):
+        main([str(tmp_path)])
+    assert "1 HR pictures have no LR" in capsys.readouterr().out
+    with pytest.raises(MissingInputError):
+        main([str(tmp_path / "absent")])
+
+
+def test_facts_know_every_folder_of_the_usual_test_sets() -> None:
+    parts = {"HR", "LR_bicubic/X2", "LR_bicubic/X3", "LR_bicubic/X4"}
+    assert {name: set(facts) for name, facts in check_module.FACTS.items()} == dict.fromkeys(
+        ("Set5", "Set14", "B100", "Urban100"), parts
+    )
