@@ -42,11 +42,16 @@ def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool =
         return Evaluation(list(bar), PROTOCOLS)
 
 
+def sr_names(stem: str, scale: int) -> tuple[str, str, str]:
+    """What an SR picture of ``stem`` may be called, without the suffix."""
+    return stem, f"{stem}x{scale}", f"{stem}_x{scale}"
+
+
 def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int) -> list[Match]:
     """Every HR picture with the one SR picture of its name; MissingInputError (66) when one has no partner."""
     matches, missing = [], []
     for stem, hr_path in sorted(hr.items()):
-        names = [name for name in (stem, f"{stem}x{scale}", f"{stem}_x{scale}") if name in sr]
+        names = [name for name in sr_names(stem, scale) if name in sr]
         if len(names) > 1:
             raise BadInputError(f"{sr[names[0]]} and {sr[names[1]].name} are both named after {hr_path}; remove one")
         matches += [(stem, sr[name], hr_path) for name in names]

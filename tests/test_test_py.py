@@ -1,13 +1,12 @@
 """test.py as a user runs it: what it prints and writes, and how every mistake ends."""
 
-import importlib.util
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from commands import ROOT, load_script
 from small_sets import photo, small_set, write_set
 
 from ssiu import weights
@@ -18,10 +17,7 @@ from ssiu.models import SSIU
 from ssiu.scoring import score_folders
 from ssiu.weights import read_weights, save_authors_weights, save_weights
 
-ROOT = Path(__file__).parents[1]
-_spec = importlib.util.spec_from_file_location("test_py", ROOT / "test.py")  # "test" is taken by the standard library
-test_py = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(test_py)
+test_py = load_script("test.py")
 
 
 @pytest.fixture
@@ -159,18 +155,11 @@ def test_from_the_command_line_a_mistake_is_one_line_and_an_exit_code(tmp_path):
     assert "did you mean 'eval_sets'" in done.stderr
 
 
-def test_the_authors_checkpoint_runs_from_the_shipped_config(shared, tmp_path):
-    command = [
-        sys.executable,
-        ROOT / "test.py",
-        "--config",
-        ROOT / "configs/SSUFSR_light_x4.yml",
-        "--output",
-        tmp_path / "out",
-    ]
-    command += [f"data_path={shared}/data", "eval_sets=[Set5]", f"pretrain={shared}/reference/official_x4.pt"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "loaded 439/439 tensors" in done.stdout
-    assert "28.43 / 0.8111" in done.stdout, "bicubic"
+def test_the_authors_checkpoint_runs_from_the_shipped_config(shared, tmp_path, capsys, caplog):
+    arguments = ["--config", ROOT / "configs/SSUFSR_light_x4.yml", "--output", tmp_path / "out"]
+    arguments += [f"data_path={shared}/data", "eval_sets=[Set5]", f"pretrain={shared}/reference/official_x4.pt"]
+    with caplog.at_level("INFO", "ssiu"):
+        test_py.main([*map(str, arguments), "device=cpu"])
+    assert "loaded 439/439 tensors" in caplog.text
+    assert "28.43 / 0.8111" in capsys.readouterr().out, "bicubic"
     assert json.loads((tmp_path / "out/summary.json").read_text())["protocols"]["standard"]["Set5"]["images"] == 5

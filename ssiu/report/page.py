@@ -90,14 +90,14 @@ def choose(
         name, lr, hr = test_set[index]
         sr = read_rgb(images / picture_file(test_set.name, name, test_set.scale))
         pictures = {"bicubic": imresize(lr, scale=test_set.scale), "SR": sr, "HR": hr}
-        box = _telling_box(pictures["bicubic"], sr, pixels // len(order))
+        box = telling_box(pictures["bicubic"], sr, pixels // len(order))
         left, top, width, height = box
         cut = {title: image[top : top + height, left : left + width] for title, image in pictures.items()}
         shown.append(Shown(results[index], bicubic.of(test_set.name)[index].scores["standard"], box, cut))
     return shown
 
 
-def _telling_box(a: np.ndarray, b: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
+def telling_box(a: np.ndarray, b: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     """(left, top, width, height): the whole picture, or the square of ``pixels`` where ``a`` and ``b`` differ most."""
     height, width = a.shape[:2]
     if height * width <= pixels:

@@ -11,7 +11,7 @@ from small_sets import photo, small_set, write_set
 from ssiu.config import make_config
 from ssiu.data.benchmark import load_test_sets
 from ssiu.evaluator import Bicubic, evaluate
-from ssiu.report.page import _telling_box, choose
+from ssiu.report.page import choose, telling_box
 
 
 def test_the_page_holds_the_summary_and_refers_to_nothing_outside(tmp_path):
@@ -75,12 +75,12 @@ def test_the_piece_shown_is_where_the_pictures_differ_most():
     a = np.zeros((60, 90, 3), np.uint8)
     b = a.copy()
     b[31:35, 70:74] = 200
-    left, top, width, height = _telling_box(a, b, 400)
+    left, top, width, height = telling_box(a, b, 400)
     assert left <= 70 and left + width >= 74
     assert top <= 31 and top + height >= 35
     assert width * height <= 400
-    assert _telling_box(a, b, 60 * 90) == (0, 0, 90, 60)
-    assert _telling_box(a[:5], b[:5], 100)[2:] == (20, 5)
+    assert telling_box(a, b, 60 * 90) == (0, 0, 90, 60)
+    assert telling_box(a[:5], b[:5], 100)[2:] == (20, 5)
 
 
 def test_a_set_of_seven_links_the_picture_without_a_viewer_to_its_file(tmp_path):

@@ -1,0 +1,155 @@
+"""Figures: what is drawn, from what, and how mistakes end. (How they look was judged by eye.)"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from commands import load_script
+from matplotlib.figure import Figure
+from PIL import Image
+from small_sets import photo, small_set
+
+from ssiu.data.bicubic import imresize
+from ssiu.data.images import save_image
+from ssiu.errors import BadInputError, MissingInputError, OutputError
+from ssiu.metrics import score
+from ssiu.models import SSIU
+from ssiu.report.figures import (
+    compare_figure,
+    curves_figure,
+    lam_figure,
+    named_paths,
+    read_metrics,
+    save_figure,
+    tradeoff_figure,
+)
+from ssiu.report.lam import Attribution
+from ssiu.report.paper import paper_rows
+from ssiu.weights import save_weights
+
+
+def test_compare_shows_the_box_of_every_picture_with_its_score():
+    hr = photo("coffee", 48, 64)
+    pictures = {"darker": hr // 2, "same": hr}
+    figure = compare_figure("Set/cup, x2", hr, pictures, (10, 20, 16, 12), 2)
+    whole, *crops = figure.axes
+    assert whole.get_xlabel() == "Set/cup, x2"
+    (box,) = whole.patches
+    assert (*box.get_xy(), box.get_width(), box.get_height()) == (10, 20, 16, 12)
+    psnr, ssim = score(hr // 2, hr, 2, "standard")
+    assert [axis.get_xlabel() for axis in crops] == [
+        "HR\nPSNR dB / SSIM", f"darker\n{psnr:.2f} / {ssim:.4f}", "same\ninf / 1.0000"
+    ]  # fmt: skip
+    for axis, picture in zip(crops, (hr, hr // 2, hr), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), picture[20:32, 10:26])
+
+
+def test_compare_refuses_a_box_outside_and_a_picture_of_another_size():
+    hr = photo("coffee", 48, 64)
+    with pytest.raises(BadInputError, match="does not lie in the 64x48 picture"):
+        compare_figure("", hr, {}, (60, 0, 16, 12), 2)
+    with pytest.raises(BadInputError, match="mine: SR is 60x48 but HR is 64x48"):
+        compare_figure("", hr, {"mine": hr[:, :60]}, (0, 0, 16, 12), 2)
+
+
+@pytest.mark.parametrize("scale, count", [(2, 14), (3, 14), (4, 14)])
+def test_tradeoff_draws_every_method_with_a_number_on_the_set(scale, count):
+    figure = tradeoff_figure(scale, "Manga109")
+    (axis,) = figure.axes
+    rows = [row for row in paper_rows(scale) if "Manga109" in row.scores]
+    assert len(rows) == count
+    drawn = [tuple(points.get_offsets()[0]) for points in axis.collections[:count]]
+    assert drawn == [(row.flops_g, row.scores["Manga109"].psnr) for row in rows]
+    assert sorted(text.get_text() for text in axis.texts) == sorted(row.method for row in rows)
+    assert f"x{scale}" in axis.get_title()
+
+
+def test_labels_of_tradeoff_do_not_cover_each_other():
+    figure = tradeoff_figure(4, "Manga109")
+    figure.draw_without_rendering()
+    places = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for index, a in enumerate(places) for b in places[:index])
+
+
+def test_tradeoff_knows_only_the_papers_sets():
+    with pytest.raises(BadInputError, match="'DIV2K'"):
+        tradeoff_figure(4, "DIV2K")
+
+
+LINES = [
+    {"kind": "train", "step": 1, "loss": 0.5},
+    {"kind": "validation", "step": 1, "psnr/val": 30.0},
+    {"kind": "train", "step": 2, "loss": 0.25},
+    {"kind": "validation", "step": 2, "psnr/val": 31.0},
+]
+
+
+def test_curves_have_the_loss_and_each_validated_set_of_every_run():
+    figure = curves_figure({"a": LINES, "b": LINES[:3:2]})
+    loss, psnr = figure.axes
+    assert [line.get_label() for line in loss.lines] == ["a", "b"]
+    assert loss.lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.25]]
+    assert [line.get_label() for line in psnr.lines] == ["a"]
+    assert psnr.lines[0].get_xydata().tolist() == [[1, 30.0], [2, 31.0]]
+
+
+def test_metrics_are_read_from_a_run_folder_and_other_files_are_refused(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    assert read_metrics(tmp_path) == read_metrics(path) == LINES
+    for text, message in (("no json", "no metrics"), ("", "no training steps yet"), ("[1]\n", "no training steps yet")):
+        path.write_text(text)
+        with pytest.raises(BadInputError, match=message):
+            read_metrics(path)
+    with pytest.raises(MissingInputError, match=r"elsewhere"):
+        read_metrics(tmp_path / "elsewhere")
+
+
+def test_lam_marks_the_box_in_lr_pixels_and_colours_the_pixels_used():
+    lr = np.full((20, 30, 3), 128, np.uint8)
+    values = np.zeros((20, 30))
+    values[5:8, 10:14] = 1.0
+    figure = lam_figure(lr, (20, 10, 8, 6), 2, {"net": Attribution(values, 12.0)})
+    first, second = figure.axes
+    assert (*first.patches[0].get_xy(), first.patches[0].get_width()) == (9.5, 4.5, 4)
+    drawn = second.images[0].get_array()
+    red = drawn[..., 0] > drawn[..., 1] + 0.1
+    np.testing.assert_array_equal(red, values > 0)
+    assert second.get_xlabel() == "net\ndiffusion index 2.00"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
+def test_figures_are_written_in_the_format_of_their_name(tmp_path, suffix):
+    figure = Figure()
+    figure.add_subplot()
+    path = tmp_path / f"f{suffix}"
+    save_figure(path, figure)
+    assert path.read_bytes()[:5] in (b"\x89PNG\r", b"%PDF-", b"<?xml")
+    with pytest.raises(OutputError, match=r"f\.txt"):
+        save_figure(tmp_path / "f.txt", figure)
+
+
+def test_paths_may_be_named():
+    assert named_paths(["SSIU=a/b.pt", "c/d.pt"]) == {"SSIU": Path("a/b.pt"), "d": Path("c/d.pt")}
+
+
+def test_compare_and_lam_from_the_command_line(tmp_path, capsys):
+    figures = load_script("scripts/figures.py")
+    small_set(tmp_path, 2)
+    lr_path = tmp_path / "benchmark/Set5/LR_bicubic/X2/coffeex2.png"
+    (tmp_path / "mine").mkdir()
+    save_image(tmp_path / "mine/coffee_x2.png", imresize(np.array(Image.open(lr_path)), scale=2))
+    common = ["compare", "--data", str(tmp_path), "--set", "Set5", "--scale", "2", "--output", str(tmp_path / "c.png")]
+    figures.main([*common, "--image", "coffee", f"mine={tmp_path}/mine"])
+    assert np.asarray(Image.open(tmp_path / "c.png")).std() > 10
+    with pytest.raises(MissingInputError, match="has no picture astronaut or astronautx2 or astronaut_x2"):
+        figures.main([*common, "--image", "astronaut", f"mine={tmp_path}/mine"])
+
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.safetensors", SSIU(2, n_feats=8, num_heads=2, n_blocks=3))
+    weights = f"tiny={tmp_path}/w.safetensors"
+    figures.main(["lam", "--lr", str(lr_path), "--box", "20,20,8,8", weights, "--output", str(tmp_path / "l.png")])
+    assert "tiny: diffusion index" in capsys.readouterr().out
+    assert (tmp_path / "l.png").stat().st_size > 1000
