@@ -1,6 +1,7 @@
 """Writing files so that a reader, or a kill, never sees half of one."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from ssiu.errors import OutputError, SaveError
@@ -19,8 +20,8 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes ``data`` to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
+def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes]) -> None:
+    """Writes ``data`` or its parts to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
 
     After a kill at any moment ``path`` holds either its old content or all of ``data``. A symbolic link
     at ``path`` is refused (OutputError, 73) and a failed write (disk full, quota) raises SaveError (74)
@@ -29,9 +30,12 @@ def write_atomically(path: Path, data: bytes) -> None:
     if path.is_symlink():
         raise OutputError(f"{path} is a symbolic link; refusing to write through it: remove it or choose another name")
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    written = 0
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            for part in [data] if isinstance(data, bytes | memoryview) else data:
+                written += len(part)
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -43,6 +47,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise SaveError(
-            f"cannot write {path}: {error.strerror or error} ({len(data):,} bytes needed); "
+            f"cannot write {path}: {error.strerror or error} ({written:,} bytes needed); "
             "what was there before is unchanged: free some space and run the same command again"
         ) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

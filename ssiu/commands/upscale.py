@@ -1,0 +1,62 @@
+"""Upscales pictures: files, folders (with everything in them) and patterns.
+
+python scripts/upscale.py photo.jpg --output photo_x4.png
+python scripts/upscale.py holiday/ 'scans/**/*.tif' --output larger --scale 2 --format png
+python scripts/upscale.py photo.jpg --output larger --weights logs/mine/models/best.pt --self-ensemble
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssiu.batch import plan, upscale_files
+from ssiu.config import Config
+from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.errors import BadInputError, OutputError, run_cli
+from ssiu.inference import Tile
+from ssiu.onnx import load_network
+from ssiu.runlog import log_to_console
+from ssiu.upscaling import Upscaler
+
+FORMATS = ("png", "jpg", "webp", "tif", "bmp")
+
+
+def tile_side(text: str) -> Tile:
+    """ "auto" or a number of LR pixels."""
+    if text == "auto":
+        return "auto"
+    side = int(text)
+    if side < 0:
+        raise ValueError
+    return side
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="a picture, a folder, or a quoted pattern")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="a folder, or a file for one picture")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, .pt or .onnx; default: the shipped")
+    parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
+    parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
+    parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"))
+    parser.add_argument("--format", choices=FORMATS, help="default: each picture's own")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
+    args = parser.parse_args(argv)
+    log_to_console()
+    jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
+    set_arithmetic(args.precision)
+    device = select_device(Config(device=args.device))
+    model = load_network(args.weights, args.scale, device)
+    upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
+    report = upscale_files(upscaler, jobs, args.output, args.overwrite)
+    for line in report.failed:
+        print(f"error: {line}", file=sys.stderr)
+    print(f"{report.summary()}; x{upscaler.scale} on {describe(upscaler.device)}")
+    return BadInputError.exit_code if report.failed else OutputError.exit_code if report.kept else 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
