@@ -58,5 +58,6 @@ def main(argv: Sequence[str]) -> int:
     return BadInputError.exit_code if report.failed else OutputError.exit_code if report.kept else 0
 
 
-if __name__ == "__main__":
+def entry_point() -> None:
+    """``ssiu-upscale``."""
     run_cli(main)
