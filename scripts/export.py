@@ -8,15 +8,32 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ssiu.errors import run_cli
+from ssiu.onnx import CHECKED_SIZES, export_onnx
 from ssiu.weights import load_model, read_weights, save_authors_weights, save_weights, tensors_digest
 
 
-def to_safetensors(source: Path, target: Path) -> None:
+def to_safetensors(source: Path, target: Path) -> str:
     save_weights(target, load_model(source), read_weights(source).metadata)
+    return _tensors(target)
 
 
-def to_authors_pt(source: Path, target: Path) -> None:
+def to_authors_pt(source: Path, target: Path) -> str:
     save_authors_weights(target, load_model(source))
+    return _tensors(target)
+
+
+def to_onnx(source: Path, target: Path) -> str:
+    network = load_model(source)
+    difference = export_onnx(network, target)
+    sizes = ", ".join(f"{width}x{height}" for height, width in CHECKED_SIZES)
+    return f"{type(network).__name__} x{network.scale}, within {difference:.1g} of the network at {sizes}"
+
+
+def _tensors(path: Path) -> str:
+    """What stands in the file just written."""
+    network = load_model(path)
+    tensors = network.state_dict()
+    return f"{type(network).__name__} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,17 +42,14 @@ def main(argv: Sequence[str]) -> None:
     for name, convert, summary in (
         ("safetensors", to_safetensors, "this project's released weights"),
         ("authors", to_authors_pt, "the authors' .pt, which their test.py loads"),
+        ("onnx", to_onnx, "a network for other programs; scripts/upscale.py --weights takes it too"),
     ):
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=Path, help="the file to write")
         command.set_defaults(convert=convert)
     arguments = parser.parse_args(argv)
-    arguments.convert(arguments.source, arguments.target)
-    written = load_model(arguments.target)
-    tensors = written.state_dict()
-    kind = f"{type(written).__name__} x{written.scale}"
-    print(f"wrote {arguments.target}: {kind}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}")
+    print(f"wrote {arguments.target}: {arguments.convert(arguments.source, arguments.target)}")
 
 
 if __name__ == "__main__":
