@@ -67,6 +67,8 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> Picture:
         if depth > 16 or image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B"):
             kind = {"CMYK": "CMYK", "F": "floating point"}.get(image.mode, f"mode {image.mode}, {depth} bits")
             raise BadInputError(f"{path}: {kind}; expected gray, RGB or palette of at most 16 bits: convert it first")
+        if image.mode == "P" and image.palette is None:
+            raise BadInputError(f"{path}: damaged picture (its palette is missing); fetch it again")
         turned = image.format == "TIFF"  # Pillow and OpenCV turn these by themselves
         pixels = _pixels16(path, image, content) if depth == 16 else _pixels8(image, depth)
         orientation = 1 if turned else image.getexif().get(ORIENTATION, 1)  # in PNG it may stand behind the pixels
@@ -82,7 +84,7 @@ def _pixels8(image: Image.Image, depth: int) -> np.ndarray:
         gray = np.array(image.convert("L"))
         if key is None:
             return gray[..., None]
-        return _with_key(gray[..., None], [key * 255 // (2**depth - 1)])  # the key is in the file's own depth
+        return _with_key(gray[..., None], [min(key * 255 // (2**depth - 1), 255)])  # in the file's depth, or 255 of 1
     if image.mode == "P" or key is not None:
         image = image.convert("RGBA" if key is not None else "RGB")
     elif image.mode == "PA":
