@@ -32,6 +32,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -50,18 +51,14 @@ def partition(x: Tensor, grid: bool) -> Tensor:
 
     They are the neighbours of an 8x8 window or, with ``grid``, 8x8 pixels at strides H/8 and W/8.
     """
-    if grid:
-        x = x.unflatten(3, (WINDOW, -1)).unflatten(2, (WINDOW, -1))  # (B, C, 8, H/8, 8, W/8)
-        return x.permute(0, 3, 5, 2, 4, 1).flatten(3, 4).flatten(0, 2)
-    x = x.unflatten(3, (-1, WINDOW)).unflatten(2, (-1, WINDOW))  # (B, C, H/8, 8, W/8, 8)
-    return x.permute(0, 2, 4, 3, 5, 1).flatten(3, 4).flatten(0, 2)
+    pattern = "b c (i h) (j w) -> (b h w) (i j) c" if grid else "b c (h i) (w j) -> (b h w) (i j) c"
+    return rearrange(x, pattern, i=WINDOW, j=WINDOW)
 
 
 def unpartition(tokens: Tensor, height: int, width: int, grid: bool) -> Tensor:
     """The inverse of `partition`: (B HW/64, 64, C) to (B, C, H, W)."""
-    x = tokens.unflatten(1, (WINDOW, WINDOW)).unflatten(0, (-1, height // WINDOW, width // WINDOW))
-    order = (0, 5, 3, 1, 4, 2) if grid else (0, 5, 1, 3, 2, 4)  # from (B, H/8, W/8, 8, 8, C)
-    return x.permute(order).flatten(4, 5).flatten(2, 3)
+    pattern = "(b h w) (i j) c -> b c (i h) (j w)" if grid else "(b h w) (i j) c -> b c (h i) (w j)"
+    return rearrange(tokens, pattern, i=WINDOW, j=WINDOW, h=height // WINDOW, w=width // WINDOW)
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
