@@ -1,0 +1,111 @@
+"""What `pip install` gives: the package with its data, its types and three commands, away from the repository."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_sets import photo
+from tiny import tiny
+
+from ssiu.data.images import read_rgb, save_image
+from ssiu.weights import save_weights
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what it is made of."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("ssiu", "pretrain_model"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    (source / "pretrain_model/SSIU_x2.safetensors").write_bytes(b"stands for the weights")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", source / "dist", source]
+    subprocess.run(build, check=True, capture_output=True)
+    return next((source / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin folder of a new environment with the wheel; it borrows only the dependencies from this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    borrowed = [sysconfig.get_path("purelib"), *site.getsitepackages()]
+    (packages / "borrowed.pth").write_text("\n".join(dict.fromkeys(borrowed)))  # .pth files in there do not count
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--force-reinstall", "--no-index", wheel], check=True, capture_output=True)
+    return folder / "bin"
+
+
+def run(*command: object, cwd: Path) -> subprocess.CompletedProcess:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    return subprocess.run([str(c) for c in command], cwd=cwd, env=clean, capture_output=True, text=True, timeout=300)
+
+
+def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    here = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "ssiu").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert here <= packed, sorted(here - packed)
+    assert "ssiu/pretrain_model/SSIU_x2.safetensors" in packed
+    assert {name.split("/")[0] for name in packed if ".dist-info" not in name} == {"ssiu"}
+
+
+def test_an_installed_package_works_away_from_the_repository(environment: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, ssiu; assert 'torch' not in sys.modules, 'importing ssiu takes long'\n"
+        "from importlib.metadata import entry_points\n"
+        "from ssiu.weights import find_weights\n"
+        "print(ssiu.__file__, find_weights('SSIU', 2), sep='\\n')\n"
+        "print(*(point.load().__module__ for point in entry_points(group='console_scripts')"
+        " if point.name.startswith('ssiu-')))"
+    )
+    done = run(environment / "python", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    package, weights, *commands = done.stdout.split()
+    assert Path(package).is_relative_to(environment.parent)
+    assert Path(weights).read_bytes() == b"stands for the weights"
+    assert sorted(commands) == ["ssiu.commands.test", "ssiu.commands.train", "ssiu.commands.upscale"]
+
+
+def test_the_installed_command_upscales(environment: Path, tmp_path: Path) -> None:
+    save_weights(tmp_path / "tiny.safetensors", tiny(2))
+    save_image(tmp_path / "a.png", photo("chelsea", 20, 30))
+    done = run(
+        environment / "ssiu-upscale", "a.png", "--output", "b.png", "--weights", "tiny.safetensors", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_rgb(tmp_path / "b.png").shape == (40, 60, 3) and np.ptp(read_rgb(tmp_path / "b.png")) > 0
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    import ast
+
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [*declared["dependencies"], *declared["optional-dependencies"]["export"]]
+    modules = {"Pillow": "PIL", "PyYAML": "yaml", "opencv-python-headless": "cv2", "scikit-image": "skimage"}
+    known = {modules.get(n := name.split(">")[0], n.replace("-", "_")) for name in names} | {"ssiu"}
+    imported = {
+        name.split(".")[0]
+        for path in (ROOT / "ssiu").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        for name in (
+            [alias.name for alias in node.names] if isinstance(node, ast.Import)
+            else [node.module] if isinstance(node, ast.ImportFrom) else []
+        )
+    }  # fmt: skip
+    assert imported - set(sys.stdlib_module_names) <= known
