@@ -1,5 +1,6 @@
 """A run's folder: its lock, ``config.yml``, ``log.txt``, ``metrics.jsonl``, TensorBoard and pictures."""
 
+import contextlib
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from ssiu.files import make_folder, write_atomically
 
 log = logging.getLogger("ssiu")
 
-PATIENCE = 2  # seconds for the loader workers of a run that was just killed, which hold its lock until they notice
+PATIENCE = 1  # second for the loader workers of a run that was just killed, which hold its lock until they notice
 ROOM = 3  # checkpoints that must fit before a run starts: the last, the next and the best
 
 
@@ -138,10 +139,9 @@ class RunFolder:
 
     def close(self) -> None:
         """Ends the logs and gives the folder free."""
-        if self._writer is not None:
-            self._metrics.close()
-            self._writer.close()
         log.removeHandler(self._file_handler)
-        self._file_handler.close()
+        for file in (self._file_handler, *((self._metrics, self._writer) if self._writer else ())):
+            with contextlib.suppress(OSError):  # a full disk, which the write before has reported
+                file.close()
         self._owner.unlink(missing_ok=True)
         self._lock.release()

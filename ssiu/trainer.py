@@ -139,17 +139,18 @@ class Trainer:
 
     def run(self) -> str:
         """Trains to the last step and returns one line that says what happened."""
-        try:
-            if self.folder:
-                self.folder.require_space(sum(p.nbytes for p in self.model.parameters()) * (4 if self.ema else 3))
-                self.folder.open(self.config.to_yaml(), self.step, self.validated)
-            with self.stop, memory_advice(self.config), self.processes.watched():
-                return self._run()
-        except SSIUError as error:
-            log.error("%s", error)
-            raise
-        finally:
-            self.close()
+        with self.stop:
+            try:
+                if self.folder:
+                    self.folder.require_space(sum(p.nbytes for p in self.model.parameters()) * (4 if self.ema else 3))
+                    self.folder.open(self.config.to_yaml(), self.step, self.validated)
+                with memory_advice(self.config), self.processes.watched():
+                    return self._run()
+            except SSIUError as error:
+                log.error("%s", error)
+                raise
+            finally:
+                self.close()
 
     def close(self) -> None:
         """Gives the run's folder free and leaves the process group."""

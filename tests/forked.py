@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PRELOADED = ["ssiu.trainer", "torch.utils.tensorboard", "ssiu.scoring", "faults", "train"]
+# torch loads its compiler when only deterministic algorithms are allowed
+PRELOADED = [
+    "ssiu.trainer",
+    "train",
+    "faults",
+    "torch.utils.tensorboard",
+    "torch._inductor.config",
+    "torch.distributed",
+]
 
 
 class Forked:
@@ -30,7 +38,7 @@ class Forked:
         os.killpg(self.pid, signum)
 
     def ended(self, timeout: float) -> bool:
-        return bool(select.select([self._exit], [], [], timeout)[0])
+        return bool(select.select([self._exit], [], [], timeout)[0])  # of a pidfd: readable when it has ended
 
     def wait(self, timeout: float = 60) -> int:
         """The exit code, or minus the signal that killed it; raises TimeoutError after killing the group."""
@@ -38,7 +46,6 @@ class Forked:
         if late:
             self.send(signal.SIGKILL)
         code = self._server.ask({"wait": self.pid})
-        os.close(self._exit)
         if late:
             raise TimeoutError(f"still running after {timeout} s: {self.output[-2000:]}")
         return code
@@ -53,10 +60,11 @@ class Forked:
 
 
 class ForkServer:
-    """Starts processes; `close` ends the server."""
+    """Starts processes; `close` ends them and the server."""
 
     def __init__(self, folder: Path):
-        self._logs, self._count = folder, 0
+        self._logs = folder
+        self._started: list[Forked] = []
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         self._server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -68,17 +76,20 @@ class ForkServer:
 
     def start(self, function: str, *arguments: Any, **environment: Any) -> Forked:
         """Runs ``function`` ("module:name") with ``arguments``; it ends with what that returns or raises."""
-        self._count += 1
-        log = self._logs / f"{self._count}.log"
+        log = self._logs / f"{len(self._started)}.log"
         variables = {name: str(value) for name, value in environment.items()}
         request = {"function": function, "arguments": arguments, "environment": variables, "log": str(log)}
-        return Forked(self, self.ask(request), log)
+        self._started.append(Forked(self, self.ask(request), log))
+        return self._started[-1]
 
     def train(self, *arguments: str, **environment: Any) -> Forked:
         """``python train.py arguments``."""
         return self.start("forked:command", "train", arguments, **environment)
 
     def close(self) -> None:
+        for process in self._started:  # of tests that failed
+            if not process.ended(0):
+                process.send(signal.SIGKILL)
         self._server.stdin.close()
         self._server.wait()
 
@@ -100,9 +111,19 @@ def out_of_address_space(extra: int, arguments: list[str]) -> None:
 
 
 def small_disk(size: int, arguments: list[str]) -> None:
-    """Training where no file can grow beyond ``size`` bytes."""
+    """Training where no file can grow beyond ``size`` bytes; what it prints goes through a pipe."""
     from faults import limit_file_size
 
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writer)
+        while text := os.read(reader, 10_000):
+            os.write(1, text)
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+    os.dup2(writer, 1)
+    os.dup2(writer, 2)
+    os.close(writer)
     limit_file_size(size, kill=False)
     command("train", arguments)
 
