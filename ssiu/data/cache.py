@@ -9,12 +9,15 @@ import hashlib
 import io
 import json
 import logging
+import math
 import os
 import shutil
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 
 from ssiu.data.images import decode_rgb, image_size, read_bytes
@@ -38,19 +41,28 @@ class CachedImage:
 
     def open(self) -> np.ndarray:
         """The picture, memory-mapped read-only. Raises MissingInputError (66) when it was removed meanwhile."""
-        try:
-            return np.memmap(self.path, np.uint8, "r", self.offset, self.shape)
-        except (OSError, ValueError) as error:
-            raise MissingInputError(
-                f"{self.path}: the cached picture was removed or cut ({error}), perhaps because the data set changed; "
-                "run the same command again to rebuild it"
-            ) from None
+        return _mapped(self.path, self.offset, self.shape)
+
+
+@lru_cache(maxsize=4096)  # mapping a file again costs more than copying a crop; this bounds the page tables
+def _mapped(path: Path, offset: int, shape: tuple[int, int, int]) -> np.ndarray:
+    size = offset + math.prod(shape)
+    try:  # unlike numpy.memmap, this keeps no file descriptor: thousands of them would pass the usual limit
+        pixels = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()[offset:].reshape(shape)
+    except RuntimeError as error:
+        raise MissingInputError(
+            f"{path}: the cached picture was removed or cut ({error}), perhaps because the data set changed; "
+            "run the same command again to rebuild it"
+        ) from None
+    pixels.flags.writeable = False
+    return pixels
 
 
 def default_cache_folder(data_path: str | Path) -> Path:
     """``{data_path}/.ssiu_cache``, or a folder of the user's cache where the data is read-only."""
     beside = Path(data_path).absolute() / ".ssiu_cache"
-    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
+    folder = beside if beside.exists() else beside.parent
+    if os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222:  # root may write anywhere, but was not invited
         return beside
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / "pictures"
 

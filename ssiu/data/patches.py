@@ -48,7 +48,7 @@ def _visits(seed: int, epoch: int, pictures: int, repeat: int) -> np.ndarray:
     return order % pictures
 
 
-def _orient(patch: np.ndarray, orientation: int) -> np.ndarray:
+def orient(patch: np.ndarray, orientation: int) -> np.ndarray:
     """One of the eight flips and rotations of a patch (3, h, w), as a view."""
     if orientation & 1:
         patch = patch[:, ::-1]
@@ -136,7 +136,7 @@ class PatchStream:
         for image, target, scale in ((self.lr[picture], lr, 1), (self.hr[picture], hr, self.scale)):
             y, x, side = top * scale, left * scale, target.shape[1]
             crop = np.array(image.open()[y : y + side, x : x + side])  # (side, side, 3), out of the memory map
-            target[:] = _orient(crop.transpose(2, 0, 1), orientation)
+            target[:] = orient(crop.transpose(2, 0, 1), orientation)
 
     def empty_batch(self, world: int = 1) -> Batch:
         """Uninitialised tensors for one rank's share of a micro-batch."""

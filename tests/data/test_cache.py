@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_set
+from toy_sets import write_set
 
 from ssiu.data import cache as cache_module
 from ssiu.data.cache import ImageCache, default_cache_folder
@@ -175,7 +175,10 @@ def test_the_digests_are_stored_behind_the_pixels(tmp_path: Path, sources: list[
 
 
 def test_the_cache_lies_beside_the_data_unless_that_is_read_only(tmp_path: Path, monkeypatch) -> None:
-    assert default_cache_folder(tmp_path) == tmp_path / ".ssiu_cache"
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert default_cache_folder(tmp_path) == tmp_path / "home/ssiu/pictures"
+    data = tmp_path / "data"
+    data.mkdir()
+    assert default_cache_folder(data) == data / ".ssiu_cache"
+    data.chmod(0o555)
+    assert default_cache_folder(data) == tmp_path / "home/ssiu/pictures"
+    assert default_cache_folder(tmp_path / "absent") == tmp_path / "home/ssiu/pictures"

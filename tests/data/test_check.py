@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import write_set
 from PIL import Image
+from toy_sets import write_set
 
 from ssiu.data import check as check_module
 from ssiu.data.bicubic import imresize, make_lr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_set
+from toy_sets import write_set
 
 from ssiu.config import make_config
 from ssiu.data.benchmark import load_test_sets

@@ -1,0 +1,138 @@
+"""Loading of training patches and making of LR pictures, on pictures of the size that DF2K has.
+
+Figures per core are per second of CPU time, so they hold on a busy machine too. Files are in the page cache.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from ssiu.data.bicubic import make_lr
+from ssiu.data.cache import ImageCache
+from ssiu.data.images import decode_rgb, encode_image, read_rgb
+from ssiu.data.pairs import Pair, find_pairs
+from ssiu.data.patches import PatchStream, orient
+from ssiu.data.prepare import make_pairs
+from ssiu.files import write_atomically
+from ssiu.report.tables import Table
+
+SIZE = (1356, 2040)  # of most DF2K pictures
+DF2K_PICTURES = 3450
+LEAST_SECONDS = 0.5  # of CPU time that a measurement takes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4), help="of the patches; default 4")
+    parser.add_argument("--patch-size", type=int, default=256, help="HR side; default 256")
+    parser.add_argument("--batch-size", type=int, default=40, help="default 40")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of loader workers; default 1 2")
+    parser.add_argument("--pictures", type=int, default=8, help="pictures made for this; default 8")
+    parser.add_argument("--samples", type=int, default=400, help="patches per measurement; default 400")
+
+
+def run(arguments: argparse.Namespace) -> list[Table]:
+    """Measures in a temporary folder and returns the tables of loading and of LR making."""
+    with tempfile.TemporaryDirectory() as folder:
+        pairs = _make_pictures(Path(folder), arguments.pictures, arguments.scale)
+        return [_loading(pairs, Path(folder), arguments), _lr_making(pairs[0].hr)]
+
+
+def _make_pictures(folder: Path, count: int, scale: int) -> list[Pair]:
+    """Noise at all scales, which PNG compresses about as well as photographs, with its LR pictures."""
+    rng = np.random.default_rng(0)
+    (folder / "source").mkdir()
+    for number in range(count):
+        picture = np.full((*SIZE, 3), 128, np.float32)
+        for side, contrast in ((8, 40), (64, 20), (512, 10), (2040, 3)):
+            noise = rng.standard_normal((side, side, 3), dtype=np.float32) * contrast
+            picture += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+        encoded = encode_image(np.clip(picture, 0, 255).astype(np.uint8), ".png")
+        write_atomically(folder / f"source/{number}.png", encoded)
+    make_pairs(folder / "source", folder / "set", [scale])
+    return find_pairs(folder, "set", scale)
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of one call, the fastest of several."""
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < LEAST_SECONDS:
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+
+def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> Table:
+    scale, side, samples = arguments.scale, arguments.patch_size, arguments.samples
+    stream = PatchStream(pairs, scale, side, arguments.batch_size, ImageCache(folder / "cache"), data_repeat=1000)
+
+    def as_before(read_lr: Callable[[int], np.ndarray], read_hr: Callable[[int], np.ndarray], g: int) -> object:
+        """Whole pictures, then the same crop and orientation, then float tensors in [0, 1]."""
+        picture, (top, left, orientation) = stream.picture(g), stream.place(g)
+        lr = read_lr(picture)[top : top + side // scale, left : left + side // scale]
+        hr = read_hr(picture)[top * scale : top * scale + side, left * scale : left * scale + side]
+        return [
+            torch.from_numpy(np.ascontiguousarray(orient(crop.transpose(2, 0, 1), orientation))).float() / 255
+            for crop in (lr, hr)
+        ]
+
+    contestants = {
+        "decode both PNG files": lambda g: as_before(
+            lambda i: read_rgb(pairs[i].lr), lambda i: read_rgb(pairs[i].hr), g
+        ),
+        "read both whole .npy files": lambda g: as_before(
+            lambda i: np.load(stream.lr[i].path), lambda i: np.load(stream.hr[i].path), g
+        ),
+        "memory-mapped crops, uint8": stream.sample,
+    }
+    rates = {}
+    for name, sample in contestants.items():
+        count = max(samples // 20, 4) if "PNG" in name else samples
+        rates[name] = count / _cpu_seconds(lambda: [sample(g) for g in range(count)])  # noqa: B023  (called at once)
+    for threads in arguments.threads:
+        rates[f"the same, {threads} loader workers (wall clock)"] = _wall_clock_rate(stream, threads, samples)
+    base = rates["read both whole .npy files"]
+    rows = [
+        [name, f"{rate:,.0f}", f"{rate / base:.2f}x", f"{1000 * arguments.batch_size / rate:.1f} ms"]
+        for name, rate in rates.items()
+    ]
+    header = ["a sample is made by", "samples/s", "ratio", f"feeds steps of {arguments.batch_size} from"]
+    title = f"Loading x{scale} patches of {side} from {len(pairs)} pictures of {SIZE[1]}x{SIZE[0]}, one core"
+    return Table(title, header, rows)
+
+
+def _wall_clock_rate(stream: PatchStream, threads: int, samples: int) -> float:
+    """Samples per second that the loader delivers once its workers run."""
+    batches = samples // stream.batch_size + 1
+    warm_up = 4 * threads
+    iterator = iter(stream.loader(0, warm_up + batches, threads=threads))
+    for _ in range(warm_up):
+        next(iterator)
+    start = time.perf_counter()
+    count = sum(len(hr) for _, hr in iterator)
+    return count / (time.perf_counter() - start)
+
+
+def _lr_making(path: Path) -> Table:
+    content = path.read_bytes()
+    hr = decode_rgb(path, content)
+    megapixels = hr.shape[0] * hr.shape[1] / 1e6
+    decoding = _cpu_seconds(lambda: decode_rgb(path, content))
+    rows = [["decode the HR picture", f"{megapixels / decoding:.0f}", ""]]
+    total = decoding
+    for scale in (2, 3, 4):
+        resizing = _cpu_seconds(lambda: make_lr(hr, scale))  # noqa: B023  (called at once)
+        lr = make_lr(hr, scale)
+        encoding = _cpu_seconds(lambda: encode_image(lr, ".png"))  # noqa: B023
+        total += resizing + encoding
+        rows.append([f"imresize to x{scale}", f"{megapixels / resizing:.0f}", ""])
+        rows.append([f"encode x{scale}", f"{megapixels / encoding:.0f}", ""])
+    minutes = DF2K_PICTURES * total / 60
+    rows.append(["all of it", f"{megapixels / total:.1f}", f"{minutes:.0f} min / number of cores"])
+    return Table("Making LR pictures", ["step", "HR megapixels/s per core", "DF2K x2 + x3 + x4"], rows)
