@@ -117,8 +117,7 @@ class Trainer:
         self.model = build_model(config).to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        decay = get_ema_multi_avg_fn(config.ema_decay)
-        self.ema = AveragedModel(self.model, multi_avg_fn=decay) if config.ema_decay else None
+        self.ema = AveragedModel(self.model, multi_avg_fn=self._average) if config.ema_decay else None
         if resume == "none" or not self._resume(resume, allow_changes):
             if config.pretrain:
                 load_weights(self.model, config.pretrain)
@@ -211,6 +210,11 @@ class Trainer:
         self.terms.append(terms)
         self.step += 1
         self._update_scaler()
+
+    def _average(self, averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        """The EMA's update; at step t it remembers about t/9 steps at most, so that it forgets the initial weights."""
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(averages, weights, count)
 
     def _to_unit_range(self, picture: Tensor) -> Tensor:
         picture = picture.to(self.device, non_blocking=True)

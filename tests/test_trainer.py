@@ -159,12 +159,12 @@ def test_accumulated_gradients_of_the_first_step_equal_in_float32(folder):
     assert (gradients[0] - gradients[1]).norm() <= 1e-6 * gradients[0].norm()
 
 
-def test_ema_is_the_exponential_average_of_the_weights(folder):
-    run = trainer(folder, ema_decay=0.75)
-    average = None
-    for batch in run.stream.loader(0, 4):
+def test_ema_is_the_exponential_average_of_the_weights_with_a_short_memory_at_first(folder):
+    run = trainer(folder, ema_decay=0.25)
+    average = 0
+    for batch, decay in zip(run.stream.loader(0, 5), (0, 2 / 11, 3 / 12, 0.25, 0.25), strict=True):
         run.train_step([batch])
-        average = weights(run) if average is None else 0.75 * average + 0.25 * weights(run)
+        average = decay * average + (1 - decay) * weights(run)
     kept = nn.utils.parameters_to_vector(run.ema.module.parameters())
     assert (kept - average).abs().max() <= 1e-6
     assert (kept - weights(run)).abs().max() > 1e-4
