@@ -113,12 +113,13 @@ def test_what_cannot_be_resized_is_refused(arguments: dict) -> None:
         imresize(**{"image": np.zeros((4, 4)), **arguments})
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("name", ["Set5", "Set14", "B100"])
-def test_every_lr_picture_of_the_benchmarks_is_reproduced(shared, name: str, scale: int) -> None:
+def test_every_lr_picture_of_the_benchmarks_is_reproduced(shared, name: str) -> None:
     pictures = sorted((shared / "data/benchmark" / name / "HR").iterdir())
     assert len(pictures) == {"Set5": 5, "Set14": 14, "B100": 100}[name]
     for path in pictures:
-        lr = read_rgb(path.parents[1] / f"LR_bicubic/X{scale}/{path.stem}x{scale}.png")
-        made = make_lr(read_rgb(path), scale)
-        assert made.shape == lr.shape and np.count_nonzero(made != lr) == 0, path.name
+        hr = read_rgb(path)
+        for scale in (2, 3, 4):
+            lr = read_rgb(path.parents[1] / f"LR_bicubic/X{scale}/{path.stem}x{scale}.png")
+            made = make_lr(hr, scale)
+            assert made.shape == lr.shape and np.count_nonzero(made != lr) == 0, (path.name, scale)

@@ -103,6 +103,7 @@ def test_a_killed_builder_leaves_a_cache_that_the_next_run_completes(tmp_path: P
     builder = subprocess.Popen(arguments, cwd=Path(__file__).parents[2])
     while len(list(tmp_path.glob("cache/*.npy"))) < 3:
         assert builder.poll() is None
+        time.sleep(0.002)
     builder.send_signal(signal.SIGKILL)
     builder.wait()
     for source, image in zip(sources, ImageCache(tmp_path / "cache").prepare(sources), strict=True):
