@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ssiu.errors import ConfigError, MissingInputError
+from ssiu.models import MODELS
 
 MAX_CONFIG_BYTES = 1_000_000
 
@@ -38,7 +39,7 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
     # the network
-    model: Literal["SSIU", "SSUFSR", "IDSANet"] = Field("SSIU", description="architecture; SSUFSR is SSIU's old name")
+    model: str = Field("SSIU", description="architecture, a name of ssiu.models.MODELS; SSUFSR is SSIU's old name")
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
     rgb_range: float = Field(1.0, description="value range of the network's input; only 1.0")
     colors: int = Field(3, description="channels of a picture; only 3")
@@ -83,7 +84,9 @@ class Config(BaseModel):
     lambda_fft: float = Field(0.01, ge=0, description="weight of the L1 loss between Fourier transforms")
     grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
     accumulate: int = Field(1, ge=1, le=65_536, description="batches per optimizer step")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights; 0 = off")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="moving average of the weights, shorter at the start; 0 = off"
+    )
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     compile: Flag = Field(False, description="torch.compile the network")
     deterministic: Flag = Field(False, description="only deterministic algorithms: runs repeat bit for bit")
@@ -108,6 +111,13 @@ class Config(BaseModel):
     save_image: Flag = Field(True, description="test.py writes the SR pictures")
     tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole picture")
     self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value not in MODELS:
+            raise ValueError(f"one of {', '.join(MODELS)}")
+        return value
 
     @field_validator("rgb_range")
     @classmethod
@@ -249,7 +259,7 @@ def _parse(text: str, where: str) -> Any:
 def _unknown(key: str, where: str) -> ConfigError:
     near = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(Config.model_fields)}"
-    return ConfigError(f"{where}: unknown key '{key}'; {hint}")
+    return ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
 def make_config(values: dict[str, Any], where: str = "config") -> Config:

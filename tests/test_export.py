@@ -5,11 +5,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from commands import load_script
+from small_sets import photo
+from tiny import tiny
+from torch import nn
 
+from ssiu import upscale
 from ssiu.checkpoint import save_checkpoint
+from ssiu.data.images import read_rgb, save_image
+from ssiu.errors import BadInputError
 from ssiu.models.ssiu import SSIU
+from ssiu.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
 from ssiu.weights import load_model, read_weights, save_weights
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "export.py"
@@ -71,3 +82,51 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
     ended, printed = export(*arguments)
     assert ended == code and message in printed and "Traceback" not in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pt", "variant.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A network, and its ONNX file."""
+    network, path = tiny(2).eval(), tmp_path_factory.mktemp("onnx") / "tiny_x2.onnx"
+    assert export_onnx(network, path) < TOLERANCE
+    return network, path
+
+
+def test_an_onnx_file_gives_the_networks_output_at_any_size(exported: tuple[nn.Module, Path]) -> None:
+    network, path = exported
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])  # as anybody would run it
+    for height, width in ((32, 48), (37, 91), (1, 1), (16, 5)):
+        lr = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            expected = network(lr)
+        (sr,) = session.run(None, {"lr": lr.numpy()})
+        torch.testing.assert_close(torch.from_numpy(sr), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_upscale_py_takes_an_onnx_file(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    network, path = exported
+    save_image(tmp_path / "a.png", photo("chelsea", 41, 60))
+    script = load_script("scripts/upscale.py")
+    assert script.main([str(tmp_path / "a.png"), "--output", str(tmp_path / "b.png"), "--weights", str(path)]) == 0
+    ours = upscale(network, photo("chelsea", 41, 60)).astype(int)
+    assert np.abs(read_rgb(tmp_path / "b.png") - ours).max() <= 1
+    with pytest.raises(BadInputError, match="upscales by 2, not 3"):
+        script.main([str(tmp_path / "a.png"), "--output", str(tmp_path), "--weights", str(path), "--scale", "3"])
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", onnx.ModelProto(ir_version=8).SerializeToString()])
+def test_what_is_no_network_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(BadInputError, match=r"a.onnx is damaged or not from scripts/export.py onnx"):
+        OnnxNetwork(tmp_path / "a.onnx")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_torch_export_takes_any_height_and_width(scale: int) -> None:
+    network = tiny(scale).eval()
+    program = export_program(network).module()
+    for height, width in ((32, 48), (37, 91), (1, 1), (16, 5)):
+        lr = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            torch.testing.assert_close(program(lr), network(lr), rtol=0, atol=1e-6)
