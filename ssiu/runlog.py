@@ -20,7 +20,7 @@ from ssiu.files import make_folder, write_atomically
 
 log = logging.getLogger("ssiu")
 
-PATIENCE = 1  # second for the loader workers of a run that was just killed, which hold its lock until they notice
+PATIENCE = 0.5  # seconds for the loader workers of a run that was just killed, which hold its lock until they notice
 ROOM = 3  # checkpoints that must fit before a run starts: the last, the next and the best
 
 
