@@ -111,7 +111,9 @@ def test_upscale_py_takes_an_onnx_file(exported: tuple[nn.Module, Path], tmp_pat
     ours = upscale(network, photo("chelsea", 41, 60)).astype(int)
     assert np.abs(read_rgb(tmp_path / "b.png") - ours).max() <= 1
     with pytest.raises(BadInputError, match="upscales by 2, not 3"):
-        script.main([str(tmp_path / "a.png"), "--output", str(tmp_path), "--weights", str(path), "--scale", "3"])
+        script.main(
+            [str(tmp_path / "a.png"), "--output", str(tmp_path / "c.png"), "--weights", str(path), "--scale", "3"]
+        )
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", onnx.ModelProto(ir_version=8).SerializeToString()])
