@@ -77,6 +77,7 @@ class ForkServer:
     def start(self, function: str, *arguments: Any, **environment: Any) -> Forked:
         """Runs ``function`` ("module:name") with ``arguments``; it ends with what that returns or raises."""
         log = self._logs / f"{len(self._started)}.log"
+        log.touch()
         variables = {name: str(value) for name, value in environment.items()}
         request = {"function": function, "arguments": arguments, "environment": variables, "log": str(log)}
         self._started.append(Forked(self, self.ask(request), log))
