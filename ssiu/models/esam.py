@@ -40,18 +40,30 @@ class ESAM(nn.Module):
 
     def attend(self, x: Tensor) -> Tensor:
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""
+        batch, channels, height, width = x.shape
         q, k, v = self.qkv(x).permute(0, 2, 3, 1).chunk(3, dim=-1)  # each (B, h, w, C)
-        q = self.windows(q, BLOCK)  # (B, h/8, w/8, heads, 64, d)
-        k = self.windows(F.pad(k, (0, 0, HALO, HALO, HALO, HALO)), WINDOW)  # (B, h/8, w/8, heads, 100, d)
-        v = self.windows(F.pad(v, (0, 0, HALO, HALO, HALO, HALO)), WINDOW)
+        q = self.split_heads(q.unflatten(1, (-1, BLOCK)).unflatten(3, (-1, BLOCK)))  # (windows, heads, 64, d)
+        k = self.split_heads(overlapping_windows(k))  # (windows, heads, 100, d)
+        v = self.split_heads(overlapping_windows(v))
         position = torch.cat(
-            [self.rel_h.expand(1, WINDOW, WINDOW, -1), self.rel_w.expand(1, WINDOW, WINDOW, -1)], dim=-1
+            [self.rel_h.expand(-1, -1, WINDOW, -1), self.rel_w.expand(-1, WINDOW, -1, -1)], dim=-1
         ).flatten(1, 2)  # (1, 100, d)
-        y = F.scaled_dot_product_attention(q, k + position, v)  # (B, h/8, w/8, heads, 64, d)
-        y = y.unflatten(4, (BLOCK, BLOCK)).permute(0, 3, 6, 1, 4, 2, 5)  # (B, heads, d, h/8, 8, w/8, 8)
-        return y.reshape(x.shape)
+        y = F.scaled_dot_product_attention(q, k + position, v)  # (windows, heads, 64, d)
+        y = y.view(batch, height // BLOCK, width // BLOCK, self.num_heads, BLOCK, BLOCK, -1)
+        return y.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
-    def windows(self, x: Tensor, side: int) -> Tensor:
-        """Windows of ``side`` every 8 pixels: (B, h, w, C) to (B, rows, columns, heads, side^2, d)."""
-        x = x.unfold(1, side, BLOCK).unfold(2, side, BLOCK)  # (B, rows, columns, C, side, side)
-        return x.unflatten(3, (self.num_heads, -1)).flatten(5).transpose(4, 5)
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(B, rows, side, columns, side, C) to (B rows columns, heads, side^2, d)."""
+        side, channels = x.shape[-2:]
+        x = x.unflatten(5, (self.num_heads, -1)).permute(0, 1, 3, 5, 2, 4, 6)
+        return x.reshape(-1, self.num_heads, side * side, channels // self.num_heads)
+
+
+def overlapping_windows(x: Tensor) -> Tensor:
+    """10x10 windows every 8 pixels, zero beyond the map: (B, h, w, C) to (B, h/8, 10, w/8, 10, C).
+
+    A window is a block of 8 rows and the first 2 of the next, and columns likewise; unlike ``unfold``, that has a cheap gradient.
+    """
+    x = F.pad(x, (0, 0, HALO, BLOCK - HALO, HALO, BLOCK - HALO)).unflatten(1, (-1, BLOCK))
+    x = torch.cat([x[:, :-1], x[:, 1:, : 2 * HALO]], dim=2).unflatten(3, (-1, BLOCK))
+    return torch.cat([x[:, :, :, :-1], x[:, :, :, 1:, : 2 * HALO]], dim=4)

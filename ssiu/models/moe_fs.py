@@ -19,6 +19,7 @@ class MoEFS(nn.Module):
         self.fuse = conv1x1(channels, channels)
 
     def forward(self, experts: list[Tensor]) -> Tensor:
-        scores = torch.stack([gate(a) for gate, a in zip(self.gates, experts, strict=True)])  # (3, B, C, H, W)
-        a_w = sum(w * a for w, a in zip(scores.softmax(dim=0), experts, strict=True))
+        scores = [gate(a).permute(0, 2, 3, 1) for gate, a in zip(self.gates, experts, strict=True)]  # channels last
+        weights = torch.stack(scores).softmax(dim=0).permute(0, 1, 4, 2, 3)  # (3, B, C, H, W)
+        a_w = sum(w * a for w, a in zip(weights, experts, strict=True))
         return a_w + self.fuse(a_w)
