@@ -169,7 +169,7 @@ def lam_figure(lr: np.ndarray, box: Box, scale: int, attributions: dict[str, Att
     gray = np.repeat(lr.mean(axis=2, keepdims=True), 3, axis=2) / 255
     for axis, (name, attribution) in zip(axes[1:], attributions.items(), strict=True):
         strength = np.abs(attribution.values)
-        strength = np.clip(strength / np.quantile(strength[strength > 0], 0.99), 0, 1)[..., None] ** 0.5  # (H, W, 1)
+        strength = np.cbrt(strength / strength.max())[..., None]  # (H, W, 1); the root lets small shares be seen
         axis.imshow(0.5 * gray * (1 - strength) + strength * np.array([0.9, 0.1, 0.1]))
         axis.set_xlabel(f"{name}\ndiffusion index {attribution.diffusion_index:.2f}", fontsize=8)
     for axis in axes:
