@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ssiu.errors import run_cli
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.table1 import bicubic_row, published_rows, result_rows, rows_csv, table1
+from ssiu.report.table1 import bicubic_row, published_rows, result_rows, rows_csv, set_names, table1
 
 PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>:root{{color-scheme:light dark}}'
@@ -32,8 +32,9 @@ def main(argv: Sequence[str]) -> None:
         make_folder(args.output)
     runs = result_rows(args.results)
     for scale in (args.scale,) if args.scale else (2, 3, 4):
-        bicubic, absent = bicubic_row(args.data, scale)
-        rows = [bicubic, *published_rows(scale), *(row for row in runs if row.scale == scale)]
+        ours = [row for row in runs if row.scale == scale]
+        bicubic, absent = bicubic_row(args.data, scale, set_names(ours))
+        rows = [bicubic, *published_rows(scale), *ours]
         table = table1(scale, rows, absent)
         print(table.text(), end="\n\n")
         if args.output:

@@ -128,7 +128,8 @@ def evaluate(
             _check_pair(test_set, pair.name, *(side * test_set.scale for side in pair.lr_size))
         if save_to:
             make_folder(save_to / test_set.name)
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    together = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
     network = model
     if hasattr(model, "prepare_for_inference"):

@@ -49,16 +49,21 @@ def published_rows(scale: int) -> list[Row]:
     ]  # fmt: skip
 
 
-def bicubic_row(data_path: Path, scale: int) -> tuple[Row, list[str]]:
-    """MATLAB's bicubic on the test sets that lie in ``data_path``, and the names of those that do not."""
+def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tuple[Row, list[str]]:
+    """MATLAB's bicubic on the paper's and ``others``' test sets in ``data_path``, and the names of those not there."""
     found, absent = [], []
-    for name in COLUMNS:
+    for name in dict.fromkeys((*COLUMNS, *others)):
         try:
             found.append(BenchmarkSet(name, find_pairs(data_path, name, scale), scale))
         except MissingInputError:
             absent.append(name)
     means = evaluate(Bicubic(scale), found).means if found else {}
     return Row("bicubic", scale, "computed", means), absent
+
+
+def set_names(rows: Iterable[Row]) -> list[str]:
+    """The test sets that ``rows`` have numbers on."""
+    return list(dict.fromkeys(name for row in rows for sets in row.means.values() for name in sets))
 
 
 def result_rows(paths: Iterable[Path]) -> list[Row]:
@@ -88,10 +93,9 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table
 
     ``absent`` are the sets that are not on disk, which is said below the table.
     """
-    extra = [name for row in rows for sets in row.means.values() for name in sets if name not in COLUMNS]
     columns = [
         (name, protocol)
-        for name in (*COLUMNS, *dict.fromkeys(extra))
+        for name in dict.fromkeys((*COLUMNS, *set_names(rows)))
         for protocol in PROTOCOLS
         if any(row.printed(protocol, name) for row in rows)
     ]
