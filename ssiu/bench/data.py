@@ -72,23 +72,25 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
     scale, side, samples = arguments.scale, arguments.patch_size, arguments.samples
     stream = PatchStream(pairs, scale, side, arguments.batch_size, ImageCache(folder / "cache"), data_repeat=1000)
 
-    def as_before(read_lr: Callable[[int], np.ndarray], read_hr: Callable[[int], np.ndarray], g: int) -> object:
-        """Whole pictures, then the same crop and orientation, then float tensors in [0, 1]."""
-        picture, (top, left, orientation) = stream.picture(g), stream.place(g)
-        lr = read_lr(picture)[top : top + side // scale, left : left + side // scale]
-        hr = read_hr(picture)[top * scale : top * scale + side, left * scale : left * scale + side]
-        return [
-            torch.from_numpy(np.ascontiguousarray(orient(crop.transpose(2, 0, 1), orientation))).float() / 255
-            for crop in (lr, hr)
-        ]
+    def from_whole(lr: np.ndarray, hr: np.ndarray, g: int) -> object:
+        """The same crop and orientation from pictures (3, H, W), then float tensors in [0, 1]."""
+        top, left, orientation = stream.place(g)
+        lr = lr[:, top : top + side // scale, left : left + side // scale]
+        hr = hr[:, top * scale : top * scale + side, left * scale : left * scale + side]
+        patches = (np.ascontiguousarray(orient(patch, orientation)) for patch in (lr, hr))
+        return [torch.from_numpy(patch).float() / 255 for patch in patches]
+
+    def from_png(g: int) -> object:
+        pair = pairs[stream.picture(g)]
+        return from_whole(*(read_rgb(path).transpose(2, 0, 1) for path in (pair.lr, pair.hr)), g)
+
+    def from_npy(g: int) -> object:
+        picture = stream.picture(g)
+        return from_whole(*(np.load(image.path) for image in (stream.lr[picture], stream.hr[picture])), g)
 
     contestants = {
-        "decode both PNG files": lambda g: as_before(
-            lambda i: read_rgb(pairs[i].lr), lambda i: read_rgb(pairs[i].hr), g
-        ),
-        "read both whole .npy files": lambda g: as_before(
-            lambda i: np.load(stream.lr[i].path), lambda i: np.load(stream.hr[i].path), g
-        ),
+        "decode both PNG files, float": from_png,
+        "read both whole .npy files, float": from_npy,
         "memory-mapped crops, uint8": stream.sample,
     }
     rates = {}
@@ -97,7 +99,7 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
         rates[name] = count / _cpu_seconds(lambda: [sample(g) for g in range(count)])  # noqa: B023  (called at once)
     for threads in arguments.threads:
         rates[f"the same, {threads} loader workers (wall clock)"] = _wall_clock_rate(stream, threads, samples)
-    base = rates["read both whole .npy files"]
+    base = rates["read both whole .npy files, float"]
     rows = [
         [name, f"{rate:,.0f}", f"{rate / base:.2f}x", f"{1000 * arguments.batch_size / rate:.1f} ms"]
         for name, rate in rates.items()

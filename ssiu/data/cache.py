@@ -1,4 +1,4 @@
-"""Decoded pictures as memory-mapped uint8 .npy files, so that a crop costs a crop.
+"""Decoded pictures as memory-mapped uint8 .npy files, plane by plane as training wants them: a crop costs a crop.
 
 One file per picture, shared by all runs, scales and processes. Its name is made of the source's path and of its
 size, modification time and inode, so a changed source is decoded again. Behind the pixels stands a JSON line with
@@ -31,7 +31,7 @@ logger = logging.getLogger("ssiu")
 
 @dataclass(frozen=True)
 class CachedImage:
-    """Where the pixels of a picture lie: uint8 (height, width, 3) at ``offset`` of ``path``."""
+    """Where the pixels of a picture lie: uint8 (3, height, width) at ``offset`` of ``path``."""
 
     path: Path
     offset: int
@@ -71,6 +71,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
+def _path_digest(source: Path) -> str:
+    return _digest(f"planes of {source}")
+
+
 class ImageCache:
     """The cache in ``folder``, which is created when something has to be written."""
 
@@ -107,7 +111,7 @@ class ImageCache:
         except OSError as error:
             raise MissingInputError(f"{source}: {error.strerror}") from None
         version = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
-        return self.folder / f"{_digest(str(source))}-{_digest(version)}.npy"
+        return self.folder / f"{_path_digest(source)}-{_digest(version)}.npy"
 
     def verify(self, source: Path) -> SSIUError | bool:
         """Compares what is cached for ``source`` with its content: False when nothing is, True, or what is wrong."""
@@ -153,7 +157,7 @@ class ImageCache:
 
     def _build(self, sources: list[Path]) -> None:
         """Writes the files of ``sources``; called with the lock held."""
-        obsolete = {_digest(str(source.resolve())) for source in sources}
+        obsolete = {_path_digest(source.resolve()) for source in sources}
         for path in self.folder.iterdir():  # older versions, and what a killed builder left
             if path.name.endswith(TEMPORARY_SUFFIX) or path.name.split("-")[0] in obsolete:
                 path.unlink()
@@ -174,7 +178,7 @@ class ImageCache:
         try:
             target = self.file_of(source)
             content = read_bytes(source)
-            pixels = decode_rgb(source, content)
+            pixels = np.ascontiguousarray(decode_rgb(source, content).transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
         except (BadInputError, MissingInputError) as error:
             return error
         facts = {

@@ -110,7 +110,7 @@ class PatchStream:
     def manifest(self) -> str:
         """SHA-256 over names, sizes and file contents of all pairs: a resumed run can see that the data changed."""
         lines = [
-            f"{name} {image.shape} {image.source_sha256}\n"
+            f"{name} {(*image.shape[1:], 3)} {image.source_sha256}\n"
             for name, *pair in zip(self.picture_names, self.lr, self.hr, strict=True)
             for image in pair
         ]
@@ -125,7 +125,7 @@ class PatchStream:
         """(top, left, orientation) of sample ``g``: LR pixels, and 0-7."""
         epoch, position = divmod(g, self.samples_per_epoch)
         key = _mix(_mix(_mix(_mix(self.seed) ^ epoch) + 1) ^ position)
-        height, width, _ = self.lr[self.picture(g)].shape
+        _, height, width = self.lr[self.picture(g)].shape
         side = self.patch_size // self.scale
         top, left = _mix(key ^ 1) % (height - side + 1), _mix(key ^ 2) % (width - side + 1)
         return top, left, _mix(key ^ 3) % 8 if self.augment else 0
@@ -135,8 +135,7 @@ class PatchStream:
         picture, (top, left, orientation) = self.picture(g), self.place(g)
         for image, target, scale in ((self.lr[picture], lr, 1), (self.hr[picture], hr, self.scale)):
             y, x, side = top * scale, left * scale, target.shape[1]
-            crop = np.array(image.open()[y : y + side, x : x + side])  # (side, side, 3), out of the memory map
-            target[:] = orient(crop.transpose(2, 0, 1), orientation)
+            target[:] = orient(image.open()[:, y : y + side, x : x + side], orientation)
 
     def empty_batch(self, world: int = 1) -> Batch:
         """Uninitialised tensors for one rank's share of a micro-batch."""

@@ -47,8 +47,8 @@ def test_a_sample_is_an_aligned_crop_in_one_orientation(make_stream) -> None:
         lr, hr = stream.sample(g)
         assert lr.shape == (3, 8, 8) and hr.shape == (3, 24, 24) and lr.dtype == hr.dtype == torch.uint8
         picture, (top, left, orientation) = stream.picture(g), stream.place(g)
-        whole_lr = np.asarray(stream.lr[picture].open()).transpose(2, 0, 1)
-        whole_hr = np.asarray(stream.hr[picture].open()).transpose(2, 0, 1)
+        whole_lr = np.asarray(stream.lr[picture].open())
+        whole_hr = np.asarray(stream.hr[picture].open())
         lr_crop = whole_lr[:, top : top + 8, left : left + 8]
         hr_crop = whole_hr[:, 3 * top : 3 * top + 24, 3 * left : 3 * left + 24]
         assert lr_crop.shape == (3, 8, 8) and hr_crop.shape == (3, 24, 24)
