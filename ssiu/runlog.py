@@ -4,13 +4,19 @@ import contextlib
 import json
 import logging
 import os
+import platform
+import shlex
 import shutil
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -145,3 +151,37 @@ class RunFolder:
                 file.close()
         self._owner.unlink(missing_ok=True)
         self._lock.release()
+
+
+class Clock:
+    """Steps per second and the share of the time spent waiting for data, since the last restart."""
+
+    def __init__(self, step: int):
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self._start, self._step, self._waited = time.perf_counter(), step, 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def rate(self, step: int) -> tuple[float, float]:
+        elapsed = time.perf_counter() - self._start
+        return (step - self._step) / elapsed, self._waited / elapsed
+
+
+def log_environment() -> None:
+    """The first lines of a run's log: the command, the code's version and what it runs on."""
+    log.info("command: %s", shlex.join(sys.argv))
+    log.info("code %s, Python %s, torch %s", _git_commit(), platform.python_version(), torch.__version__)
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "without git"

@@ -8,12 +8,7 @@ import contextlib
 import json
 import logging
 import math
-import platform
-import shlex
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ssiu.checkpoint import clean_temporaries, find_checkpoint, load_checkpoint, save_checkpoint
-from ssiu.config import FREE_ON_RESUME, Config
+from ssiu.checkpoint import clean_temporaries, save_checkpoint
+from ssiu.config import Config
 from ssiu.data.benchmark import BenchmarkSet, load_test_sets
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
@@ -33,8 +28,6 @@ from ssiu.data.patches import PatchStream
 from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
 from ssiu.distributed import join_processes
 from ssiu.errors import (
-    BadInputError,
-    ConfigError,
     MissingInputError,
     NonFiniteError,
     OutputError,
@@ -45,7 +38,8 @@ from ssiu.files import write_atomically
 from ssiu.losses import SRLoss
 from ssiu.models import build_model
 from ssiu.optimization import Schedule, build_optimizer
-from ssiu.runlog import RunFolder
+from ssiu.resume import find_state, refuse_changes
+from ssiu.runlog import Clock, RunFolder, log_environment
 from ssiu.signals import StopSignal
 from ssiu.validation import comparison_strips, score_sets
 from ssiu.weights import load_trunk, load_weights
@@ -164,7 +158,7 @@ class Trainer:
             return f"already complete: {self.step} iterations, {last}"
         self._log_start()
         batches = self._batches()
-        clock = _Clock(self.step)
+        clock = Clock(self.step)
         with tqdm(total=total, initial=self.step, unit="it", smoothing=0.05, disable=not self.folder or None) as bar:
             while True:
                 if self.schedule.validates(self.step) and self.validated < self.step:
@@ -174,8 +168,8 @@ class Trainer:
                 if self.saved < self.step and (stop or self.step == total or self.step % config.save_every == 0):
                     self._save(last)
                 if stop:
-                    done = f"stopped by {signal.Signals(stop).name}; step {self.step} of {total} is saved in {last}"
-                    raise StoppedError(f"{done}; --resume auto continues", stop)
+                    done = f"step {self.step} of {total} is saved in {last}" if self.step else "nothing to save yet"
+                    raise StoppedError(f"stopped by {signal.Signals(stop).name}; {done}; --resume auto continues", stop)
                 if self.step == total:
                     return f"finished: {self.step - started_at} iterations, {self.step} in all, {last}"
                 with clock.waiting():
@@ -241,14 +235,13 @@ class Trainer:
     def _log_start(self) -> None:
         config, schedule = self.config, self.schedule
         parameters = sum(p.numel() for p in self.model.parameters())
-        log.info("command: %s", shlex.join(sys.argv))
-        log.info("code %s, Python %s, torch %s", _git_commit(), platform.python_version(), torch.__version__)
+        log_environment()
         log.info("device: %s x %d, precision %s", describe(self.device), self.processes.world, config.precision)
         log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
         log.info("data: %s, %s samples an epoch", config.training_dataset, f"{schedule.samples_per_epoch:,}")
         log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
 
-    def _log_step(self, clock: "_Clock", bar: tqdm) -> None:
+    def _log_step(self, clock: Clock, bar: tqdm) -> None:
         """Apart from validations and saves the one place where the host waits for the device."""
         loss, l1, fft = self._checked_terms().mean(0).tolist()
         self.terms.clear()
@@ -371,21 +364,11 @@ class Trainer:
         own = self.config.run_folder
         if self.folder:
             clean_temporaries(own / "models")
-        source = own if resume == "auto" else Path(resume)
-        if resume == "auto" or source.is_dir():
-            found = find_checkpoint(source / "models")
-        else:
-            found = source, load_checkpoint(source)
-        if found is None and resume == "auto":
-            return False
+        found = find_state(resume, own)
         if found is None:
-            raise MissingInputError(
-                f"--resume {resume}: no checkpoint there; expected a run folder or a .pt file of one"
-            )
+            return False
         path, state = found
-        if (own / "config.yml").exists() and own.resolve() not in path.resolve().parents:
-            raise OutputError(f"{own} holds another run than {path}; choose another log_name")
-        self._refuse_changes(state, path, allow_changes)
+        refuse_changes(self.config, self.stream.manifest, state, path, allow_changes)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -396,47 +379,3 @@ class Trainer:
         self.saved = self.step if path.resolve() == (own / "models" / "last.pt").resolve() else 0
         log.info("resumed at step %d from %s", self.step, path)
         return True
-
-    def _refuse_changes(self, state: dict[str, Any], path: Path, allowed: bool) -> None:
-        """ConfigError (78) or BadInputError (65) when settings or data are not the checkpoint's; unless allowed."""
-        then, now = state["config"], self.config.model_dump(mode="json")
-        changed = [key for key in now if key not in FREE_ON_RESUME and then.get(key) != now[key]]
-        changes = [f"{key}: {then.get(key)} -> {now[key]}" for key in changed]
-        if changes and not allowed:
-            raise ConfigError(
-                f"{path} was made with other settings: {'; '.join(changes)}; --allow-changes resumes anyway"
-            )
-        if state["data"] != self.stream.manifest:
-            if not allowed:
-                raise BadInputError(f"the training pictures are not those of {path}; --allow-changes resumes anyway")
-            changes.append("training pictures")
-        for change in changes:
-            log.warning("changed since %s: %s", path, change)
-
-
-class _Clock:
-    """Steps per second and the share of the time spent waiting for data, since the last restart."""
-
-    def __init__(self, step: int):
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        self._start, self._step, self._waited = time.perf_counter(), step, 0.0
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - start
-
-    def rate(self, step: int) -> tuple[float, float]:
-        elapsed = time.perf_counter() - self._start
-        return (step - self._step) / elapsed, self._waited / elapsed
-
-
-def _git_commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "without git"
