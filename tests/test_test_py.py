@@ -147,6 +147,13 @@ def test_a_folder_of_pictures_is_never_taken_for_results(run, tmp_path):
     assert (tmp_path / "album/images/holiday.png").read_bytes() == b"precious"
 
 
+def test_an_output_folder_that_cannot_be_made_is_named_before_the_network_runs(run, tmp_path, monkeypatch):
+    save_weights(tmp_path / "w.safetensors", _network())
+    monkeypatch.setattr("ssiu.commands.test.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    with pytest.raises(OutputError, match=r"config\.yml/out"):
+        run("pretrain=w.safetensors", "--output", "config.yml/out")
+
+
 def test_from_the_command_line_a_mistake_is_one_line_and_an_exit_code(tmp_path):
     command = [sys.executable, str(ROOT / "test.py"), "--config", str(ROOT / "configs/SSUFSR_light_x4.yml")]
     done = subprocess.run([*command, "evalsets=[Set5]"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
