@@ -60,7 +60,12 @@ class Config(BaseModel):
     # training data
     data_path: str = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
     training_dataset: str = Field("df2k", min_length=1, description="df2k, div2k or a folder of data_path")
-    patch_size: int = Field(256, ge=1, le=4096, description="side of an HR training patch, a multiple of scale")
+    patch_size: int = Field(
+        default_factory=lambda data: 64 * data.get("scale", 4),
+        ge=1,
+        le=4096,
+        description="side of an HR training patch, a multiple of scale; default LR patches of 64x64",
+    )
     batch_size: int = Field(40, ge=1, le=65_536, description="patches per batch over all devices together")
     data_repeat: int = Field(40, ge=1, le=1_000_000, description="times each picture is visited in an epoch")
     data_augment: Flag = Field(True, description="random flips and rotations (all eight)")

@@ -32,6 +32,11 @@ def test_paper_configs_hold_the_papers_recipe(scale):
     assert (config.lambda_l1, config.lambda_fft, config.n_feats, config.n_blocks) == (1.0, 0.01, 64, 9)
 
 
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_patches_are_the_papers_where_nothing_is_said(scale):
+    assert make_config({"scale": scale}).patch_size == 64 * scale
+
+
 def test_every_line_of_the_papers_configs_is_commented_or_plain(scale=4):
     text = (ROOT / f"configs/SSUFSR_light_x{scale}.yml").read_text()
     keys = re.findall(r"^(\w+):", text, re.M)
