@@ -12,6 +12,8 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -141,8 +143,9 @@ class ImageCache:
         assert dtype == np.uint8 and len(shape) == 3, path
         return CachedImage(path, offset, shape, facts["source_sha256"], facts["pixels_sha256"])
 
-    def _locked(self) -> FileLock:
-        """The lock of all builders of this folder; the kernel releases it when its holder dies."""
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Holds the lock of all builders of this folder; the kernel releases it when its holder dies."""
         lock = FileLock(make_folder(self.folder) / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -153,7 +156,10 @@ class ImageCache:
             raise OutputError(
                 f"cannot lock the picture cache {self.folder}: {error.strerror}; set cache_dir to a local folder"
             ) from None
-        return lock
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _build(self, sources: list[Path]) -> None:
         """Writes the files of ``sources``; called with the lock held."""

@@ -126,17 +126,15 @@ def test_every_damaged_picture_is_named_and_the_good_ones_are_kept(tmp_path: Pat
 
 def test_builders_of_one_folder_take_turns(tmp_path: Path, sources: list[Path], caplog) -> None:
     cache = ImageCache(tmp_path / "cache")
-    lock = cache._locked()
     results = []
-    with caplog.at_level(logging.INFO, "ssiu"):
+    with caplog.at_level(logging.INFO, "ssiu"), cache._locked():
         waiting = threading.Thread(target=lambda: results.append(ImageCache(tmp_path / "cache").prepare(sources)))
         waiting.start()
         while "waiting for another run" not in caplog.text:
             assert waiting.is_alive()
             time.sleep(0.01)
         assert not files(cache)
-        lock.release()
-        waiting.join(20)
+    waiting.join(20)
     assert len(results[0]) == 3
 
 
