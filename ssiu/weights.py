@@ -204,7 +204,8 @@ def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | 
             recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
         except (ArithmeticError, AttributeError, IndexError, ValueError):  # our names, but nonsense in them
             continue
-        if arguments is not None and arguments.get("n_blocks", 0) <= len(weights.state_dict):  # or a name asks for millions
+        # a forged name may ask for millions of blocks
+        if arguments is not None and arguments.get("n_blocks", 0) <= len(weights.state_dict):
             known = inspect.signature(kind).parameters
             return kind, {key: value for key, value in recorded if key in known} | arguments
     return None
