@@ -2,6 +2,7 @@
 
 python scripts/benchmark.py data
 python scripts/benchmark.py data --threads 4 8 --markdown data.md
+python scripts/benchmark.py complexity --config configs/SSUFSR_light_x2.yml
 """
 
 import argparse
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from ssiu.errors import run_cli
 from ssiu.files import write_atomically
 
-SUBCOMMANDS = {"data": "ssiu.bench.data"}
+SUBCOMMANDS = {"data": "ssiu.bench.data", "complexity": "ssiu.bench.complexity"}
 """Name -> module with ``add_arguments(parser)`` and ``run(arguments) -> list[Table]``."""
 
 
