@@ -1,6 +1,10 @@
 """Fixtures shared by all tests: where the golden numbers and the photographs are."""
 
 import os
+
+# Before torch is imported: tests fork, and a child of a process that has used several OpenMP threads hangs in them.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import pytest
