@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssiu.models.layers import conv1x1, conv3x3, upsample_bilinear
+from ssiu.models.layers import Conv1x1, Conv3x3, upsample_bilinear, without_autocast
 
 BLOCK = 8  # side of a block of queries
 HALO = 1  # pixels its keys and values reach beyond it
@@ -29,8 +29,8 @@ class ESAM(nn.Module):
         self.rel_h = nn.Parameter(torch.randn(1, WINDOW, 1, half))
         self.rel_w = nn.Parameter(torch.randn(1, 1, WINDOW, half))
         if sparse:
-            self.conv = conv3x3(channels, channels, groups=channels)
-        self.qkv = conv1x1(channels, 3 * channels, bias=False)
+            self.conv = Conv3x3(channels, channels, depthwise=True)
+        self.qkv = Conv1x1(channels, 3 * channels, bias=False)
 
     def forward(self, f: Tensor) -> Tensor:
         if not self.sparse:
@@ -41,29 +41,36 @@ class ESAM(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""
         batch, channels, height, width = x.shape
-        q, k, v = self.qkv(x).permute(0, 2, 3, 1).chunk(3, dim=-1)  # each (B, h, w, C)
-        q = self.split_heads(q.unflatten(1, (-1, BLOCK)).unflatten(3, (-1, BLOCK)))  # (windows, heads, 64, d)
-        k = self.split_heads(overlapping_windows(k))  # (windows, heads, 100, d)
-        v = self.split_heads(overlapping_windows(v))
-        position = torch.cat(
-            [self.rel_h.expand(-1, -1, WINDOW, -1), self.rel_w.expand(-1, WINDOW, -1, -1)], dim=-1
-        ).flatten(1, 2)  # (1, 100, d)
-        y = F.scaled_dot_product_attention(q, k + position, v)  # (windows, heads, 64, d)
-        y = y.view(batch, height // BLOCK, width // BLOCK, self.num_heads, BLOCK, BLOCK, -1)
-        return y.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        q, kv = self.qkv(x).permute(0, 2, 3, 1).split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
+        q = tokens(q.unflatten(1, (-1, BLOCK)).unflatten(3, (-1, BLOCK)))  # (n, 64, C), n windows
+        k, v = tokens(overlapping_windows(kv)).chunk(2, dim=-1)  # (n, 100, C)
+        k = k + self.position()
+        q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (n, heads, tokens, d)
+        if x.device.type == "cpu":  # bfloat16 is no faster there, and its gradient several times slower
+            with without_autocast(x):
+                y = F.scaled_dot_product_attention(q.to(k.dtype), k, v.to(k.dtype)).to(x.dtype)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v)
+        y = y.transpose(1, 2).reshape(batch, height // BLOCK, width // BLOCK, BLOCK, BLOCK, channels)
+        return y.transpose(2, 3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
-    def split_heads(self, x: Tensor) -> Tensor:
-        """(B, rows, side, columns, side, C) to (B rows columns, heads, side^2, d)."""
-        side, channels = x.shape[-2:]
-        x = x.unflatten(5, (self.num_heads, -1)).permute(0, 1, 3, 5, 2, 4, 6)
-        return x.reshape(-1, self.num_heads, side * side, channels // self.num_heads)
+    def position(self) -> Tensor:
+        """What a key's place in its window adds to it, (100, C): the rows' half and the columns' half, every head."""
+        rows = self.rel_h.expand(-1, -1, WINDOW, -1)
+        columns = self.rel_w.expand(-1, WINDOW, -1, -1)
+        return torch.cat([rows, columns], dim=-1).flatten(0, 2).repeat(1, self.num_heads)
 
 
 def overlapping_windows(x: Tensor) -> Tensor:
     """10x10 windows every 8 pixels, zero beyond the map: (B, h, w, C) to (B, h/8, 10, w/8, 10, C).
 
-    A window is a block of 8 rows and the first 2 of the next, and columns likewise; unlike ``unfold``, that has a cheap gradient.
+    Its rows are a block of 8 and the first 2 of the next, so are its columns; ``unfold`` has a far slower gradient.
     """
     x = F.pad(x, (0, 0, HALO, BLOCK - HALO, HALO, BLOCK - HALO)).unflatten(1, (-1, BLOCK))
     x = torch.cat([x[:, :-1], x[:, 1:, : 2 * HALO]], dim=2).unflatten(3, (-1, BLOCK))
     return torch.cat([x[:, :, :, :-1], x[:, :, :, 1:, : 2 * HALO]], dim=4)
+
+
+def tokens(windows: Tensor) -> Tensor:
+    """The pixels of each window in a row: (B, rows, side, columns, side, C) to (B rows columns, side^2, C)."""
+    return windows.transpose(2, 3).flatten(0, 2).flatten(1, 2)

@@ -1,4 +1,6 @@
-"""What the models share: channel LayerNorm, padding to whole windows, the upsampling tail."""
+"""What the models share: channel LayerNorm, convolutions, padding, the upsampling tail."""
+
+import contextlib
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +17,48 @@ class ChannelLayerNorm(nn.LayerNorm):
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # one kernel, a view in channels_last
 
 
-def conv1x1(in_channels: int, out_channels: int, bias: bool = True) -> nn.Conv2d:
-    """C_1x1 of the paper: mixes channels, leaves (H, W) alone."""
-    return nn.Conv2d(in_channels, out_channels, 1, bias=bias)
+class Conv1x1(nn.Conv2d):
+    """C_1x1 of the paper: mixes the channels of each pixel, (B, C_in, H, W) to (B, C_out, H, W).
+
+    What follows is part of the call, so that `ssiu.models.packed` can do it in the same pass.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool = True):
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Tensor, gelu: bool = False, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
+        """The convolution, then GELU, a factor or an addend of the output's shape."""
+        x = super().forward(x)
+        if gelu:
+            x = F.gelu(x)
+        if times is not None:
+            x = x * times
+        return x if plus is None else x + plus
 
 
-def conv3x3(in_channels: int, out_channels: int, groups: int = 1) -> nn.Conv2d:
-    """3x3 convolution with reflected borders; ``groups=in_channels`` makes it depthwise."""
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", groups=groups)
+class Conv3x3(nn.Conv2d):
+    """3x3 convolution with reflected borders, (B, C_in, H, W) to (B, C_out, H, W); H, W >= 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, depthwise: bool = False):
+        super().__init__(in_channels, out_channels, 3, groups=in_channels if depthwise else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(reflect(x))
+
+
+def reflect(x: Tensor) -> Tensor:
+    """One reflected pixel on every side, (B, C, H, W) to (B, C, H + 2, W + 2)."""
+    if torch.are_deterministic_algorithms_enabled():  # CUDA has no deterministic gradient for reflection padding
+        x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
+        return torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=3)
+    with without_autocast(x):  # it would pad in float32, though pixels are only copied
+        return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
+    """Suspends autocast on the device of ``x``."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
@@ -48,10 +84,13 @@ class UpsamplingTail(nn.Sequential):
     def __init__(self, channels: int, scale: int):
         layers: list[nn.Module] = []
         for step in (2, 2) if scale == 4 else (scale,):
-            layers += [conv1x1(channels, step**2 * channels), nn.GELU(), nn.PixelShuffle(step)]
-        super().__init__(*layers, conv3x3(channels, 3))
+            layers += [Conv1x1(channels, step**2 * channels), nn.GELU(), nn.PixelShuffle(step)]
+        super().__init__(*layers, Conv3x3(channels, 3))
 
 
 def upsample_bilinear(x: Tensor, scale: int, align_corners: bool) -> Tensor:
     """Bilinear (B, C, H, W) to (B, C, scale H, scale W)."""
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=align_corners)
+
+
+conv1x1 = Conv1x1

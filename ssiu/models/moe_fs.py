@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from ssiu.models.layers import conv1x1
+from ssiu.models.layers import Conv1x1
 
 
 class MoEFS(nn.Module):
@@ -15,11 +15,11 @@ class MoEFS(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.gates = nn.ModuleList(conv1x1(channels, channels) for _ in range(3))
-        self.fuse = conv1x1(channels, channels)
+        self.gates = nn.ModuleList(Conv1x1(channels, channels) for _ in range(3))
+        self.fuse = Conv1x1(channels, channels)
 
     def forward(self, experts: list[Tensor]) -> Tensor:
         scores = [gate(a).permute(0, 2, 3, 1) for gate, a in zip(self.gates, experts, strict=True)]  # channels last
         weights = torch.stack(scores).softmax(dim=0).permute(0, 1, 4, 2, 3)  # (3, B, C, H, W)
         a_w = sum(w * a for w, a in zip(weights, experts, strict=True))
-        return a_w + self.fuse(a_w)
+        return self.fuse(a_w, plus=a_w)

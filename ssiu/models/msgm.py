@@ -1,9 +1,8 @@
 """MSGM, the mixed-scale gating module (Fig. 3, Eq. 15)."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ssiu.models.layers import conv1x1, conv3x3
+from ssiu.models.layers import Conv1x1, Conv3x3
 
 
 class MSGM(nn.Module):
@@ -14,13 +13,16 @@ class MSGM(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.gate = conv1x1(channels, channels)
+        self.gate = Conv1x1(channels, channels)
         self.value = nn.Sequential(
-            conv1x1(channels, channels),
-            conv3x3(channels, channels, groups=channels),
-            conv1x1(channels, channels),
+            Conv1x1(channels, channels),
+            Conv3x3(channels, channels, depthwise=True),
+            Conv1x1(channels, channels),
         )
-        self.out = conv1x1(channels, channels)
+        self.out = Conv1x1(channels, channels)
 
-    def forward(self, f: Tensor) -> Tensor:
-        return self.out(F.gelu(self.gate(f)) * self.value(f))
+    def forward(self, f: Tensor, plus: Tensor | None = None) -> Tensor:
+        """MSGM(f), or MSGM(f) + ``plus``."""
+        project, spread, mix = self.value
+        f1 = self.gate(f, gelu=True)
+        return self.out(mix(spread(project(f)), times=f1), plus=plus)
