@@ -101,7 +101,7 @@ class Trainer:
         self.loss = SRLoss(config.lambda_l1, config.lambda_fft)
 
         self.step = 0  # completed optimizer steps
-        self.saved = 0  # the step in last.pt
+        self.saved = (0, 0)  # step and validated in last.pt
         self.validated = 0  # the step of the last validation
         self.best: dict[str, Any] = {"psnr": None, "step": 0}
         self.terms: list[Tensor] = []  # (loss, l1, fft) of every step since the last log line, on the device
@@ -154,18 +154,19 @@ class Trainer:
     def _run(self) -> str:
         config, total, started_at = self.config, self.schedule.total_steps, self.step
         last = config.run_folder / "models" / "last.pt"
-        if self.step >= total and self.saved == self.step:
+        if self.step == total and self.saved == (self.step, self.validated) and not self._validation_is_due():
             return f"already complete: {self.step} iterations, {last}"
         self._log_start()
         batches = self._batches()
         clock = Clock(self.step)
         with tqdm(total=total, initial=self.step, unit="it", smoothing=0.05, disable=not self.folder or None) as bar:
             while True:
-                if self.schedule.validates(self.step) and self.validated < self.step:
+                if self._validation_is_due():
                     self._validate()
                     clock.restart(self.step)
                 stop = self.processes.largest(self.stop.signum or 0)
-                if self.saved < self.step and (stop or self.step == total or self.step % config.save_every == 0):
+                due = stop or self.step == total or self.step % config.save_every == 0
+                if due and self.step and self.saved != (self.step, self.validated):
                     self._save(last)
                 if stop:
                     done = f"step {self.step} of {total} is saved in {last}" if self.step else "nothing to save yet"
@@ -289,6 +290,9 @@ class Trainer:
         name, scale = self.config.validation_set, self.config.scale
         return BenchmarkSet(name, find_pairs(self.config.data_path, name, scale), scale) if name else None
 
+    def _validation_is_due(self) -> bool:
+        return self.schedule.validates(self.step) and self.validated < self.step
+
     def _validate(self) -> None:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
         model = (self.ema.module if self.ema else self.model).eval()
@@ -352,12 +356,12 @@ class Trainer:
         """Writes ``models/last.pt`` and keeps the ``keep_last`` before it as ``step_N.pt``."""
         state = self._state()
         if self.folder:
-            if self.saved and last.exists():
-                write_atomically(last.with_name(f"step_{self.saved:08d}.pt"), last.read_bytes())
+            if self.saved[0] not in (0, self.step) and last.exists():
+                write_atomically(last.with_name(f"step_{self.saved[0]:08d}.pt"), last.read_bytes())
             save_checkpoint(last, state)
             for old in sorted(last.parent.glob("step_*.pt"))[: -self.config.keep_last]:
                 old.unlink()
-        self.saved = self.step
+        self.saved = (self.step, self.validated)
 
     def _resume(self, resume: str, allow_changes: bool) -> bool:
         """Takes over the newest valid checkpoint; False when ``auto`` finds none at all."""
@@ -376,6 +380,7 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
         self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
         self.skipped_steps, self.terms = state["skipped_steps"], list(state["terms"].to(self.device))
-        self.saved = self.step if path.resolve() == (own / "models" / "last.pt").resolve() else 0
+        if path.resolve() == (own / "models" / "last.pt").resolve():
+            self.saved = (self.step, self.validated)
         log.info("resumed at step %d from %s", self.step, path)
         return True

@@ -80,13 +80,14 @@ def test_other_settings_resume_bit_identically_too(folder, change):
     assert same(*(outcome(config.run_folder) for config in configs))
 
 
-def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted):
-    config = tiny_config(folder, log_name="validation", **RUN)
+@pytest.mark.parametrize("step", [5, 8])  # 8 is the last
+def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted, step):
+    config = tiny_config(folder, log_name=f"validation{step}", **RUN)
     run = Trainer(config, "auto")
     original = run._validate
 
     def validate():
-        if run.step == 5:
+        if run.step == step:
             os.kill(os.getpid(), signal.SIGINT)
         original()
 
@@ -94,7 +95,7 @@ def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted)
     with pytest.raises(StoppedError, match="SIGINT") as caught:
         run.run()
     assert caught.value.exit_code == 130
-    assert load_checkpoint(config.run_folder / "models/last.pt")["validated"] == 4
+    assert load_checkpoint(config.run_folder / "models/last.pt")["validated"] == step - 1
     Trainer(config, "auto").run()
     assert same(outcome(config.run_folder), uninterrupted)
 
