@@ -22,9 +22,9 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = x.mean(dim=1, keepdim=True)
-        variance = (x - mean).square().mean(dim=1, keepdim=True)
-        normed = (x - mean) / torch.sqrt(variance + 1e-6)
+        centred = x - x.mean(dim=1, keepdim=True)
+        variance = centred.square().mean(dim=1, keepdim=True)
+        normed = centred * torch.rsqrt(variance + 1e-6)
         return self.weight[:, None, None] * normed + self.bias[:, None, None]
 
 
@@ -55,18 +55,15 @@ class ESAM(nn.Module):
 
     def forward(self, f: Tensor) -> Tensor:
         x = F.max_pool2d(f, 2) if self.sparse else f  # Eq. 16
-        batch, _, height, width = x.shape
-        q, k, v = self.qkv(x).chunk(3, dim=1)
-        q = F.unfold(q, 8, stride=8).view(batch, self.heads, self.depth, 64, -1)  # (B, heads, d, 64, windows)
-        k = F.unfold(k, 10, stride=8, padding=1).view(batch, self.heads, self.depth, 10, 10, -1)
-        v = F.unfold(v, 10, stride=8, padding=1).view(batch, self.heads, self.depth, 100, -1)
-        rows, columns = k.chunk(2, dim=2)
-        rows = rows + self.rel_h.permute(0, 3, 1, 2)[:, None, ..., None]  # (1, 1, d/2, 10, 1, 1)
-        columns = columns + self.rel_w.permute(0, 3, 1, 2)[:, None, ..., None]  # (1, 1, d/2, 1, 10, 1)
-        k = torch.cat([rows, columns], dim=2).flatten(3, 4)
-        scores = torch.einsum("bhdqw,bhdkw->bhwqk", q, k) / self.depth**0.5
-        y = torch.einsum("bhwqk,bhdkw->bhdqw", scores.softmax(dim=-1), v)  # Eq. 17
-        y = F.fold(y.flatten(1, 3), (height, width), 8, stride=8)
+        batch, channels, height, width = x.shape
+        q, k, v = self.qkv(x).unflatten(1, (3, self.heads, self.depth)).unbind(1)  # each (B, heads, d, h, w)
+        q = q.unfold(3, 8, 8).unfold(4, 8, 8)  # blocks: (B, heads, d, h/8, w/8, 8, 8)
+        k, v = (F.pad(t, (1, 1, 1, 1)).unfold(3, 10, 8).unfold(4, 10, 8) for t in (k, v))  # (..., h/8, w/8, 10, 10)
+        position = torch.cat([self.rel_h.expand(1, 10, 10, -1), self.rel_w.expand(1, 10, 10, -1)], dim=3)
+        k = k + torch.einsum("zijd->dij", position)[:, None, None]
+        scores = torch.einsum("bhdrcij,bhdrckl->bhrcijkl", q * self.depth**-0.5, k)
+        y = torch.einsum("bhrcijkl,bhdrckl->bhdricj", scores.flatten(6).softmax(dim=6).view_as(scores), v)  # Eq. 17
+        y = y.reshape(batch, channels, height, width)
         if not self.sparse:
             return y
         return F.interpolate(self.conv(y), scale_factor=2, mode="bilinear", align_corners=True)  # Eq. 18

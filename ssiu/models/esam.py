@@ -42,8 +42,8 @@ class ESAM(nn.Module):
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""
         batch, channels, height, width = x.shape
         q, kv = self.qkv(x).permute(0, 2, 3, 1).split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
-        q = tokens(q.unflatten(1, (-1, BLOCK)).unflatten(3, (-1, BLOCK)))  # (n, 64, C), n windows
-        k, v = tokens(overlapping_windows(kv)).chunk(2, dim=-1)  # (n, 100, C)
+        q = blocks(q)  # (n, 64, C), n windows
+        k, v = overlapping_windows(kv).chunk(2, dim=-1)  # (n, 100, C)
         k = k + self.position()
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (n, heads, tokens, d)
         if x.device.type == "cpu":  # bfloat16 is no faster there, and its gradient several times slower
@@ -61,16 +61,19 @@ class ESAM(nn.Module):
         return torch.cat([rows, columns], dim=-1).flatten(0, 2).repeat(1, self.num_heads)
 
 
+def blocks(x: Tensor) -> Tensor:
+    """8x8 blocks: (B, h, w, C) to (B h/8 w/8, 64, C)."""
+    x = x.unflatten(1, (-1, BLOCK)).unflatten(3, (-1, BLOCK)).transpose(2, 3)  # (B, h/8, w/8, 8, 8, C)
+    return x.flatten(0, 2).flatten(1, 2)
+
+
 def overlapping_windows(x: Tensor) -> Tensor:
-    """10x10 windows every 8 pixels, zero beyond the map: (B, h, w, C) to (B, h/8, 10, w/8, 10, C).
+    """10x10 windows every 8 pixels, zero beyond the map: (B, h, w, C) to (B h/8 w/8, 100, C).
 
-    Its rows are a block of 8 and the first 2 of the next, so are its columns; ``unfold`` has a far slower gradient.
+    A window's rows are a block of 8 and the first 2 of the next, so are its columns; ``unfold`` has a slow gradient.
     """
-    x = F.pad(x, (0, 0, HALO, BLOCK - HALO, HALO, BLOCK - HALO)).unflatten(1, (-1, BLOCK))
-    x = torch.cat([x[:, :-1], x[:, 1:, : 2 * HALO]], dim=2).unflatten(3, (-1, BLOCK))
-    return torch.cat([x[:, :, :, :-1], x[:, :, :, 1:, : 2 * HALO]], dim=4)
-
-
-def tokens(windows: Tensor) -> Tensor:
-    """The pixels of each window in a row: (B, rows, side, columns, side, C) to (B rows columns, side^2, C)."""
-    return windows.transpose(2, 3).flatten(0, 2).flatten(1, 2)
+    x = F.pad(x, (0, 0, HALO, BLOCK - HALO, HALO, BLOCK - HALO)).unflatten(1, (-1, BLOCK))  # (B, h/8 + 1, 8, w + 8, C)
+    x = torch.cat([x[:, :-1], x[:, 1:, : 2 * HALO]], dim=2)  # (B, h/8, 10, w + 8, C)
+    x = x.unflatten(3, (-1, BLOCK)).transpose(2, 3)  # (B, h/8, w/8 + 1, 10, 8, C)
+    x = torch.cat([x[:, :, :-1], x[:, :, 1:, :, : 2 * HALO]], dim=4)  # (B, h/8, w/8, 10, 10, C)
+    return x.flatten(0, 2).flatten(1, 2)

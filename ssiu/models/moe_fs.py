@@ -1,5 +1,7 @@
 """MoE-FS, feature selection by a mixture of experts (Fig. 4, Eq. 19-20)."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ class MoEFS(nn.Module):
         self.gates = nn.ModuleList(Conv1x1(channels, channels) for _ in range(3))
         self.fuse = Conv1x1(channels, channels)
 
-    def forward(self, experts: list[Tensor]) -> Tensor:
+    def forward(self, experts: Sequence[Tensor]) -> Tensor:
         scores = [gate(a).permute(0, 2, 3, 1) for gate, a in zip(self.gates, experts, strict=True)]  # channels last
         weights = torch.stack(scores).softmax(dim=0).permute(0, 1, 4, 2, 3)  # (3, B, C, H, W)
         a_w = sum(w * a for w, a in zip(weights, experts, strict=True))

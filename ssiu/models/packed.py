@@ -4,14 +4,16 @@ These are the operators ``torch.compile`` puts in for a frozen network; here the
 compiler.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from ssiu.models.layers import Conv1x1, Conv3x3
+from ssiu.models.layers import Conv1x1, Conv3x3, reflect
 
 ONEDNN = torch.ops.mkldnn
+STRIP_PIXELS = 4096  # of the maps that come in; measured, see docs/performance.md
 
 
 def can_pack(dtype: torch.dtype) -> bool:
@@ -26,7 +28,9 @@ def pack(network: nn.Module, dtype: torch.dtype) -> None:
     for parent in list(network.modules()):
         children = list(parent.named_children())
         for (name, child), (following_name, following) in pairwise([*children, ("", None)]):
-            if isinstance(child, Conv3x3):
+            if isinstance(child, Conv3x3) and child.out_channels == 3 and dtype == torch.float32:
+                setattr(parent, name, PlanarConv3x3(child))
+            elif isinstance(child, Conv3x3):
                 child.to(dtype)
             elif isinstance(child, Conv1x1):
                 gelu = isinstance(parent, nn.Sequential) and isinstance(following, nn.GELU)
@@ -55,3 +59,43 @@ class PackedConv1x1(nn.Module):
             activation = ("gelu", [], "none") if gelu or self.gelu else ("none", [], "")
             x = ONEDNN._linear_pointwise(x, self.weight, self.bias, *activation)
         return x.permute(0, 3, 1, 2)  # (B, C_out, H, W)
+
+
+class PlanarConv3x3(nn.Module):
+    """A `Conv3x3` to few channels: nine 1x1 convolutions in one product, whose maps are shifted and added.
+
+    oneDNN computes output channels by the sixteen and wastes most of that on RGB; bfloat16 is fast enough all the same.
+    """
+
+    def __init__(self, conv: Conv3x3):
+        super().__init__()
+        self.channels = conv.out_channels
+        self.weight = conv.weight.detach().permute(2, 3, 0, 1).reshape(9 * conv.out_channels, -1).contiguous()
+        self.bias = conv.bias.detach()[:, None, None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, HW, C_in)
+        x = torch.matmul(self.weight, x.transpose(1, 2)).unflatten(2, (height, width))  # (B, 9 C_out, H, W)
+        x = reflect(x).unflatten(1, (3, 3, self.channels))  # (B, 3, 3, C_out, H + 2, W + 2)
+        return self.bias + sum(x[:, i, j, :, i : i + height, j : j + width] for i in range(3) for j in range(3))
+
+
+def in_strips(reconstruct: Callable[..., Tensor], scale: int) -> Callable[..., Tensor]:
+    """The same ``reconstruct``, maps (B, C, H, W) to (B, 3, sH, sW), done in strips of rows.
+
+    The maps inside are s^2 times as large as those that come in; a strip of them stays in the cache. The output is the
+    same because all but the last convolution, 3x3, see one pixel at a time.
+    """
+
+    def strips(*maps: Tensor) -> Tensor:
+        height, width = maps[0].shape[-2:]
+        rows = max(4, STRIP_PIXELS // width)
+        outputs = []
+        for top in range(0, height, rows):
+            above = min(top, 1)  # a row beyond the strip on either side, for the 3x3 convolution
+            x = reconstruct(*(each[:, :, top - above : top + rows + 1] for each in maps))
+            outputs.append(x[:, :, scale * above : scale * (above + rows)])
+        return torch.cat(outputs, dim=2)
+
+    return strips

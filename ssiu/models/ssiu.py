@@ -13,7 +13,7 @@ from ssiu.models.esam import ESAM
 from ssiu.models.layers import ChannelLayerNorm, Conv3x3, UpsamplingTail, pad_to_multiple, upsample_bilinear
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
-from ssiu.models.packed import can_pack, pack
+from ssiu.models.packed import can_pack, in_strips, pack
 
 EXPERTS = 3  # groups of stages MoE-FS chooses from
 
@@ -138,9 +138,14 @@ class SSIU(nn.Module):
             a = stage(a, f_y)
             outputs.append(a)
         group = len(outputs) // EXPERTS
-        f_x = a if self.moe_fs is None else self.moe_fs(outputs[group - 1 :: group])  # the last of each group
-        x = self.tail(f_x + f_y) + upsample_bilinear(y, self.scale, align_corners=False)  # (B, 3, sH, sW)
+        x = self.reconstruct(f_y, *outputs[group - 1 :: group])  # from the last of each group, (B, 3, sH, sW)
+        x = x + upsample_bilinear(y, self.scale, align_corners=False)
         return x[..., : self.scale * height, : self.scale * width]
+
+    def reconstruct(self, f_y: Tensor, *experts: Tensor) -> Tensor:
+        """M_RC(f_x + f_y) of Eq. 8 and 9, (B, C, H, W) each to (B, 3, sH, sW)."""
+        f_x = self.moe_fs(experts) if self.moe_fs else experts[-1]
+        return self.tail(f_x + f_y)
 
     def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
         """A callable like this network in eval mode, faster because its weights are as they are now for good.
@@ -153,6 +158,7 @@ class SSIU(nn.Module):
         packed = self.head.weight.device.type == "cpu" and can_pack(dtype)
         if packed:
             pack(network, dtype)
+            network.reconstruct = in_strips(network.reconstruct, self.scale)
 
         @torch.inference_mode()
         def super_resolve(lr: Tensor) -> Tensor:
