@@ -128,9 +128,10 @@ def test_a_signal_to_any_rank_stops_all_and_the_rest_is_bit_identical(lab: Lab, 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.full)])
 def test_no_rank_survives_another_and_the_run_goes_on_bit_identically(lab: Lab, whole: list, kills: int) -> None:
-    random, slowest, killed = Random(kills), 0.0, 0
+    random, slowest, killed, runs = Random(kills), 0.0, 0, 0
     while killed < kills:
-        name = f"killed{kills}_{killed}"
+        name = f"killed{kills}_{runs}"
+        runs += 1
         ranks, victim = lab.train(2, name), killed % 2
         while "steps: " not in ranks[0].output:
             assert not ranks[0].ended(0.005), ranks[0].output
