@@ -94,6 +94,7 @@ class Config(BaseModel):
     )
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     compile: Flag = Field(False, description="torch.compile the network")
+    checkpoint_activations: Flag = Field(False, description="less memory: stages compute twice, same gradients")
     deterministic: Flag = Field(False, description="only deterministic algorithms: runs repeat bit for bit")
 
     # the machine
@@ -209,7 +210,7 @@ class Config(BaseModel):
 
 
 FREE_ON_RESUME = frozenset(
-    ("data_path", "threads", "cache_dir", "device", "gpu_ids", "compile")
+    ("data_path", "threads", "cache_dir", "device", "gpu_ids", "compile", "checkpoint_activations")
     + ("log_path", "log_name", "log_every", "test_every", "save_every", "save_image", "keep_last")
 )
 """Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""

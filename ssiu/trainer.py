@@ -37,6 +37,7 @@ from ssiu.errors import (
 from ssiu.files import write_atomically
 from ssiu.losses import SRLoss
 from ssiu.models import build_model
+from ssiu.models.layers import checkpoint_activations
 from ssiu.optimization import Schedule, build_optimizer
 from ssiu.resume import find_state, refuse_changes
 from ssiu.runlog import Clock, RunFolder, log_environment
@@ -122,7 +123,9 @@ class Trainer:
         self.network = self._wrap(self.model)
 
     def _wrap(self, model: nn.Module) -> nn.Module:
-        """What is called in training: the model, compiled and spread over the ranks as configured."""
+        """What is called in training: the model, checkpointed, compiled and spread over the ranks as configured."""
+        if self.config.checkpoint_activations:
+            checkpoint_activations(model)
         network = torch.compile(model) if self.config.compile else model
         if self.processes.world > 1:
             network = DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)

@@ -203,7 +203,15 @@ def test_every_key_of_the_numbers_changes_the_weights_but_the_alias_does_not(fol
 
 
 @pytest.mark.parametrize(
-    "change", [{"threads": 2}, {"gpu_ids": [3]}, {"log_every": 1}, {"save_every": 1}, {"keep_last": 1}]
+    "change",
+    [
+        {"threads": 2},
+        {"gpu_ids": [3]},
+        {"log_every": 1},
+        {"save_every": 1},
+        {"keep_last": 1},
+        {"checkpoint_activations": True},
+    ],
 )
 def test_a_free_key_changes_nothing(folder, change):
     runs = [trainer(folder), trainer(folder, **change)]

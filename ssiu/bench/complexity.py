@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssiu.bench.options import at_least
 from ssiu.config import load_config
 from ssiu.models import build_model, layers
 from ssiu.report.tables import Table
@@ -21,7 +22,7 @@ from ssiu.report.tables import Table
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", default="configs/SSUFSR_light_x4.yml", help="default: the paper's x4")
     parser.add_argument(
-        "--size", type=int, nargs=2, default=(1280, 720), metavar=("W", "H"), help="SR; default 1280 720"
+        "--size", type=at_least(16), nargs=2, default=(1280, 720), metavar=("W", "H"), help="SR; default 1280 720"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as scale=2 attention=dense")
 

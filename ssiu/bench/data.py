@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import torch
 
+from ssiu.bench.options import at_least
 from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.images import decode_rgb, encode_image, read_rgb
@@ -29,11 +30,13 @@ LEAST_SECONDS = 0.5  # of CPU time that a measurement takes
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=int, default=4, choices=(2, 3, 4), help="of the patches; default 4")
-    parser.add_argument("--patch-size", type=int, default=256, help="HR side; default 256")
-    parser.add_argument("--batch-size", type=int, default=40, help="default 40")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of loader workers; default 1 2")
-    parser.add_argument("--pictures", type=int, default=8, help="pictures made for this; default 8")
-    parser.add_argument("--samples", type=int, default=400, help="patches per measurement; default 400")
+    parser.add_argument("--patch-size", type=at_least(1), default=256, help="HR side; default 256")
+    parser.add_argument("--batch-size", type=at_least(1), default=40, help="default 40")
+    parser.add_argument(
+        "--threads", type=at_least(1), nargs="+", default=[1, 2], help="numbers of loader workers; default 1 2"
+    )
+    parser.add_argument("--pictures", type=at_least(1), default=8, help="pictures made for this; default 8")
+    parser.add_argument("--samples", type=at_least(1), default=400, help="patches per measurement; default 400")
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:

@@ -1,20 +1,26 @@
 """Contestants timed side by side: in turns, in one process, after a warm-up, so that a busy moment hits all alike."""
 
+import ctypes
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from ssiu.report.tables import Table
+from ssiu.report.tables import ABSENT, Table
+
+PROCESS = Path("/proc/self")
 
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds of every turn."""
+    """Seconds of every turn, and bytes that a call needed at most beyond what was held before (None: not known)."""
 
     seconds: list[float]
+    memory: int | None
 
     @property
     def median(self) -> float:
@@ -28,10 +34,11 @@ def synchronise(device: torch.device) -> None:
 
 
 def race(contestants: Mapping[str, Callable[[], object]], turns: int, device: torch.device) -> dict[str, Result]:
-    """Calls every contestant twice to warm up, then ``turns`` times in turn."""
-    for contestant in contestants.values():
+    """Calls every contestant twice, to warm up and for its memory, then ``turns`` times in turn."""
+    memory = {}
+    for name, contestant in contestants.items():
         contestant()
-        contestant()
+        memory[name] = memory_of(contestant, device)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(turns):
         for name, contestant in contestants.items():
@@ -40,24 +47,73 @@ def race(contestants: Mapping[str, Callable[[], object]], turns: int, device: to
             contestant()
             synchronise(device)
             seconds[name].append(time.perf_counter() - start)
-    return {name: Result(values) for name, values in seconds.items()}
+    return {name: Result(values, memory[name]) for name, values in seconds.items()}
 
 
-def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matrix product, the best of several: the machine's own limit."""
-    side = 4096 if device.type == "cuda" else 1024
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    turns = race({"gemm": lambda: a @ a}, 10, device)["gemm"]
-    return 2 * side**3 / min(turns.seconds)
+def memory_of(work: Callable[[], object], device: torch.device) -> int | None:
+    """Peak bytes that ``work()`` needs: allocated on a GPU, resident on a CPU under Linux, elsewhere None."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu" or not os.access(PROCESS / "clear_refs", os.W_OK):
+        work()
+        return None
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be used again without being seen
+    (PROCESS / "clear_refs").write_text("5")  # the peak starts anew
+    before = _resident("VmRSS")
+    work()
+    return _resident("VmHWM") - before
 
 
-def race_table(title: str, results: Mapping[str, Result], flop: float, limit: float) -> Table:
-    """Median, ratio to the first contestant turn by turn with its quartiles, and multiple of the compute limit."""
+def _resident(key: str) -> int:
+    status = (PROCESS / "status").read_text()
+    return int(status.partition(f"{key}:")[2].split()[0]) * 1024
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine does at best: FLOP/s of a large matrix product, bytes/s that a copy reads and writes."""
+
+    fp32: float
+    bf16: float
+    copy: float
+
+    @classmethod
+    def measured(cls, device: torch.device) -> "Machine":
+        side = 4096 if device.type == "cuda" else 1024
+        work = {}
+        for dtype in (torch.float32, torch.bfloat16):
+            a = torch.randn(side, side, device=device, dtype=dtype)
+            work[dtype] = lambda a=a: a @ a
+        source, target = torch.ones(2, 2**26, device=device)  # 256 MiB each, more than a cache holds
+        work["copy"] = lambda: target.copy_(source)
+        best = {name: min(result.seconds) for name, result in race(work, 10, device).items()}
+        fp32, bf16 = (2 * side**3 / best[dtype] for dtype in (torch.float32, torch.bfloat16))
+        return cls(fp32, bf16, 2 * source.nbytes / best["copy"])
+
+    def note(self) -> str:
+        """One line for below a table."""
+        return (
+            f"this machine: {self.fp32 / 1e9:.0f} GFLOP/s in fp32, {self.bf16 / 1e9:.0f} in bf16 (matrix product), "
+            f"{self.copy / 1e9:.0f} GB/s read and written by a copy"
+        )
+
+
+def race_table(title: str, results: Mapping[str, Result], flop: float, machine: Machine, pixels: int) -> Table:
+    """Median; ratio to the first contestant turn by turn with its quartiles; multiple of the compute limit; memory.
+
+    The limit is what ``flop`` takes at the machine's fp32 rate, for every contestant. ``pixels``: of LR, a call.
+    """
     base = next(iter(results.values())).seconds
     rows = []
     for name, result in results.items():
         ratios = sorted(first / own for first, own in zip(base, result.seconds, strict=True))
         quartiles = [ratios[len(ratios) // 4], ratios[-(len(ratios) // 4) - 1]]
-        spread = f"{statistics.median(ratios):.2f} ({quartiles[0]:.2f} to {quartiles[1]:.2f})"
-        rows.append([name, f"{1000 * result.median:.1f}", spread, f"{result.median * limit / flop:.2f}"])
-    return Table(title, ["contestant", "median ms", "times faster (quartiles)", "x limit"], rows)
+        figures = [statistics.median(ratios), *quartiles, result.median * machine.fp32 / flop]
+        memory = ABSENT if result.memory is None else f"{result.memory / 2**20:.0f}"
+        times = f"{1000 * result.median:.1f}", f"{1e6 * result.median / pixels:.2f}"
+        rows.append([name, *times, *(f"{figure:.2f}" for figure in figures), memory])
+    header = ["contestant", "median ms", "us/LR pixel", "times faster", "from", "to", "x limit", "peak MiB"]
+    return Table(title, header, rows, (machine.note(),))

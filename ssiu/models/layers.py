@@ -1,10 +1,12 @@
 """What the models share: channel LayerNorm, convolutions, padding, the upsampling tail."""
 
 import contextlib
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 class ChannelLayerNorm(nn.LayerNorm):
@@ -91,6 +93,18 @@ class UpsamplingTail(nn.Sequential):
 def upsample_bilinear(x: Tensor, scale: int, align_corners: bool) -> Tensor:
     """Bilinear (B, C, H, W) to (B, C, scale H, scale W)."""
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=align_corners)
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Makes training of ``model`` need less memory and a third more time; gradients stay the same.
+
+    Every stage, a module in a ``ModuleList`` of ``model`` itself, keeps only its inputs and computes the rest again in
+    the backward pass.
+    """
+    for stages in model.children():
+        if isinstance(stages, nn.ModuleList):
+            for stage in stages:
+                stage.forward = partial(checkpoint, stage.forward, use_reentrant=False, preserve_rng_state=False)
 
 
 conv1x1 = Conv1x1

@@ -1,0 +1,74 @@
+"""Training steps of a network, side by side: forward, SRLoss, backward and fused AdamW on one batch of noise.
+
+literal is tests/reference_ssiu.py (SSIU from a clone only): fp32, NCHW. The others: fp32 and bf16 as the trainer runs
+them, and both compiled. Batch, LR size (patch_size / scale) and ``checkpoint_activations`` are the config's. "times
+faster" compares with the first, "from" and "to" are its quartiles; "x limit" is time over what the products of the
+network and its gradient need at this machine's fp32 rate; "peak MiB" is what a step needs beyond weights and batch.
+"""
+
+import argparse
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from ssiu.bench.complexity import count_macs
+from ssiu.bench.contestants import literal_network, taking_part
+from ssiu.bench.options import add_race_options
+from ssiu.bench.race import Machine, race, race_table
+from ssiu.config import Config, load_config
+from ssiu.device import autocast, describe, select_device, set_arithmetic
+from ssiu.losses import SRLoss
+from ssiu.models import build_model
+from ssiu.models.layers import checkpoint_activations
+from ssiu.optimization import build_optimizer
+from ssiu.report.tables import Table
+
+CONTESTANTS = ["literal", "fp32", "bf16", "compiled-fp32", "compiled-bf16"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_race_options(parser, CONTESTANTS, turns=5)
+
+
+def run(arguments: argparse.Namespace) -> list[Table]:
+    """One table."""
+    config = load_config(arguments.config, arguments.overrides)
+    device = select_device(config)
+    set_arithmetic("fp32", config.deterministic)
+    side = config.patch_size // config.scale
+    model = build_model(config)
+    flop = 3 * 2 * config.batch_size * count_macs(model, side, side)[""]  # the gradient takes twice the forward's
+    model.to(device)
+    names = taking_part(arguments.contestants, CONTESTANTS, model, device)
+    steps = {name: training_step(name, model, config, device) for name in names}
+    results = race(steps, arguments.turns, device)
+    title = (
+        f"{type(model).__name__} x{model.scale}, batch {config.batch_size} of LR {side}x{side}, {describe(device)}, "
+        f"{arguments.turns} turns{', activations checkpointed' if config.checkpoint_activations else ''}"
+    )
+    return [race_table(title, results, flop, Machine.measured(device), config.batch_size * side**2)]
+
+
+def training_step(name: str, model: nn.Module, config: Config, device: torch.device) -> Callable[[], None]:
+    """One optimizer step of the contestant ``name``, on a copy of ``model``."""
+    network = literal_network(model) if name == "literal" else copy.deepcopy(model)
+    if config.checkpoint_activations and name != "literal":
+        checkpoint_activations(network)
+    optimizer = build_optimizer(network, config)
+    precision = "bf16" if "bf16" in name else "fp32"
+    called = torch.compile(network) if "compiled" in name else network
+    loss = SRLoss(config.lambda_l1, config.lambda_fft)
+    side = config.patch_size
+    hr = torch.rand(config.batch_size, 3, side, side, device=device)
+    lr = torch.rand(config.batch_size, 3, side // config.scale, side // config.scale, device=device)
+
+    def step() -> None:
+        with autocast(device, precision):
+            sr = called(lr)
+        loss(sr, hr)[0].backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

@@ -1,0 +1,36 @@
+"""Checkpointed activations: the same gradients from less memory."""
+
+import pytest
+import torch
+from tiny import tiny
+
+from ssiu.models.idsa_net import IDSANet
+from ssiu.models.layers import checkpoint_activations
+from ssiu.models.ssiu import SSIU
+
+
+def trained_once(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], int]:
+    """The gradients of one batch, and the bytes of activations kept for them."""
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor  # alive, so that no other gets its address
+        return tensor
+
+    lr = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = model(lr).square().sum()
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    loss.backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}, size
+
+
+@pytest.mark.parametrize("kind", [SSIU, IDSANet])
+def test_gradients_are_bit_equal_and_the_stages_keep_less(kind):
+    plain, checkpointed = tiny(kind=kind), tiny(kind=kind)
+    checkpoint_activations(checkpointed)
+    assert list(checkpointed.state_dict()) == list(plain.state_dict())
+    expected, whole = trained_once(plain)
+    found, less = trained_once(checkpointed)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert less < 0.6 * whole
