@@ -52,7 +52,9 @@ class ESAM(nn.Module):
         else:
             y = F.scaled_dot_product_attention(q, k, v)
         y = y.transpose(1, 2).reshape(batch, height // BLOCK, width // BLOCK, BLOCK, BLOCK, channels)
-        return y.transpose(2, 3).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        # a copy asked for: reshape's choice of a view or a copy would limit the sizes of an exported graph
+        y = y.transpose(2, 3).clone(memory_format=torch.contiguous_format)
+        return y.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def position(self) -> Tensor:
         """What a key's place in its window adds to it, (100, C): the rows' half and the columns' half, every head."""

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssiu.errors import ConfigError
-from ssiu.models.layers import ChannelLayerNorm, conv1x1, pad_to_multiple
+from ssiu.models.layers import ChannelLayerNorm, Conv1x1, pad_to_multiple
 
 WINDOW = 8  # side of an attention window, and of the grid
 TOKENS = WINDOW**2  # n tokens attend to each other
@@ -51,14 +51,20 @@ def partition(x: Tensor, grid: bool) -> Tensor:
 
     They are the neighbours of an 8x8 window or, with ``grid``, 8x8 pixels at strides H/8 and W/8.
     """
-    pattern = "b c (i h) (j w) -> (b h w) (i j) c" if grid else "b c (h i) (w j) -> (b h w) (i j) c"
-    return rearrange(x, pattern, i=WINDOW, j=WINDOW)
+    pattern = "b c (i h) (j w) -> b h w i j c" if grid else "b c (h i) (w j) -> b h w i j c"
+    return copied(rearrange(x, pattern, i=WINDOW, j=WINDOW)).view(-1, TOKENS, x.shape[1])
 
 
 def unpartition(tokens: Tensor, height: int, width: int, grid: bool) -> Tensor:
     """The inverse of `partition`: (B HW/64, 64, C) to (B, C, H, W)."""
-    pattern = "(b h w) (i j) c -> b c (i h) (j w)" if grid else "(b h w) (i j) c -> b c (h i) (w j)"
-    return rearrange(tokens, pattern, i=WINDOW, j=WINDOW, h=height // WINDOW, w=width // WINDOW)
+    pattern = "(b h w) (i j) c -> b c i h j w" if grid else "(b h w) (i j) c -> b c h i w j"
+    x = rearrange(tokens, pattern, i=WINDOW, j=WINDOW, h=height // WINDOW, w=width // WINDOW)
+    return copied(x).view(-1, tokens.shape[2], height, width)
+
+
+def copied(x: Tensor) -> Tensor:
+    """``x`` in rows of its own: reshape's choice of a view or a copy would limit the sizes of an exported graph."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
@@ -135,15 +141,15 @@ class DistillationStage(nn.Module):
         super().__init__()
         self.kept = kept
         self.local = nn.Sequential(
-            conv1x1(channels, channels),
+            Conv1x1(channels, channels),
             nn.GELU(),
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
             nn.GELU(),
-            conv1x1(channels, channels),
+            Conv1x1(channels, channels),
         )
         self.window = SharedAttention(channels - kept, num_heads, grid=False, source=source, sequence=sequence)
         self.grid = SharedAttention(channels - kept, num_heads, grid=True, source=source, sequence=sequence)
-        self.fuse = nn.Identity() if last else conv1x1(channels, channels)
+        self.fuse = nn.Identity() if last else Conv1x1(channels, channels)
 
     def forward(self, x: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
         x = x + self.local(x)
@@ -195,7 +201,7 @@ class LKCIPM(nn.Module):
         self.large_kernel = nn.Sequential(
             nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
             nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels),
-            conv1x1(channels, channels),
+            Conv1x1(channels, channels),
         )
         self.outward = nn.Conv2d(channels, channels, 1, groups=STREAMS)
 
@@ -219,7 +225,7 @@ class INHAM(nn.Module):
             nn.InstanceNorm2d(channels, affine=True),
             nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
             nn.GELU(),
-            conv1x1(channels, channels),
+            Conv1x1(channels, channels),
             nn.Sigmoid(),
         )
 
@@ -246,9 +252,9 @@ class Block(nn.Module):
         super().__init__()
         self.distil = ASDB(channels, num_heads, sources, sequence)
         self.purify = LKCIPM(channels)
-        self.fuse = conv1x1(channels, channels)
+        self.fuse = Conv1x1(channels, channels)
         self.attend = INHAM(channels)
-        self.end = conv1x1(channels, channels)
+        self.end = Conv1x1(channels, channels)
 
     def forward(self, f: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
         z, matrices = self.distil(f, matrices)
