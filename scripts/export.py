@@ -5,10 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from ssiu.errors import run_cli
-from ssiu.onnx import CHECKED_SIZES, export_onnx
+from ssiu.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.weights import load_model, read_weights, save_authors_weights, save_weights, tensors_digest
 
 
@@ -24,7 +26,16 @@ def to_authors_pt(source: Path, target: Path) -> str:
 
 def to_onnx(source: Path, target: Path) -> str:
     network = load_model(source)
-    difference = export_onnx(network, target)
+    return _checked(network, export_onnx(network, target))
+
+
+def to_pt2(source: Path, target: Path) -> str:
+    network = load_model(source)
+    return _checked(network, export_pt2(network, target))
+
+
+def _checked(network: nn.Module, difference: float) -> str:
+    """What was exported and how well it agrees with ``network``."""
     sizes = ", ".join(f"{width}x{height}" for height, width in CHECKED_SIZES)
     return f"{type(network).__name__} x{network.scale}, within {difference:.1g} of the network at {sizes}"
 
@@ -43,6 +54,7 @@ def main(argv: Sequence[str]) -> None:
         ("safetensors", to_safetensors, "this project's released weights"),
         ("authors", to_authors_pt, "the authors' .pt, which their test.py loads"),
         ("onnx", to_onnx, "a network for other programs; scripts/upscale.py --weights takes it too"),
+        ("pt2", to_pt2, "a network for torch.export.load, which needs PyTorch alone"),
     ):
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")

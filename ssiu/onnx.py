@@ -1,9 +1,10 @@
-"""ONNX: a network for other programs, in one file that takes pictures of any height and width."""
+"""A network in one file that takes pictures of any height and width: ONNX for other programs, PT2 for plain PyTorch."""
 
 import contextlib
+import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from ssiu.files import write_atomically
 from ssiu.weights import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
-CHECKED_SIZES = ((48, 64), (37, 53), (16, 17))  # height, width
+CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
 INSTALL = "pip install 'ssiu[export]'"
 
 
 def export_program(network: nn.Module) -> ExportedProgram:
-    """`torch.export` of ``network`` for LR pictures (1, 3, H, W) with any H and W: ``program.module()(lr)`` runs it."""
+    """`torch.export` of ``network`` for LR pictures (1, 3, H, W), any H, W >= 1: ``program.module()(lr)`` runs it."""
     sizes = {2: Dim("height", min=1), 3: Dim("width", min=1)}
     # without these two, sides that are multiples of the window or as small as one would be special cases
     with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
@@ -38,7 +39,7 @@ def export_program(network: nn.Module) -> ExportedProgram:
 def export_onnx(network: nn.Module, path: Path) -> float:
     """Writes ``network`` as ONNX: input ``lr`` (1, 3, H, W) float32 in [0, 1], output ``sr`` (1, 3, sH, sW).
 
-    Before anything is written, ONNX Runtime must give the network's output within `TOLERANCE` at `CHECKED_SIZES`;
+    Before anything is written, the exported network must give this one's output within `TOLERANCE` at `CHECKED_SIZES`;
     returns the largest difference. Raises ConfigError (78) without the packages, OutputError (73) for another suffix,
     BadInputError (65) where the two differ, SaveError (74).
     """
@@ -55,7 +56,25 @@ def export_onnx(network: nn.Module, path: Path) -> float:
     facts = {"model": type(network).__name__, "scale": network.scale, "size_multiple": network.size_multiple}
     program.model.metadata_props.update({key: str(value) for key, value in facts.items()})
     content = program.model_proto.SerializeToString()
-    exported = OnnxNetwork(content, str(path))
+    return _write_checked(path, content, network, OnnxNetwork(content, str(path)))
+
+
+def export_pt2(network: nn.Module, path: Path) -> float:
+    """Writes `export_program` of ``network``: ``torch.export.load(path).module()(lr)`` runs it without this package.
+
+    Checks, returns and raises as `export_onnx` does, but needs no package.
+    """
+    if path.suffix != ".pt2":
+        raise OutputError(f"{path}: expected a file name that ends in .pt2")
+    buffer = io.BytesIO()
+    with _silence():
+        torch.export.save(export_program(network), buffer)
+        exported = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+    return _write_checked(path, buffer.getvalue(), network, exported)
+
+
+def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Callable[[Tensor], Tensor]) -> float:
+    """Writes ``content`` if ``exported``, what it holds, gives the network's output; returns the difference."""
     difference = 0.0
     for height, width in CHECKED_SIZES:
         lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))

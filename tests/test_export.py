@@ -1,6 +1,7 @@
 """scripts/export.py as a user runs it: there and back, and one line for what cannot be done."""
 
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ from commands import load_script
 from small_sets import photo
 from tiny import tiny
 from torch import nn
+from torch.export import ExportedProgram
 
 from ssiu import upscale
 from ssiu.checkpoint import save_checkpoint
 from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError
+from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
 from ssiu.weights import load_model, read_weights, save_weights
@@ -69,6 +72,7 @@ def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
         (("authors", "variant.safetensors", "out.pt"), 78, "no beta_sign=plus"),
         (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or no torch file"),
         (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
+        (("pt2", "variant.safetensors", "out.onnx"), 73, "expected a file name that ends in .pt2"),
         (("safetensors", "variant.safetensors", "absent/out.safetensors"), 74, "cannot write absent"),
         (("nonsense", "variant.safetensors", "out.pt"), 2, "invalid choice"),
     ],
@@ -123,12 +127,53 @@ def test_what_is_no_network_of_ours_is_refused(tmp_path: Path, content: bytes) -
         OnnxNetwork(tmp_path / "a.onnx")
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_torch_export_takes_any_height_and_width(scale: int) -> None:
-    network = tiny(scale).eval()
-    program = export_program(network).module()
-    for height, width in ((32, 48), (37, 91), (1, 1), (16, 5)):
+SIZES = ((32, 48), (37, 91), (1, 1), (16, 5), (5, 40), (40, 5), (9, 17))
+
+
+def assert_serves_every_size(program: ExportedProgram, network: nn.Module) -> None:
+    exported = program.module()
+    for height, width in SIZES:
         lr = torch.rand(1, 3, height, width)
         with torch.no_grad():
-            torch.testing.assert_close(program(lr), network(lr), rtol=0, atol=1e-6)
+            torch.testing.assert_close(exported(lr), network(lr), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [SSIU, IDSANet])
+def test_torch_export_takes_any_height_and_width(kind: type[nn.Module]) -> None:
+    network = tiny(2, kind=kind).eval()
+    assert_serves_every_size(export_program(network), network)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(
+    "variant",
+    [dict(kind=SSIU), dict(kind=SSIU, attention="dense", moe=False), dict(kind=IDSANet, share_group=2, smu="none")],
+)
+def test_torch_export_of_every_scale_and_variant_takes_any_height_and_width(variant: dict, scale: int) -> None:
+    network = tiny(scale, **variant).eval()
+    assert_serves_every_size(export_program(network), network)
+
+
+def test_a_pt2_file_runs_with_pytorch_alone(tmp_path: Path, export: Callable[..., tuple[int, str]]) -> None:
+    network = tiny(2).eval()
+    save_weights(tmp_path / "a.safetensors", network)
+    code, printed = export("pt2", tmp_path / "a.safetensors", tmp_path / "a.pt2")
+    assert code == 0 and "SSIU x2, within" in printed and "at 64x48, 53x37, 1x1" in printed
+    script = (
+        "import sys, torch; program = torch.export.load('a.pt2').module(); "
+        "torch.save(program(torch.load('lr.pt')), 'sr.pt'); assert 'ssiu' not in sys.modules"
+    )
+    lr = torch.rand(1, 3, 19, 24)
+    torch.save(lr, tmp_path / "lr.pt")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.load(tmp_path / "sr.pt"), network(lr), rtol=0, atol=1e-6)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "variant", [dict(attention="dense", moe=False), dict(kind=IDSANet), dict(kind=IDSANet, scale=3)]
+)
+def test_every_kind_of_network_becomes_onnx(tmp_path: Path, variant: dict) -> None:
+    assert export_onnx(tiny(**variant).eval(), tmp_path / "a.onnx") < TOLERANCE
