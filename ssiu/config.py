@@ -5,6 +5,7 @@ file: ``load_config("configs/SSUFSR_light_x2.yml", ["lr=5e-4", "eval_sets=[Set5,
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -29,6 +30,12 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, (str, int)) else [] if value is None else value
 
 
+def _own_blocks(values: dict[str, Any]) -> int:
+    """The default of the model's constructor; 1 for a model without blocks."""
+    argument = inspect.signature(MODELS[values["model"]]).parameters.get("n_blocks")
+    return argument.default if argument else 1
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
 
@@ -45,12 +52,19 @@ class Config(BaseModel):
     colors: int = Field(3, description="channels of a picture; only 3")
     n_feats: int = Field(64, ge=1, le=1024, description="feature channels C")
     num_heads: int = Field(4, ge=1, le=64, description="attention heads")
-    n_blocks: int = Field(9, ge=1, le=99, description="SS-ReM stages N (SSIU: a multiple of 3) or blocks")
+    n_blocks: int = Field(
+        default_factory=_own_blocks,
+        ge=1,
+        le=99,
+        description="SS-ReM stages N (SSIU: a multiple of 3) or blocks; default the model's own",
+    )
     attention: Literal["sparse", "dense"] = Field("sparse", description="ESAM, or the SAM of Table III")
     moe: Flag = Field(True, description="MoE-FS; false = Table III's row without it")
     beta_sign: Literal["minus", "plus"] = Field("minus", description="Eq. 13: v - b as released, or v + b as printed")
     skip: Literal["norm", "raw"] = Field("norm", description="Eq. 12: LN(a) as released, or a as printed")
-    share_group: int = Field(0, ge=0, le=99, description="IDSANet: blocks that share one attention; 0 = all")
+    share_group: Literal["none"] | Annotated[int, Field(ge=0, le=99)] = Field(
+        0, description="IDSANet: blocks that share one attention; 0 = all, none = every attention has its own"
+    )
     smu: Literal["gconv", "none"] = Field("gconv", description="IDSANet: sequence unit after each attention")
 
     # weights to start from
@@ -278,6 +292,8 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
     except ValidationError as error:
         problems = []
         for item in error.errors(include_url=False):
+            if item["type"] == "default_factory_not_called":  # it needs another key, which is wrong
+                continue
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
             if item["loc"]:
                 message = f"key '{item['loc'][0]}': expected {message}, got {item['input']!r:.80}"

@@ -21,7 +21,7 @@ VALID: dict[str, list[Any]] = {
     "moe": [True, False, 0, 1],
     "beta_sign": ["minus", "plus"],
     "skip": ["norm", "raw"],
-    "share_group": [0, 1, 2],
+    "share_group": [0, 1, 2, "none"],
     "smu": ["gconv", "none"],
     "patch_size": [12, 24],
     "batch_size": [1, 2],

@@ -42,6 +42,7 @@ from ssiu.models.layers import ChannelLayerNorm, Conv1x1, pad_to_multiple
 WINDOW = 8  # side of an attention window, and of the grid
 TOKENS = WINDOW**2  # n tokens attend to each other
 STREAMS = 4  # distilled streams of a block, each a quarter of the channels
+STAGES = STREAMS - 1  # the last stage distils two
 
 Matrices = tuple[Tensor | None, Tensor | None]  # within windows, across the grid; None before the first source
 
@@ -164,7 +165,7 @@ class ASDB(nn.Module):
 
     Stages of C, 3C/4 and C/2 channels; the first two distil their first C/4 and hand the others to the next, the third
     gives the last two streams. The first ``sources`` stages compute their own attention matrices: 0 in a dependent
-    block (61,424 parameters), 1 in a source (72,440) whose streams share them, 3 where nothing is shared.
+    block (61,424 parameters), 1 in a source (72,440) whose streams share them, 3 (81,160) where nothing is shared.
     """
 
     def __init__(self, channels: int, num_heads: int, sources: int, sequence: bool):
@@ -172,9 +173,9 @@ class ASDB(nn.Module):
         self.kept = channels // STREAMS
         self.stages = nn.ModuleList(
             DistillationStage(
-                channels - i * self.kept, self.kept, num_heads, i < sources, sequence, last=i == STREAMS - 2
+                channels - i * self.kept, self.kept, num_heads, i < sources, sequence, last=i == STAGES - 1
             )
-            for i in range(STREAMS - 1)
+            for i in range(STAGES)
         )
 
     def forward(self, x: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
@@ -265,14 +266,15 @@ class IDSANet(nn.Module):
     """Information distillation and shared attention network, re-implemented from its abstract (see the module's table).
 
     Takes LR pictures (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR pictures (B, 3, scale H, scale W), which are
-    not clamped. 731,236 / 739,891 / 752,008 parameters at x2 / x3 / x4; 879,144 if no attention shared its matrix.
+    not clamped. 731,236 / 739,891 / 752,008 parameters at x2 / x3 / x4; 879,144 at x4 if nothing is shared.
 
     Args:
         scale: upscaling factor 2, 3 or 4.
         n_feats: feature channels C, a multiple of 4 num_heads: the matrices serve C/4, C/2 and 3C/4 channels.
         num_heads: attention heads.
         n_blocks: blocks N.
-        share_group: blocks that share their attention matrices, each group's first one computes them; 0 = all blocks.
+        share_group: blocks that share their attention matrices, each group's first one computes them; 0 = all blocks,
+            "none" = every attention computes its own, the control without the paper's idea.
         smu: what follows an attention, "gconv" a `SequenceUnit`, "none" nothing.
 
     Raises:
@@ -288,7 +290,7 @@ class IDSANet(nn.Module):
         n_feats: int = 64,
         num_heads: int = 4,
         n_blocks: int = 7,
-        share_group: int = 0,
+        share_group: int | Literal["none"] = 0,
         smu: Literal["gconv", "none"] = "gconv",
     ):
         super().__init__()
@@ -299,19 +301,21 @@ class IDSANet(nn.Module):
             raise ConfigError(f"n_feats: expected a multiple of {STREAMS} * num_heads = {multiple}, got {n_feats}")
         if n_blocks < 1:
             raise ConfigError(f"n_blocks: expected at least 1, got {n_blocks}")
-        if share_group < 0:
-            raise ConfigError(f"share_group: expected 0 (all blocks) or a number of blocks, got {share_group}")
+        if share_group != "none" and (not isinstance(share_group, int) or share_group < 0):
+            raise ConfigError(f"share_group: expected 0 (all blocks), a number of blocks or none, got {share_group}")
         if smu not in ("gconv", "none"):
             raise ConfigError(f"smu: expected one of gconv, none, got {smu}")
-        share_group = share_group if share_group < n_blocks else 0  # the same network
+        if share_group == "none":
+            sources = [STAGES] * n_blocks
+        else:
+            share_group = share_group if share_group < n_blocks else 0  # the same network
+            sources = [int(i % (share_group or n_blocks) == 0) for i in range(n_blocks)]
         self._arguments = dict(
             scale=scale, n_feats=n_feats, num_heads=num_heads, n_blocks=n_blocks, share_group=share_group, smu=smu
         )
         self.scale = scale
         self.head = nn.Conv2d(3, n_feats, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            Block(n_feats, num_heads, int(i % (share_group or n_blocks) == 0), smu == "gconv") for i in range(n_blocks)
-        )
+        self.blocks = nn.ModuleList(Block(n_feats, num_heads, n, sequence=smu == "gconv") for n in sources)
         self.body_end = nn.Conv2d(n_feats, n_feats, 3, padding=1)
         self.tail = nn.Sequential(nn.Conv2d(n_feats, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
 
@@ -354,11 +358,12 @@ class IDSANet(nn.Module):
             return None
         blocks = {int(found[1]) for name in state_dict if (found := re.match(r"blocks\.(\d+)\.", name))}
         sources = [i for i in sorted(blocks) if f"blocks.{i}.distil.stages.0.window.position" in state_dict]
+        shared = "blocks.0.distil.stages.1.window.position" not in state_dict
         return dict(
             scale=math.isqrt(state_dict["tail.0.weight"].shape[0] // 3),
             n_feats=state_dict["head.weight"].shape[0],
             num_heads=state_dict[first + "position"].shape[-1],
             n_blocks=max(blocks) + 1,
-            share_group=sources[1] if len(sources) > 1 else 0,
+            share_group="none" if not shared else sources[1] if len(sources) > 1 else 0,
             smu="gconv" if first + "sequence.conv.weight" in state_dict else "none",
         )
