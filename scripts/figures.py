@@ -60,7 +60,7 @@ def tradeoff(args: argparse.Namespace) -> None:
 
 def curves(args: argparse.Namespace) -> None:
     runs = {name: read_metrics(path) for name, path in named_paths(args.runs).items()}
-    save_figure(args.output, curves_figure(runs))
+    save_figure(args.output, curves_figure(runs, args.x))
 
 
 def lam(args: argparse.Namespace) -> None:
@@ -104,6 +104,7 @@ def main(argv: Sequence[str]) -> None:
 
     command = commands.add_parser("curves", help="loss and PSNR of training runs")
     command.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="run folders or their metrics.jsonl")
+    command.add_argument("--x", choices=("step", "time"), default="step", help="time = minutes of training")
     command.set_defaults(draw=curves, output="curves.png")
 
     command = commands.add_parser("lam", help="Fig. 9: which LR pixels a box of the SR picture was made from")

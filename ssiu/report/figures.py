@@ -127,21 +127,33 @@ def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox])
     return best[2]
 
 
-def curves_figure(runs: dict[str, list[dict]]) -> Figure:
-    """Loss and validation PSNR over the steps; ``runs`` are the lines of ``metrics.jsonl`` by name."""
+def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
+    """Loss and validation PSNR over the steps, or with ``over="time"`` over the minutes of training they took.
+
+    ``runs`` are the lines of ``metrics.jsonl`` by name.
+    """
     validated = sorted({key for lines in runs.values() for line in lines for key in line if key.startswith("psnr/")})
     figure = Figure(figsize=(6.4, 2.8 * (1 + len(validated))), layout="constrained")
     axes = figure.subplots(1 + len(validated), squeeze=False)[:, 0]
     for axis, key in zip(axes, ["loss", *validated], strict=True):
         for name, lines in runs.items():
-            points = [(line["step"], line[key]) for line in lines if key in line]
+            place = training_minutes(lines) if over == "time" else {line["step"]: line["step"] for line in lines}
+            points = [(place[line["step"]], line[key]) for line in lines if key in line]
             axis.plot(*zip(*points, strict=True), label=name, marker="" if len(points) > 30 else ".", linewidth=1)
         axis.set_ylabel("training loss" if key == "loss" else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     axes[0].set_yscale("log")
-    axes[-1].set_xlabel("step")
+    axes[-1].set_xlabel("minutes of training" if over == "time" else "step")
     return figure
+
+
+def training_minutes(lines: list[dict]) -> dict[int, float]:
+    """The minutes of training until each step of ``metrics.jsonl``, from the logged speeds: without validations."""
+    trained = [(line["step"], line["it_per_s"]) for line in lines if "it_per_s" in line]
+    ends = [0, *(step for step, _ in trained)]
+    minutes = np.cumsum([0, *((end - start) / speed / 60 for (end, speed), start in zip(trained, ends, strict=False))])
+    return {line["step"]: float(np.interp(line["step"], ends, minutes)) for line in lines}
 
 
 def read_metrics(path: Path) -> list[dict]:

@@ -95,6 +95,18 @@ def test_curves_have_the_loss_and_each_validated_set_of_every_run():
     assert psnr.lines[0].get_xydata().tolist() == [[1, 30.0], [2, 31.0]]
 
 
+def test_curves_over_time_leave_validations_out():
+    lines = [
+        {"kind": "train", "step": 60, "loss": 0.5, "it_per_s": 1.0},
+        {"kind": "validation", "step": 90, "psnr/Set5": 30.0},
+        {"kind": "train", "step": 120, "loss": 0.25, "it_per_s": 0.5},
+    ]
+    loss, psnr = curves_figure({"a": lines}, over="time").axes
+    assert loss.lines[0].get_xydata().tolist() == [[1, 0.5], [3, 0.25]]
+    assert psnr.lines[0].get_xydata().tolist() == [[2, 30.0]]
+    assert psnr.get_xlabel() == "minutes of training"
+
+
 def test_metrics_are_read_from_a_run_folder_and_other_files_are_refused(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
