@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssiu.config import Config, load_config
 from ssiu.errors import ConfigError
+from ssiu.inference import super_resolve
 from ssiu.models import build_model, idsa_net
 from ssiu.models.idsa_net import ASDB, INHAM, LKCIPM, IDSANet, SharedAttention
 
@@ -323,3 +324,13 @@ def test_prepared_network_gives_the_same_output_and_nearly_so_in_bfloat16():
     rounded = model.prepare_for_inference(torch.bfloat16)(lr)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - expected).abs().max() < 0.05
+
+
+def test_a_tile_does_not_see_what_the_whole_picture_tells_the_network():
+    torch.manual_seed(0)
+    model = IDSANet(2, **TINY).eval()
+    lr = torch.rand(1, 3, 16, 200)
+    with torch.inference_mode():
+        whole, tiled = model(lr), super_resolve(model, lr, tile=16)
+        assert (tiled - whole).abs().max() > 1e-4  # no margin mends it: means run over the picture
+        assert super_resolve(model, lr, tile=200).equal(whole)
