@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What only a GPU can show, in a few minutes: speed and memory of every precision, compiled or not, and that a stopped
-# run resumes to the same weights. Prints the log lines and leaves them in OUT.
+# What only a GPU can show, in ten minutes or so: the races of docs/performance.md, whole training runs in every precision,
+# compiled or not, and that a stopped run resumes to the same weights. Prints tables and log lines and leaves them in OUT.
 #     bash scripts/gpu_checks.sh DATA_PATH TRAINING_SET OUT [key=value ...]
 set -euo pipefail
 data=$(realpath "$1") name=$2
@@ -10,6 +10,15 @@ shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 run=(python train.py --config configs/SSUFSR_light_x4.yml "data_path=$data" "training_dataset=$name" "log_path=$out/runs"
     test_every=0 eval_sets=[] log_every=50 save_every=100000 "$@")
+
+benchmark() { # name, subcommand and options
+    python scripts/benchmark.py "${@:2}" --json "$out/$1.json" --markdown "$out/$1.md"
+}
+benchmark table2 inference --table2 device=cuda
+benchmark sizes inference --size 64 64 --size 320 180 --size 1024 1024 --contestants prepared,prepared-bf16 \
+    tile=auto device=cuda
+benchmark train train device=cuda "$@"
+benchmark train_checkpointed train checkpoint_activations=true device=cuda "$@"
 
 for precision in fp32 tf32 bf16 fp16; do
     for compile in false true; do

@@ -41,8 +41,10 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     model = build_model(config)
     flop = 3 * 2 * config.batch_size * count_macs(model, side, side)[""]  # the gradient takes twice the forward's
     model.to(device)
-    names = taking_part(arguments.contestants, CONTESTANTS, model, device)
-    steps = {name: training_step(name, model, config, device) for name in names}
+    steps = {}
+    for name in taking_part(arguments.contestants, CONTESTANTS, model, device):
+        precision = "bf16" if name.endswith("bf16") else "fp32"
+        steps[name] = training_step(contestant(name, model, config), precision, config, device)
     results = race(steps, arguments.turns, device)
     title = (
         f"{type(model).__name__} x{model.scale}, batch {config.batch_size} of LR {side}x{side}, {describe(device)}, "
@@ -51,22 +53,27 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [race_table(title, results, flop, Machine.measured(device), config.batch_size * side**2)]
 
 
-def training_step(name: str, model: nn.Module, config: Config, device: torch.device) -> Callable[[], None]:
-    """One optimizer step of the contestant ``name``, on a copy of ``model``."""
-    network = literal_network(model) if name == "literal" else copy.deepcopy(model)
-    if config.checkpoint_activations and name != "literal":
+def contestant(name: str, model: nn.Module, config: Config) -> nn.Module:
+    """A copy of ``model`` in the form of ``name``."""
+    if name == "literal":
+        return literal_network(model)
+    network = copy.deepcopy(model)
+    if config.checkpoint_activations:
         checkpoint_activations(network)
+    return torch.compile(network) if name.startswith("compiled") else network
+
+
+def training_step(network: nn.Module, precision: str, config: Config, device: torch.device) -> Callable[[], None]:
+    """One optimizer step of ``network`` on a batch of noise, the same for all."""
     optimizer = build_optimizer(network, config)
-    precision = "bf16" if "bf16" in name else "fp32"
-    called = torch.compile(network) if "compiled" in name else network
     loss = SRLoss(config.lambda_l1, config.lambda_fft)
-    side = config.patch_size
-    hr = torch.rand(config.batch_size, 3, side, side, device=device)
-    lr = torch.rand(config.batch_size, 3, side // config.scale, side // config.scale, device=device)
+    noise = torch.Generator().manual_seed(0)
+    lr_side, hr_side = config.patch_size // config.scale, config.patch_size
+    lr, hr = (torch.rand(config.batch_size, 3, s, s, generator=noise).to(device) for s in (lr_side, hr_side))
 
     def step() -> None:
         with autocast(device, precision):
-            sr = called(lr)
+            sr = network(lr)
         loss(sr, hr)[0].backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
