@@ -14,9 +14,9 @@ from ssiu.errors import DeviceMemoryError
 
 log = logging.getLogger("ssiu")
 
-MARGIN = 32  # LR pixels of context around a tile: beyond them SSIU's output changes by less than 1e-4
+MARGIN = 32  # LR pixels of context around a tile: SSIU's output then differs by 2e-4 (rms, trained weights)
 MEMORY_BUDGET = 1_000_000_000  # bytes, for tile="auto"
-BYTES_PER_LR_PIXEL = 20_000  # measured: SSIU x4 with 64 channels in fp32 (x3 15,000, x2 9,000)
+BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
 
 Network = Callable[[Tensor], Tensor]
 Tile = int | Literal["auto"]
@@ -78,7 +78,8 @@ def super_resolve_tiles(
     """
     multiple = size_multiple or getattr(network, "size_multiple", 1)
     whole = Region(0, 0, *lr.shape[-2:])
-    side = _fitting_tile(lr, multiple) if tile == "auto" else _round_up(tile, multiple)
+    needed = getattr(network, "bytes_per_lr_pixel", BYTES_PER_LR_PIXEL) * lr.shape[0]
+    side = _fitting_tile(whole, needed, multiple) if tile == "auto" else _round_up(tile, multiple)
     side = side or max(whole)
     waiting = deque(whole.split(side))
     while waiting:
@@ -113,14 +114,14 @@ def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def _fitting_tile(lr: Tensor, multiple: int) -> int:
-    """The largest tile that is expected to stay within `MEMORY_BUDGET`; 0 where the whole picture is."""
-    batch, _, height, width = lr.shape
-    pixels = MEMORY_BUDGET // (BYTES_PER_LR_PIXEL * batch)
-    if height * width <= pixels:
+def _fitting_tile(whole: Region, bytes_per_pixel: int, multiple: int) -> int:
+    """A tile that is expected to stay within `MEMORY_BUDGET`, as few as need be; 0 where the whole picture does."""
+    pixels = MEMORY_BUDGET // bytes_per_pixel
+    if whole.bottom * whole.right <= pixels:
         return 0
-    side = math.isqrt(pixels) - 2 * _round_up(MARGIN, multiple)
-    return max(side // multiple, 1) * multiple
+    largest = math.isqrt(pixels) - 2 * _round_up(MARGIN, multiple)
+    number = -(-max(whole) // max(largest // multiple * multiple, multiple))  # along the longer side
+    return _round_up(-(-max(whole) // number), multiple)
 
 
 @torch.no_grad()  # not inference_mode: what a network caches here may be needed for training

@@ -15,6 +15,7 @@ from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
 from ssiu.models.packed import can_pack, in_strips, pack
 
+BYTES_PER_LR_PIXEL = 8_000  # of the packed network with 64 channels in fp32; measured, see docs/performance.md
 EXPERTS = 3  # groups of stages MoE-FS chooses from
 
 
@@ -165,6 +166,8 @@ class SSIU(nn.Module):
             with torch.autocast(lr.device.type, dtype, enabled=not packed and dtype != torch.float32):
                 return network(lr).float()
 
+        if packed:
+            super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.inference`
         return super_resolve
 
     def arguments(self) -> dict[str, Any]:
