@@ -18,7 +18,7 @@ from ssiu.bench.contestants import literal_network, taking_part
 from ssiu.bench.options import add_race_options
 from ssiu.bench.race import Machine, race, race_table
 from ssiu.config import Config, load_config
-from ssiu.device import autocast, describe, select_device, set_arithmetic
+from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic
 from ssiu.losses import SRLoss
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     for name in taking_part(arguments.contestants, CONTESTANTS, model, device):
         precision = "bf16" if name.endswith("bf16") else "fp32"
         steps[name] = training_step(contestant(name, model, config), precision, config, device)
-    results = race(steps, arguments.turns, device)
+    with memory_advice(config):
+        results = race(steps, arguments.turns, device)
     title = (
         f"{type(model).__name__} x{model.scale}, batch {config.batch_size} of LR {side}x{side}, {describe(device)}, "
         f"{arguments.turns} turns{', activations checkpointed' if config.checkpoint_activations else ''}"
