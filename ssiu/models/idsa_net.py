@@ -24,6 +24,7 @@ sub-pixel convolution upsamples                            `tail`, one step. Our
 =========================================================  ============================================================
 
 Grid attention, strip pooling and instance norm see the whole picture: a tile alone does not give what it gives there.
+Tiles of 64 and 128 LR pixels gave 54 to 58 dB against the whole, up to 6 grey levels (docs/idsa_net.md).
 """
 
 import math
