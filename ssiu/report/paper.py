@@ -46,12 +46,11 @@ def paper_facts() -> dict[str, Any]:
 def published(model: str, scale: int) -> tuple[str, dict[str, Score]]:
     """The protocol and the scores published for one of our models, by set; empty where there are none.
 
-    An unknown SSIM is NaN; IDSA-Net's paper does not say how its PSNR was computed.
+    An unknown SSIM is NaN; a paper that prints PSNR only, IDSA-Net's, does not say how it was computed.
     """
-    if model == "IDSANet" and scale == 4:
-        psnr = paper_facts()["idsa_net_x4"]["psnr"]
-        scores = {name: Score(psnr[column], math.nan) for name, column in COLUMNS.items() if column in psnr}
-        return "not stated", scores
+    psnr = paper_facts()["psnr_only"].get(model, {}).get(scale)
+    if psnr:
+        return "not stated", {name: Score(psnr[column], math.nan) for name, column in COLUMNS.items() if column in psnr}
     return next(((row.protocol, row.scores) for row in paper_rows(scale) if row.method == model), ("", {}))
 
 
