@@ -121,6 +121,17 @@ def test_auto_takes_the_whole_picture_within_the_budget_and_tiles_beyond(monkeyp
     assert len(network.calls) > 1
 
 
+def test_auto_takes_the_networks_word_for_its_memory_and_makes_tiles_even(monkeypatch):
+    monkeypatch.setattr(inference, "MEMORY_BUDGET", 1000 * 100 * 100)
+    network = Windows()
+    network.bytes_per_lr_pixel = 1000
+    super_resolve(network, _picture(100, 100), "auto")
+    assert network.calls == [(1, 3, 100, 100)]
+    network.calls.clear()
+    super_resolve(network, _picture(32, 256), "auto")  # 36 fit beside 32 on either side, and 256 is eight times 32
+    assert [call[3] for call in network.calls] == [64, *[96] * 6, 64]
+
+
 class Hungry(Windows):
     """Fails as a device does on more than ``limit`` pixels."""
 

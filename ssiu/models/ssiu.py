@@ -15,7 +15,7 @@ from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
 from ssiu.models.packed import can_pack, in_strips, pack
 
-BYTES_PER_LR_PIXEL = 8_000  # of the packed network with 64 channels in fp32; measured, see docs/performance.md
+BYTES_PER_LR_PIXEL = 11_000  # of the packed network with 64 channels in fp32; measured, see docs/performance.md
 EXPERTS = 3  # groups of stages MoE-FS chooses from
 
 
