@@ -128,8 +128,8 @@ def test_auto_takes_the_networks_word_for_its_memory_and_makes_tiles_even(monkey
     super_resolve(network, _picture(100, 100), "auto")
     assert network.calls == [(1, 3, 100, 100)]
     network.calls.clear()
-    super_resolve(network, _picture(32, 256), "auto")  # 36 fit beside 32 on either side, and 256 is eight times 32
-    assert [call[3] for call in network.calls] == [64, *[96] * 6, 64]
+    super_resolve(network, _picture(40, 256), "auto")  # 36 fit beside 32 on either side, and 256 is eight times 32
+    assert [call[3] for call in network.calls] == [64, *[96] * 6, 64] * 2
 
 
 class Hungry(Windows):
