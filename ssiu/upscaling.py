@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
-from ssiu.inference import Tile, super_resolve_tiles
+from ssiu.inference import BYTES_PER_LR_PIXEL, Tile, super_resolve_tiles
 
 
 class Upscaler:
@@ -51,6 +51,7 @@ class Upscaler:
         def network(part: Tensor) -> Tensor:
             return self.network(part.to(self.device).float() / full)
 
+        network.bytes_per_lr_pixel = getattr(self.network, "bytes_per_lr_pixel", BYTES_PER_LR_PIXEL)
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
         if alpha is not None and not varies:
             out[..., -1] = alpha[0, 0]

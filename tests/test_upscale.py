@@ -14,6 +14,7 @@ from tiny import tiny
 from torch.nn import functional as F
 
 import ssiu
+from ssiu import inference
 from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError, NonFiniteError, run_cli
 from ssiu.inference import super_resolve
@@ -151,6 +152,17 @@ def test_tiles_go_straight_into_the_result() -> None:
     assert sum(finished) == 148 * 150 and len(finished) == len(model.seen) == 9
     assert all(max(x.shape[2:]) <= 64 + 64 for x in model.seen)
     np.testing.assert_array_equal(sr, Upscaler(Doubling(), tile=0)(np.tile(IMAGE, (4, 3, 1))))
+
+
+def test_tiles_are_as_large_as_the_prepared_networks_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "MEMORY_BUDGET", 128 * 128 * inference.BYTES_PER_LR_PIXEL)
+    tiles = {}
+    for needs in (1, inference.BYTES_PER_LR_PIXEL):
+        model = Doubling()
+        model.bytes_per_lr_pixel = needs
+        Upscaler(model)(np.tile(IMAGE, (4, 3, 1)))
+        tiles[needs] = len(model.seen)
+    assert tiles == {1: 1, inference.BYTES_PER_LR_PIXEL: 9}
 
 
 def test_nan_is_never_written_as_a_picture() -> None:

@@ -105,6 +105,3 @@ def checkpoint_activations(model: nn.Module) -> None:
         if isinstance(stages, nn.ModuleList):
             for stage in stages:
                 stage.forward = partial(checkpoint, stage.forward, use_reentrant=False, preserve_rng_state=False)
-
-
-conv1x1 = Conv1x1
