@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the weights of pretrain_model/ from a folder of photographs: x2 in two runs, then x4 and x3 from its trunk.
+# Makes the weights of pretrain_model/ from a folder of photographs: x2 in three runs, x4 and x3 from the trunk of the second.
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
 # On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
 set -euo pipefail
@@ -20,7 +20,7 @@ for set_name in photos photos_val; do
     python scripts/prepare_data.py "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
 done
 
-for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3; do
+for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3 SSIU_x2_larger_patches; do
     python train.py --config "configs/pretrain/$run.yml" --resume auto "$@"
-    python scripts/export.py safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run%_continued}.safetensors"
+    python scripts/export.py safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run:0:7}.safetensors"
 done
