@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the weights of pretrain_model/ from a folder of photographs: x2 in three runs, x4 and x3 from the trunk of the second.
+# Makes the weights of pretrain_model/ from photographs: x2 in three runs, x4 and x3 from the trunk of the second.
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
 # On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
 set -euo pipefail

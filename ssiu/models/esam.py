@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssiu.models.layers import Conv1x1, Conv3x3, upsample_bilinear, without_autocast
+from ssiu.models.layers import Conv1x1, Conv3x3, copied, upsample_bilinear, without_autocast
 
 BLOCK = 8  # side of a block of queries
 HALO = 1  # pixels its keys and values reach beyond it
@@ -52,9 +52,7 @@ class ESAM(nn.Module):
         else:
             y = F.scaled_dot_product_attention(q, k, v)
         y = y.transpose(1, 2).reshape(batch, height // BLOCK, width // BLOCK, BLOCK, BLOCK, channels)
-        # a copy asked for: reshape's choice of a view or a copy would limit the sizes of an exported graph
-        y = y.transpose(2, 3).clone(memory_format=torch.contiguous_format)
-        return y.view(batch, height, width, channels).permute(0, 3, 1, 2)
+        return copied(y.transpose(2, 3)).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def position(self) -> Tensor:
         """What a key's place in its window adds to it, (100, C): the rows' half and the columns' half, every head."""

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssiu.errors import ConfigError
-from ssiu.models.layers import ChannelLayerNorm, Conv1x1, pad_to_multiple
+from ssiu.models.layers import ChannelLayerNorm, Conv1x1, copied, pad_to_multiple
 
 WINDOW = 8  # side of an attention window, and of the grid
 TOKENS = WINDOW**2  # n tokens attend to each other
@@ -62,11 +62,6 @@ def unpartition(tokens: Tensor, height: int, width: int, grid: bool) -> Tensor:
     pattern = "(b h w) (i j) c -> b c i h j w" if grid else "(b h w) (i j) c -> b c h i w j"
     x = rearrange(tokens, pattern, i=WINDOW, j=WINDOW, h=height // WINDOW, w=width // WINDOW)
     return copied(x).view(-1, tokens.shape[2], height, width)
-
-
-def copied(x: Tensor) -> Tensor:
-    """``x`` in rows of its own: reshape's choice of a view or a copy would limit the sizes of an exported graph."""
-    return x.clone(memory_format=torch.contiguous_format)
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:

@@ -57,6 +57,11 @@ def reflect(x: Tensor) -> Tensor:
         return F.pad(x, (1, 1, 1, 1), mode="reflect")
 
 
+def copied(x: Tensor) -> Tensor:
+    """``x`` in rows of its own: reshape's choice of a view or a copy would limit the sizes of an exported graph."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
 def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     """Suspends autocast on the device of ``x``."""
     device = x.device.type

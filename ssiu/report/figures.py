@@ -133,12 +133,13 @@ def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
     ``runs`` are the lines of ``metrics.jsonl`` by name.
     """
     validated = sorted({key for lines in runs.values() for line in lines for key in line if key.startswith("psnr/")})
+    place = training_minutes if over == "time" else lambda lines: {line["step"]: line["step"] for line in lines}
+    places = {name: place(lines) for name, lines in runs.items()}
     figure = Figure(figsize=(6.4, 2.8 * (1 + len(validated))), layout="constrained")
     axes = figure.subplots(1 + len(validated), squeeze=False)[:, 0]
     for axis, key in zip(axes, ["loss", *validated], strict=True):
         for name, lines in runs.items():
-            place = training_minutes(lines) if over == "time" else {line["step"]: line["step"] for line in lines}
-            points = [(place[line["step"]], line[key]) for line in lines if key in line]
+            points = [(places[name][line["step"]], line[key]) for line in lines if key in line]
             axis.plot(*zip(*points, strict=True), label=name, marker="" if len(points) > 30 else ".", linewidth=1)
         axis.set_ylabel("training loss" if key == "loss" else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
         axis.grid(alpha=0.3)
