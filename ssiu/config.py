@@ -90,15 +90,23 @@ class Config(BaseModel):
     seed: int = Field(2024, ge=0, lt=2**32, description="initial weights and the order of the data")
     epochs: int = Field(290, ge=1, le=1_000_000, description="length of training in passes over the data")
     max_iterations: int | None = Field(None, ge=1, le=10**9, description="length in optimizer steps, replaces epochs")
-    optimizer: Literal["adamw", "adam"] = Field("adamw", description="adamw as released, adam as in the paper")
+    optimizer: Literal["adamw", "adam", "muon"] = Field(
+        "adamw", description="adamw as released, adam as in the paper, muon for short runs"
+    )
     lr: float = Field(1e-3, gt=0, le=1e3, description="highest learning rate")
+    muon_lr: float = Field(
+        6e-3, gt=0, le=1e3, description="muon: highest rate of the 1x1 convolutions; lr is that of all other parameters"
+    )
     betas: tuple[float, float] = Field((0.9, 0.99), description="decay rates of Adam's moments")
     weight_decay: float = Field(1e-4, ge=0, description="on every parameter")
-    scheduler: Literal["cosine", "multistep"] = Field("cosine", description="cosine to eta_min, or steps at decays")
+    scheduler: Literal["cosine", "multistep", "wsd"] = Field(
+        "cosine", description="cosine to eta_min, steps at decays, or wsd: constant, then linear to eta_min"
+    )
     warmup_epochs: int = Field(0, ge=0, le=1_000_000, description="epoch k of these runs at lr * k / warmup_epochs")
-    eta_min: float = Field(1e-6, ge=0, description="where the cosine ends")
+    eta_min: float = Field(1e-6, ge=0, description="where cosine and wsd end")
     decays: list[int] = Field(default_factory=list, description="multistep: epochs after which lr is multiplied")
     gamma: float = Field(0.5, gt=0, le=1, description="multistep: by this")
+    decay_share: float = Field(0.3, gt=0, le=1, description="wsd: share of the run, at its end, in which lr falls")
     lambda_l1: float = Field(1.0, ge=0, description="weight of the L1 loss")
     lambda_fft: float = Field(0.01, ge=0, description="weight of the L1 loss between Fourier transforms")
     grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
@@ -228,6 +236,11 @@ FREE_ON_RESUME = frozenset(
     + ("log_path", "log_name", "log_every", "test_every", "save_every", "save_image", "keep_last")
 )
 """Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""
+
+
+def default_of(key: str, values: dict[str, Any]) -> Any:
+    """The default of ``key`` in a config with the other ``values``."""
+    return Config.model_fields[key].get_default(call_default_factory=True, validated_data=values)
 
 
 class _Loader(yaml.SafeLoader):

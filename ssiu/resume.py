@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ssiu.checkpoint import find_checkpoint, load_checkpoint
-from ssiu.config import FREE_ON_RESUME, Config
+from ssiu.config import FREE_ON_RESUME, Config, default_of
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
 
 log = logging.getLogger("ssiu")
@@ -31,9 +31,11 @@ def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
 
 def refuse_changes(config: Config, manifest: str, state: dict[str, Any], path: Path, allowed: bool) -> None:
     """ConfigError (78) or BadInputError (65) when settings or data are not the checkpoint's; ``allowed`` logs them."""
-    then, now = state["config"], config.model_dump(mode="json")
-    changed = [key for key in now if key not in FREE_ON_RESUME and then.get(key) != now[key]]
-    changes = [f"{key}: {then.get(key)} -> {now[key]}" for key in changed]
+    now = config.model_dump(mode="json")
+    then = {key: state["config"].get(key, default_of(key, now)) for key in now}  # an older version had fewer keys
+    changes = [
+        f"{key}: {then[key]} -> {now[key]}" for key in now if key not in FREE_ON_RESUME and then[key] != now[key]
+    ]
     if changes and not allowed:
         raise ConfigError(f"{path} was made with other settings: {'; '.join(changes)}; --allow-changes resumes anyway")
     if state["data"] != manifest:

@@ -38,10 +38,11 @@ from ssiu.files import write_atomically
 from ssiu.losses import SRLoss
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
-from ssiu.optimization import Schedule, build_optimizer
 from ssiu.resume import find_state, refuse_changes
 from ssiu.runlog import Clock, RunFolder, log_environment
 from ssiu.signals import StopSignal
+from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
+from ssiu.training.schedule import Schedule
 from ssiu.validation import comparison_strips, score_sets
 from ssiu.weights import load_trunk, load_weights
 
@@ -186,8 +187,7 @@ class Trainer:
 
     def train_step(self, micro_batches: list[tuple[Tensor, Tensor]]) -> None:
         """One optimizer step on ``accumulate`` batches of (LR, HR), (B, 3, h, w) uint8 or floats in [0, 1]."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.learning_rate(self.step)
+        set_learning_rate(self.optimizer, self.schedule.learning_rate(self.step))
         terms = torch.zeros(3, device=self.device)
         for index, (lr, hr) in enumerate(micro_batches, start=1):
             lr, hr = self._to_unit_range(lr), self._to_unit_range(hr)
@@ -377,8 +377,10 @@ class Trainer:
         path, state = found
         refuse_changes(self.config, self.stream.manifest, state, path, allow_changes)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if not load_optimizer_state(self.optimizer, state["optimizer"]):
+            log.warning("the optimizer is another than that of %s: its moments start from zero", path)
+        if state["scaler"]:  # empty where the checkpoint's precision was not fp16
+            self.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
         self.step, self.validated, self.best = state["step"], state["validated"], state["best"]

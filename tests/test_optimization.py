@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ssiu.config import make_config
-from ssiu.optimization import Schedule, build_optimizer
+from ssiu.training.optimizers import build_optimizer
+from ssiu.training.schedule import Schedule
 
 
 def schedule(samples: int = 100, **keys) -> Schedule:

@@ -22,8 +22,8 @@ from ssiu.device import autocast, describe, memory_advice, select_device, set_ar
 from ssiu.losses import SRLoss
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
-from ssiu.optimization import build_optimizer
 from ssiu.report.tables import Table
+from ssiu.training.optimizers import build_optimizer
 
 CONTESTANTS = ["literal", "fp32", "bf16", "compiled-fp32", "compiled-bf16"]
 

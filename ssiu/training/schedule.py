@@ -1,11 +1,8 @@
-"""The optimizer and its learning rate, a pure function of the step, so that resuming cannot shift it."""
+"""The learning rate, a pure function of the step, so that resuming cannot shift it."""
 
 import math
 from bisect import bisect_right
 from dataclasses import dataclass
-
-import torch
-from torch import nn
 
 from ssiu.config import Config
 
@@ -40,7 +37,7 @@ class Schedule:
         return step * self.samples_per_step // self.samples_per_epoch
 
     def learning_rate(self, step: int) -> float:
-        """The rate used by ``step`` (from 0): warm-up, then cosine to ``eta_min`` or steps at ``decays``."""
+        """The rate used by ``step`` (from 0): warm-up, then as ``scheduler`` says."""
         config, epoch = self.config, self.epoch(step)
         if epoch < config.warmup_epochs:
             return config.lr * (epoch + 1) / config.warmup_epochs
@@ -50,8 +47,9 @@ class Schedule:
             now, start, end = step, self.steps_until_epoch(config.warmup_epochs), config.max_iterations
         else:
             now, start, end = epoch, config.warmup_epochs, config.epochs
-        cosine = (1 + math.cos(math.pi * min(1.0, (now - start) / (end - start)))) / 2
-        return config.eta_min + (config.lr - config.eta_min) * cosine
+        left = max(0.0, 1 - (now - start) / (end - start))  # of the run after the warm-up, from 1 to 0
+        share = min(1.0, left / config.decay_share) if config.scheduler == "wsd" else (1 - math.cos(math.pi * left)) / 2
+        return config.eta_min + (config.lr - config.eta_min) * share
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows ``step`` completed steps: every ``test_every`` epochs, and at the end.
@@ -64,9 +62,3 @@ class Schedule:
         if self.config.max_iterations:
             return step * 10 // total > (step - 1) * 10 // total
         return step == total or self.epoch(step) // every > self.epoch(step - 1) // every
-
-
-def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """AdamW as released, or Adam as the paper's text says; ``weight_decay`` on every parameter."""
-    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)

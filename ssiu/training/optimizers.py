@@ -1,0 +1,172 @@
+"""The optimizers: AdamW as released, Adam as in the paper's text, and Muon."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+from ssiu.config import Config
+
+MOMENTUM = 0.95  # of Muon
+ITERATIONS = 5  # of Newton-Schulz
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of its polynomial; all singular values end between about 0.7 and 1.2
+UPDATE_RMS = 0.2  # size of Muon's entries relative to its learning rate, as AdamW's usually come out
+EPS = 1e-8  # of AdamW
+
+
+def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """The optimizer of ``config`` for every parameter of ``model``."""
+    if config.optimizer == "muon":
+        return Muon(
+            model,
+            lr=config.lr,
+            muon_lr=config.muon_lr,
+            betas=config.betas,
+            weight_decay=config.weight_decay,
+        )
+    kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
+    return kind(model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Sets the rate of every group; Muon's keep their proportion to the others."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("relative_rate", 1.0)
+
+
+def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> bool:
+    """Takes over the moments and rates of ``state``, a saved `state_dict`; other settings stay those of ``optimizer``.
+
+    False, and nothing is taken over, where another kind of optimizer saved it, one that groups parameters otherwise.
+    """
+    own, saved = optimizer.state_dict()["param_groups"], state["param_groups"]
+    if [group["params"] for group in own] != [group["params"] for group in saved]:
+        return False
+    groups = [{**group, "lr": then["lr"]} for group, then in zip(own, saved, strict=True)]
+    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    return True
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised by Newton-Schulz, for matrices (Jordan et al., 2024); AdamW for everything else.
+
+    Matrices are the weights of Linear layers and of 1x1 convolutions that mix channels, one a convolution's group. One
+    whose rows are a multiple of its columns is cut into squares, so that queries, keys and values are orthogonalised
+    apart. Equal shapes are computed in one batch. An update has singular values near 1 and is scaled by
+    0.2 sqrt(max(rows, columns)) (Liu et al., 2025, arXiv:2502.16982), without weight decay.
+
+    Args:
+        model: whose parameters are optimised.
+        lr: AdamW's learning rate.
+        muon_lr: that of the matrices; `set_learning_rate` keeps muon_lr / lr.
+        betas, weight_decay: AdamW's.
+    """
+
+    def __init__(
+        self, model: nn.Module, lr: float, muon_lr: float, betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+    ):  # fmt: skip
+        shapes = matrix_shapes(model)
+        matrices: dict[tuple[int, int], list[nn.Parameter]] = {}
+        others = []
+        for name, parameter in model.named_parameters():
+            if name in shapes:
+                matrices.setdefault(shapes[name], []).append(parameter)
+            else:
+                others.append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": parameters, "matrix": shape, "lr": muon_lr, "relative_rate": muon_lr / lr}
+            for shape, parameters in matrices.items()
+        ]
+        groups.append({"params": others, "matrix": None, "betas": betas, "weight_decay": weight_decay, "fused": True})
+        super().__init__(groups, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
+        """One step for every parameter that has a gradient; there is no closure."""
+        if closure is not None:
+            raise ValueError("Muon takes no closure")
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters and group["matrix"]:
+                self._step_matrices(parameters, *group["matrix"], group["lr"])
+            elif parameters:
+                self._step_others(parameters, group)
+
+    def _step_matrices(self, parameters: list[nn.Parameter], rows: int, columns: int, rate: float) -> None:
+        gradients = [p.grad for p in parameters]
+        momenta = [self._state(p, "momentum")["momentum"] for p in parameters]
+        torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+        updates = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
+        stacked = torch.cat([update.reshape(-1, rows, columns) for update in updates])
+        stacked = orthogonalise(stacked) * (-rate * UPDATE_RMS * max(rows, columns) ** 0.5)
+        counts = [p.numel() // (rows * columns) for p in parameters]
+        steps = [part.view_as(p) for part, p in zip(stacked.split(counts), parameters, strict=True)]
+        torch._foreach_add_(parameters, steps)
+
+    def _step_others(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        states = [self._state(p, "step", "exp_avg", "exp_avg_sq") for p in parameters]
+        beta1, beta2 = group["betas"]
+        adamw(
+            parameters,
+            [p.grad for p in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=EPS,
+            maximize=False,
+            fused=group["fused"],
+        )
+
+    def _state(self, parameter: nn.Parameter, *names: str) -> dict[str, Tensor]:
+        state = self.state[parameter]
+        for name in names:
+            if name not in state:
+                shape = () if name == "step" else parameter.shape
+                state[name] = parameter.new_zeros(shape, dtype=torch.float32 if name == "step" else None)
+        return state
+
+
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """U V^T of every G = U S V^T in (n, rows, columns), roughly: singular values become 0.7 to 1.2.
+
+    Newton-Schulz with a quintic polynomial, in the dtype of ``matrices``; singular values tiny beside the norm stay
+    small.
+    """
+    a, b, c = COEFFICIENTS
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT  # the smaller side first: the products below are (n, rows, rows)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x if wide else x.mT
+
+
+def matrix_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """(rows, columns) of the matrices in each weight that Muon takes, by the parameter's name."""
+    shapes = {}
+    for prefix, module in model.named_modules():
+        name = f"{prefix}.weight" if prefix else "weight"
+        if isinstance(module, nn.Linear):
+            rows, columns = module.weight.shape
+        elif isinstance(module, (nn.Conv1d, nn.Conv2d)) and _is_one(module.kernel_size):
+            rows, columns = module.out_channels // module.groups, module.in_channels // module.groups
+        else:
+            continue
+        if min(rows, columns) > 1:  # depthwise and single outputs are vectors
+            shapes[name] = (columns, columns) if rows % columns == 0 else (rows, columns)
+    return shapes
+
+
+def _is_one(sizes: Iterable[int]) -> bool:
+    return all(size == 1 for size in sizes)
