@@ -1,12 +1,12 @@
-"""Scores a network on the test sets of a YAML config and writes the pictures, the numbers and a page to look at.
+"""Scores a network on the test sets of a YAML config and writes the images, the numbers and a page to look at.
 
 python test.py --config configs/SSUFSR_light_x4.yml
 python test.py --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=model_x4_290.pt --output results/theirs
 
-The command itself is in ssiu/commands/test.py, so that `pip install` has it too, as ssiu-test.
+The same as `ssiu test` of an installed package; the command itself is in ssiu/cli/test.py.
 """
 
-from ssiu.commands.test import main
+from ssiu.cli.test import main
 from ssiu.errors import run_cli
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 python train.py --config configs/SSUFSR_light_x2.yml
 python train.py --config configs/SSUFSR_light_x2.yml batch_size=16 log_name=small --resume auto
 
-The command itself is in ssiu/commands/train.py, so that `pip install` has it too, as ssiu-train.
+The same as `ssiu train` of an installed package; the command itself is in ssiu/cli/train.py.
 """
 
-from ssiu.commands.train import main
+from ssiu.cli.train import main
 from ssiu.errors import run_cli
 
 if __name__ == "__main__":

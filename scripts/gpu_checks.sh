@@ -12,7 +12,7 @@ run=(python train.py --config configs/SSUFSR_light_x4.yml "data_path=$data" "tra
     test_every=0 eval_sets=[] log_every=50 save_every=100000 "$@")
 
 benchmark() { # name, subcommand and options
-    python scripts/benchmark.py "${@:2}" --json "$out/$1.json" --markdown "$out/$1.md"
+    python -m ssiu benchmark "${@:2}" --json "$out/$1.json" --markdown "$out/$1.md"
 }
 benchmark table2 inference --table2 device=cuda
 benchmark sizes inference --size 64 64 --size 320 180 --size 1024 1024 --contestants prepared,prepared-bf16 \

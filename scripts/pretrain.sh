@@ -17,10 +17,10 @@ while IFS= read -r name; do
     index=$((index + 1))
 done < <(LC_ALL=C ls "$photos")
 for set_name in photos photos_val; do
-    python scripts/prepare_data.py "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
+    python -m ssiu prepare "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
 done
 
 for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3 SSIU_x2_larger_patches; do
     python train.py --config "configs/pretrain/$run.yml" --resume auto "$@"
-    python scripts/export.py safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run:0:7}.safetensors"
+    python -m ssiu export safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run:0:7}.safetensors"
 done

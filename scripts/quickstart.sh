@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to numbers on real photographs in minutes, on any CPU or GPU: makes .venv, builds a small benchmark
-# from the pictures inside scikit-image, trains a reduced SSIU on the others and scores it beside bicubic.
+# from the images inside scikit-image, trains a reduced SSIU on the others and scores it beside bicubic.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 environment
-exec python scripts/quickstart.py "$@"
+exec python -m ssiu quickstart "$@"

@@ -1,31 +1,36 @@
-"""SSIU for lightweight image super-resolution: ``load_config``, ``build_model``, ``load_model`` and ``upscale``.
+"""SSIU for lightweight image super-resolution.
 
 >>> import ssiu
 >>> model = ssiu.load_model("SSIU_x2.safetensors", device="cuda")
->>> larger = ssiu.upscale(model, picture)  # an array or a Pillow image
+>>> larger = ssiu.upscale(model, image)  # an array or a Pillow image; `ssiu.Upscaler` serves many images better
+
+`load_config` and `build_model` make the network of a YAML config, `evaluate` scores one on test sets.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssiu.config import load_config
+    from ssiu.evaluation.evaluate import evaluate
     from ssiu.models import build_model
-    from ssiu.upscaling import upscale
+    from ssiu.upscaling.upscaler import Upscaler, upscale
     from ssiu.weights import load_model
 
-__all__ = ["build_model", "load_config", "load_model", "upscale"]
+__all__ = ["Upscaler", "build_model", "evaluate", "load_config", "load_model", "upscale"]
+
+_MODULES = {
+    "Upscaler": "ssiu.upscaling.upscaler",
+    "build_model": "ssiu.models",
+    "evaluate": "ssiu.evaluation.evaluate",
+    "load_config": "ssiu.config",
+    "load_model": "ssiu.weights",
+    "upscale": "ssiu.upscaling.upscaler",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Loads the API on first use: ``import ssiu`` does not wait for torch."""
-    if name == "load_config":
-        from ssiu.config import load_config as found
-    elif name == "build_model":
-        from ssiu.models import build_model as found
-    elif name == "load_model":
-        from ssiu.weights import load_model as found
-    elif name == "upscale":
-        from ssiu.upscaling import upscale as found
-    else:
+    if name not in _MODULES:
         raise AttributeError(f"module 'ssiu' has no attribute '{name}'")
-    return found
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -18,6 +18,8 @@ from ssiu.errors import ConfigError, MissingInputError
 from ssiu.models import MODELS
 
 MAX_CONFIG_BYTES = 1_000_000
+PACKAGE = Path(__file__).resolve().parent
+SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
 
 
 def _flag(value: Any) -> Any:
@@ -49,7 +51,7 @@ class Config(BaseModel):
     model: str = Field("SSIU", description="architecture, a name of ssiu.models.MODELS; SSUFSR is SSIU's old name")
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
     rgb_range: float = Field(1.0, description="value range of the network's input; only 1.0")
-    colors: int = Field(3, description="channels of a picture; only 3")
+    colors: int = Field(3, description="channels of an image; only 3")
     n_feats: int = Field(64, ge=1, le=1024, description="feature channels C")
     num_heads: int = Field(4, ge=1, le=64, description="attention heads")
     n_blocks: int = Field(
@@ -81,10 +83,10 @@ class Config(BaseModel):
         description="side of an HR training patch, a multiple of scale; default LR patches of 64x64",
     )
     batch_size: int = Field(40, ge=1, le=65_536, description="patches per batch over all devices together")
-    data_repeat: int = Field(40, ge=1, le=1_000_000, description="times each picture is visited in an epoch")
+    data_repeat: int = Field(40, ge=1, le=1_000_000, description="times each image is visited in an epoch")
     data_augment: Flag = Field(True, description="random flips and rotations (all eight)")
     threads: int = Field(8, ge=0, le=256, description="data loader workers")
-    cache_dir: str | None = Field(None, description="where decoded pictures are cached; empty = beside the data")
+    cache_dir: str | None = Field(None, description="where decoded images are cached; empty = beside the data")
 
     # optimisation
     seed: int = Field(2024, ge=0, lt=2**32, description="initial weights and the order of the data")
@@ -136,8 +138,8 @@ class Config(BaseModel):
     )
     validation_set: str | None = Field(None, description="set that chooses best.pt; never a test set")
     eval_sets: Names = Field(["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets")
-    save_image: Flag = Field(True, description="test.py writes the SR pictures")
-    tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole picture")
+    save_image: Flag = Field(True, description="test.py writes the SR images")
+    tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole image")
     self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
 
     @field_validator("model")
@@ -151,14 +153,14 @@ class Config(BaseModel):
     @classmethod
     def _unit_range(cls, value: float) -> float:
         if value != 1.0:
-            raise ValueError("1.0, because pictures enter the network in [0, 1]")
+            raise ValueError("1.0, because images enter the network in [0, 1]")
         return value
 
     @field_validator("colors")
     @classmethod
     def _rgb(cls, value: int) -> int:
         if value != 3:
-            raise ValueError("3, because pictures are RGB and one-channel ones are replicated")
+            raise ValueError("3, because images are RGB and one-channel ones are replicated")
         return value
 
     @field_validator("betas", mode="before")
@@ -314,12 +316,22 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
         raise ConfigError(f"{where}: {'; '.join(dict.fromkeys(problems))}") from None
 
 
+def find_config(path: str | Path) -> Path:
+    """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``ablations/table4_l1``."""
+    path = Path(path)
+    if not path.exists() and not path.is_absolute() and ".." not in path.parts:
+        name = path.with_suffix(".yml")
+        name = name.relative_to("configs") if name.parts[:1] == ("configs",) else name
+        return next((folder / name for folder in SHIPPED_CONFIGS if (folder / name).is_file()), path)
+    return path
+
+
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Reads the YAML file ``path``, applies ``key=value`` overrides and checks everything.
+    """Reads the YAML file ``path`` (or a shipped one by its name), applies ``key=value`` overrides, checks everything.
 
     Raises MissingInputError (66) when the file is absent and ConfigError (78) for anything wrong inside.
     """
-    path = Path(path)
+    path = find_config(path)
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")

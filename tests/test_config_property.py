@@ -9,7 +9,7 @@ from tiny_run import TINY
 
 from ssiu.config import Config, make_config
 from ssiu.errors import ConfigError
-from ssiu.trainer import Trainer
+from ssiu.training.trainer import Trainer
 
 VALID: dict[str, list[Any]] = {
     "model": ["SSIU", "SSUFSR", "IDSANet"],

@@ -10,7 +10,7 @@ from tiny_run import make_data, tiny_config
 from torch import Tensor, nn
 
 from ssiu.models import MODELS
-from ssiu.trainer import Trainer
+from ssiu.training.trainer import Trainer
 from ssiu.weights import load_model
 
 

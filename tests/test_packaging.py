@@ -1,4 +1,4 @@
-"""What `pip install` gives: the package with its data, its types and three commands, away from the repository."""
+"""What `pip install` gives: the package with its data, its types and its command, away from the repository."""
 
 import os
 import shutil
@@ -15,6 +15,7 @@ import pytest
 from small_sets import photo
 from tiny import tiny
 
+from ssiu.cli import COMMANDS
 from ssiu.data.images import read_rgb, save_image
 from ssiu.weights import save_weights
 
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of what it is made of."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("ssiu", "pretrain_model"):
+    for name in ("ssiu", "configs", "pretrain_model"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
     (source / "pretrain_model/SSIU_x2.safetensors").write_bytes(b"stands for the weights")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
@@ -61,6 +62,8 @@ def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert here <= packed, sorted(here - packed)
+    configs = {f"ssiu/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yml")}
+    assert configs and configs <= packed, sorted(configs - packed)
     assert "ssiu/pretrain_model/SSIU_x2.safetensors" in packed
     assert {name.split("/")[0] for name in packed if ".dist-info" not in name} == {"ssiu"}
 
@@ -71,25 +74,38 @@ def test_an_installed_package_works_away_from_the_repository(environment: Path, 
         "from importlib.metadata import entry_points\n"
         "from ssiu.weights import find_weights\n"
         "print(ssiu.__file__, find_weights('SSIU', 2), sep='\\n')\n"
-        "print(*(point.load().__module__ for point in entry_points(group='console_scripts')"
-        " if point.name.startswith('ssiu-')))"
+        "print(*(point.value for point in entry_points(group='console_scripts') if point.name.startswith('ssiu')))"
     )
     done = run(environment / "python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    package, weights, *commands = done.stdout.split()
+    package, weights, command = done.stdout.split()
     assert Path(package).is_relative_to(environment.parent)
     assert Path(weights).read_bytes() == b"stands for the weights"
-    assert sorted(commands) == ["ssiu.commands.test", "ssiu.commands.train", "ssiu.commands.upscale"]
+    assert command == "ssiu.cli:entry_point"
 
 
 def test_the_installed_command_upscales(environment: Path, tmp_path: Path) -> None:
     save_weights(tmp_path / "tiny.safetensors", tiny(2))
     save_image(tmp_path / "a.png", photo("chelsea", 20, 30))
-    done = run(
-        environment / "ssiu-upscale", "a.png", "--output", "b.png", "--weights", "tiny.safetensors", cwd=tmp_path
-    )
+    arguments = ("a.png", "--output", "b.png", "--weights", "tiny.safetensors")
+    done = run(environment / "ssiu", "upscale", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert read_rgb(tmp_path / "b.png").shape == (40, 60, 3) and np.ptp(read_rgb(tmp_path / "b.png")) > 0
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_installed_and_explains_itself(environment: Path, tmp_path: Path, name: str) -> None:
+    done = run(environment / "ssiu", name, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: ssiu {name} ") and f"\nssiu {name}" in done.stdout  # the example
+
+
+def test_shipped_configs_are_found_by_name_away_from_the_repository(environment: Path, tmp_path: Path) -> None:
+    code = (
+        "import ssiu; print(ssiu.load_config('SSUFSR_light_x3').scale, ssiu.load_config('ablations/table4_l1').scale)"
+    )
+    done = run(environment / "python", "-c", code, cwd=tmp_path)
+    assert done.stdout.split() == ["3", "4"], done.stderr
 
 
 def test_every_import_is_a_declared_dependency() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("ssiu/**/*.py"), *ROOT.glob("scripts/**/*.py")])
+SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("ssiu/**/*.py")])
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+IMPORTS_FROM_A_TABLE = {"ssiu/__init__.py", "ssiu/cli/__init__.py"}  # of modules of ours, which stands in the file
 YAML_EXECUTES = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "load_all"}
 
 
@@ -57,11 +58,13 @@ def violations(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_source_runs_nothing_that_a_file_says(path: Path) -> None:
-    assert list(violations(path.read_text(encoding="utf-8"))) == []
+    name = str(path.relative_to(ROOT))
+    found = [rule.partition(": ")[2] for rule in violations(path.read_text(encoding="utf-8"))]
+    assert found == (["imports by name"] if name in IMPORTS_FROM_A_TABLE else [])
 
 
 def test_the_sources_are_found() -> None:
-    assert {"ssiu/checkpoint.py", "ssiu/weights.py", "scripts/export.py"} <= {
+    assert {"ssiu/checkpoint.py", "ssiu/weights.py", "ssiu/cli/export.py"} <= {
         str(path.relative_to(ROOT)) for path in SOURCES
     }
 

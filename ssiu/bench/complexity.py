@@ -1,6 +1,6 @@
 """Parameters and multiply-accumulates (MACs) of a network, per kind of module.
 
-Counted are convolutions, matrix products and attention, on the LR picture as the network pads it; additions,
+Counted are convolutions, matrix products and attention, on the LR image as the network pads it; additions,
 normalisations, activations and interpolation are not, as is usual. One MAC is two FLOPs; papers print MACs as "FLOPs".
 """
 
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
 
 
 def count_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
-    """MACs of every module by its name ("" is the whole) for an LR picture (1, 3, height, width)."""
+    """MACs of every module by its name ("" is the whole) for an LR image (1, 3, height, width)."""
     plain_attention = sdpa_kernel(SDPBackend.MATH)  # as matrix products, which the counter knows on every device
     shapes_only = FakeTensorMode(allow_non_fake_inputs=True)  # no memory, no time
     with FlopCounterMode(display=False) as counter, plain_attention, shapes_only, torch.no_grad():

@@ -1,4 +1,4 @@
-"""Loading of training patches and making of LR pictures, on pictures of the size that DF2K has.
+"""Loading of training patches and making of LR images, on images of the size that DF2K has.
 
 Figures per core are per second of CPU time, so they hold on a busy machine too. Files are in the page cache.
 """
@@ -23,8 +23,8 @@ from ssiu.data.prepare import make_pairs
 from ssiu.files import write_atomically
 from ssiu.report.tables import Table
 
-SIZE = (1356, 2040)  # of most DF2K pictures
-DF2K_PICTURES = 3450
+SIZE = (1356, 2040)  # of most DF2K images
+DF2K_IMAGES = 3450
 LEAST_SECONDS = 0.5  # of CPU time that a measurement takes
 
 
@@ -35,27 +35,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=at_least(1), nargs="+", default=[1, 2], help="numbers of loader workers; default 1 2"
     )
-    parser.add_argument("--pictures", type=at_least(1), default=8, help="pictures made for this; default 8")
+    parser.add_argument("--images", type=at_least(1), default=8, help="images made for this; default 8")
     parser.add_argument("--samples", type=at_least(1), default=400, help="patches per measurement; default 400")
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:
     """Measures in a temporary folder and returns the tables of loading and of LR making."""
     with tempfile.TemporaryDirectory() as folder:
-        pairs = _make_pictures(Path(folder), arguments.pictures, arguments.scale)
+        pairs = _make_images(Path(folder), arguments.images, arguments.scale)
         return [_loading(pairs, Path(folder), arguments), _lr_making(pairs[0].hr)]
 
 
-def _make_pictures(folder: Path, count: int, scale: int) -> list[Pair]:
-    """Noise at all scales, which PNG compresses about as well as photographs, with its LR pictures."""
+def _make_images(folder: Path, count: int, scale: int) -> list[Pair]:
+    """Noise at all scales, which PNG compresses about as well as photographs, with its LR images."""
     rng = np.random.default_rng(0)
     (folder / "source").mkdir()
     for number in range(count):
-        picture = np.full((*SIZE, 3), 128, np.float32)
+        image = np.full((*SIZE, 3), 128, np.float32)
         for side, contrast in ((8, 40), (64, 20), (512, 10), (2040, 3)):
             noise = rng.standard_normal((side, side, 3), dtype=np.float32) * contrast
-            picture += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
-        encoded = encode_image(np.clip(picture, 0, 255).astype(np.uint8), ".png")
+            image += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+        encoded = encode_image(np.clip(image, 0, 255).astype(np.uint8), ".png")
         write_atomically(folder / f"source/{number}.png", encoded)
     make_pairs(folder / "source", folder / "set", [scale])
     return find_pairs(folder, "set", scale)
@@ -76,7 +76,7 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
     stream = PatchStream(pairs, scale, side, arguments.batch_size, ImageCache(folder / "cache"), data_repeat=1000)
 
     def from_whole(lr: np.ndarray, hr: np.ndarray, g: int) -> object:
-        """The same crop and orientation from pictures (3, H, W), then float tensors in [0, 1]."""
+        """The same crop and orientation from images (3, H, W), then float tensors in [0, 1]."""
         top, left, orientation = stream.place(g)
         lr = lr[:, top : top + side // scale, left : left + side // scale]
         hr = hr[:, top * scale : top * scale + side, left * scale : left * scale + side]
@@ -84,12 +84,12 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
         return [torch.from_numpy(patch).float() / 255 for patch in patches]
 
     def from_png(g: int) -> object:
-        pair = pairs[stream.picture(g)]
+        pair = pairs[stream.image_index(g)]
         return from_whole(*(read_rgb(path).transpose(2, 0, 1) for path in (pair.lr, pair.hr)), g)
 
     def from_npy(g: int) -> object:
-        picture = stream.picture(g)
-        return from_whole(*(np.load(image.path) for image in (stream.lr[picture], stream.hr[picture])), g)
+        index = stream.image_index(g)
+        return from_whole(*(np.load(image.path) for image in (stream.lr[index], stream.hr[index])), g)
 
     contestants = {
         "decode both PNG files, float": from_png,
@@ -108,7 +108,7 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
         for name, rate in rates.items()
     ]
     header = ["a sample is made by", "samples/s", "ratio", f"feeds steps of {arguments.batch_size} from"]
-    title = f"Loading x{scale} patches of {side} from {len(pairs)} pictures of {SIZE[1]}x{SIZE[0]}, one core"
+    title = f"Loading x{scale} patches of {side} from {len(pairs)} images of {SIZE[1]}x{SIZE[0]}, one core"
     return Table(title, header, rows)
 
 
@@ -129,7 +129,7 @@ def _lr_making(path: Path) -> Table:
     hr = decode_rgb(path, content)
     megapixels = hr.shape[0] * hr.shape[1] / 1e6
     decoding = _cpu_seconds(lambda: decode_rgb(path, content))
-    rows = [["decode the HR picture", f"{megapixels / decoding:.0f}", ""]]
+    rows = [["decode the HR image", f"{megapixels / decoding:.0f}", ""]]
     total = decoding
     for scale in (2, 3, 4):
         resizing = _cpu_seconds(lambda: make_lr(hr, scale))  # noqa: B023  (called at once)
@@ -138,6 +138,6 @@ def _lr_making(path: Path) -> Table:
         total += resizing + encoding
         rows.append([f"imresize to x{scale}", f"{megapixels / resizing:.0f}", ""])
         rows.append([f"encode x{scale}", f"{megapixels / encoding:.0f}", ""])
-    minutes = DF2K_PICTURES * total / 60
+    minutes = DF2K_IMAGES * total / 60
     rows.append(["all of it", f"{megapixels / total:.1f}", f"{minutes:.0f} min / number of cores"])
-    return Table("Making LR pictures", ["step", "HR megapixels/s per core", "DF2K x2 + x3 + x4"], rows)
+    return Table("Making LR images", ["step", "HR megapixels/s per core", "DF2K x2 + x3 + x4"], rows)

@@ -1,6 +1,6 @@
 """Inference of a network, side by side; weights are random, which costs the same.
 
-literal is tests/reference_ssiu.py (SSIU from a clone only): eager, fp32, NCHW. The others: eager, eager-bf16 by
+literal is ssiu/models/literal.py (SSIU only): eager, fp32, NCHW. The others: eager, eager-bf16 by
 autocast, compiled, prepared, prepared-bf16, and the ONNX file of --onnx. The config's ``tile`` holds for all.
 "times faster" compares with the first, "from" and "to" are its quartiles; "x limit" is time over what the network's
 products need at this machine's fp32 rate; "peak MiB" is what a call needs beyond weights and input.
@@ -15,15 +15,15 @@ import torch
 from torch import nn
 
 from ssiu.bench.complexity import count_macs
-from ssiu.bench.contestants import literal_network, taking_part
 from ssiu.bench.options import add_race_options, at_least
-from ssiu.bench.race import Machine, race, race_table
+from ssiu.bench.timing import Machine, race, race_table
+from ssiu.bench.variants import literal_network, taking_part
 from ssiu.config import load_config
 from ssiu.device import autocast, describe, select_device, set_arithmetic
-from ssiu.inference import Network, super_resolve
+from ssiu.export.onnx import load_network
 from ssiu.models import build_model
-from ssiu.onnx import load_network
 from ssiu.report.tables import Table
+from ssiu.upscaling.tiles import Network, super_resolve
 
 TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = dict(type=at_least(16), nargs=2, action="append", metavar=("W", "H"))
     parser.add_argument("--size", **size, help="of LR, several times if you like; default 120 80")
     parser.add_argument("--table2", action="store_true", help="Table II's workload: 100 outputs of 480x320 at x4")
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="of scripts/export.py onnx: also by ONNX Runtime")
+    parser.add_argument("--onnx", type=Path, metavar="FILE", help="of ssiu export onnx: also by ONNX Runtime")
 
 
 @torch.no_grad()

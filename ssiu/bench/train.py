@@ -1,6 +1,6 @@
 """Training steps of a network, side by side: forward, SRLoss, backward and fused AdamW on one batch of noise.
 
-literal is tests/reference_ssiu.py (SSIU from a clone only): fp32, NCHW. The others: fp32 and bf16 as the trainer runs
+literal is ssiu/models/literal.py (SSIU only): fp32, NCHW. The others: fp32 and bf16 as the trainer runs
 them, and both compiled. Batch, LR size (patch_size / scale) and ``checkpoint_activations`` are the config's. "times
 faster" compares with the first, "from" and "to" are its quartiles; "x limit" is time over what the products of the
 network and its gradient need at this machine's fp32 rate; "peak MiB" is what a step needs beyond weights and batch.
@@ -14,15 +14,15 @@ import torch
 from torch import nn
 
 from ssiu.bench.complexity import count_macs
-from ssiu.bench.contestants import literal_network, taking_part
 from ssiu.bench.options import add_race_options
-from ssiu.bench.race import Machine, race, race_table
+from ssiu.bench.timing import Machine, race, race_table
+from ssiu.bench.variants import literal_network, taking_part
 from ssiu.config import Config, load_config
 from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic
-from ssiu.losses import SRLoss
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
 from ssiu.report.tables import Table
+from ssiu.training.losses import SRLoss
 from ssiu.training.optimizers import build_optimizer
 
 CONTESTANTS = ["literal", "fp32", "bf16", "compiled-fp32", "compiled-bf16"]

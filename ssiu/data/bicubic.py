@@ -1,6 +1,6 @@
 """MATLAB's `imresize(image, scale, "bicubic")`, bit for bit.
 
-The LR pictures of every published SR result were made by this function. It differs from what Python's image
+The LR images of every published SR result were made by this function. It differs from what Python's image
 libraries do in five ways: a = -0.5 in the cubic; the kernel is widened when shrinking; the border is mirrored,
 edge pixel included; the dimension with the smaller scale goes first; uint8 is rounded, half up, after each of
 the two passes.
@@ -79,12 +79,12 @@ def imresize(image: np.ndarray, scale: float | None = None, size: tuple[int, int
     Returns the resized array with the dtype of ``image``.
 
     Raises:
-        ValueError: neither or both of ``scale`` and ``size``, an empty picture or result, another dtype.
+        ValueError: neither or both of ``scale`` and ``size``, an empty image or result, another dtype.
     """
     if (scale is None) == (size is None):
         raise ValueError("imresize needs either scale or size")
     if image.ndim not in (2, 3) or image.size == 0:
-        raise ValueError(f"imresize expects a picture (H, W) or (H, W, C), got shape {image.shape}")
+        raise ValueError(f"imresize expects an image (H, W) or (H, W, C), got shape {image.shape}")
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"imresize expects uint8 or floating point, got {image.dtype}")
     if size is None:
@@ -93,7 +93,7 @@ def imresize(image: np.ndarray, scale: float | None = None, size: tuple[int, int
     else:
         scales = tuple(new / old for new, old in zip(size, image.shape[:2], strict=True))
     if min(size) < 1:
-        raise ValueError(f"imresize cannot make a picture of size {size}")
+        raise ValueError(f"imresize cannot make an image of size {size}")
 
     def swap(x: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.swapaxes(x, 0, 1))
@@ -104,6 +104,6 @@ def imresize(image: np.ndarray, scale: float | None = None, size: tuple[int, int
 
 
 def make_lr(hr: np.ndarray, scale: int) -> np.ndarray:
-    """The LR picture of ``hr`` (H, W[, 3]): HR cropped right and bottom to a multiple of ``scale``, then shrunk."""
+    """The LR image of ``hr`` (H, W[, 3]): HR cropped right and bottom to a multiple of ``scale``, then shrunk."""
     height, width = hr.shape[0] // scale, hr.shape[1] // scale
     return imresize(hr[: height * scale, : width * scale], size=(height, width))

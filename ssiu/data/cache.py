@@ -1,6 +1,6 @@
-"""Decoded pictures as memory-mapped uint8 .npy files, plane by plane as training wants them: a crop costs a crop.
+"""Decoded images as memory-mapped uint8 .npy files, plane by plane as training wants them: a crop costs a crop.
 
-One file per picture, shared by all runs, scales and processes. Its name is made of the source's path and of its
+One file per image, shared by all runs, scales and processes. Its name is made of the source's path and of its
 size, modification time and inode, so a changed source is decoded again. Behind the pixels stands a JSON line with
 the SHA-256 of the source file and of the pixels; `numpy.load` ignores it.
 """
@@ -33,7 +33,7 @@ logger = logging.getLogger("ssiu")
 
 @dataclass(frozen=True)
 class CachedImage:
-    """Where the pixels of a picture lie: uint8 (3, height, width) at ``offset`` of ``path``."""
+    """Where the pixels of an image lie: uint8 (3, height, width) at ``offset`` of ``path``."""
 
     path: Path
     offset: int
@@ -42,7 +42,7 @@ class CachedImage:
     pixels_sha256: str
 
     def open(self) -> np.ndarray:
-        """The picture, memory-mapped read-only. Raises MissingInputError (66) when it was removed meanwhile."""
+        """The image, memory-mapped read-only. Raises MissingInputError (66) when it was removed meanwhile."""
         return _mapped(self.path, self.offset, self.shape)
 
 
@@ -53,7 +53,7 @@ def _mapped(path: Path, offset: int, shape: tuple[int, int, int]) -> np.ndarray:
         pixels = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()[offset:].reshape(shape)
     except RuntimeError as error:
         raise MissingInputError(
-            f"{path}: the cached picture was removed or cut ({error}), perhaps because the data set changed; "
+            f"{path}: the cached image was removed or cut ({error}), perhaps because the data set changed; "
             "run the same command again to rebuild it"
         ) from None
     pixels.flags.writeable = False
@@ -66,7 +66,7 @@ def default_cache_folder(data_path: str | Path) -> Path:
     folder = beside if beside.exists() else beside.parent
     if os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222:  # root may write anywhere, but was not invited
         return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / "pictures"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / "images"
 
 
 def _digest(text: str) -> str:
@@ -126,7 +126,7 @@ class ImageCache:
             why = f"is damaged (it holds {source})"
         else:
             return True
-        return BadInputError(f"{image.path}: this cached picture {why}; remove it, it will be made again")
+        return BadInputError(f"{image.path}: this cached image {why}; remove it, it will be made again")
 
     def _lookup(self, source: Path) -> CachedImage | None:
         """What is cached for ``source``; None when that is nothing, or not a whole file."""
@@ -150,11 +150,11 @@ class ImageCache:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            logger.info("waiting for another run that is filling the picture cache %s", self.folder)
+            logger.info("waiting for another run that is filling the image cache %s", self.folder)
             lock.acquire()
         except OSError as error:
             raise OutputError(
-                f"cannot lock the picture cache {self.folder}: {error.strerror}; set cache_dir to a local folder"
+                f"cannot lock the image cache {self.folder}: {error.strerror}; set cache_dir to a local folder"
             ) from None
         try:
             yield
@@ -171,13 +171,13 @@ class ImageCache:
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise SaveError(
-                f"the picture cache {self.folder} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
+                f"the image cache {self.folder} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
                 "set cache_dir to a folder with more space"
             )
-        results = in_parallel(self._build_one, sources, "decoding pictures")
+        results = in_parallel(self._build_one, sources, "decoding images")
         raise_all([problem for problem in results if problem])
         if sources:
-            logger.info("decoded %d pictures into the cache %s", len(sources), self.folder)
+            logger.info("decoded %d images into the cache %s", len(sources), self.folder)
 
     def _build_one(self, source: Path) -> SSIUError | None:
         """Writes one file; returns what is wrong with the source."""

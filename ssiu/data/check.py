@@ -1,4 +1,4 @@
-"""Checks data sets: counts, pairs, every pixel decoded, digests, and LR pictures against our imresize of the HR."""
+"""Checks data sets: counts, pairs, every pixel decoded, digests, and LR images against our imresize of the HR."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ssiu.data.benchmark import BENCHMARKS
 from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import Pair, available_sets, child, first_names, list_pictures, match_pairs, set_folders
+from ssiu.data.pairs import Pair, available_sets, child, first_names, list_images, match_pairs, set_folders
 from ssiu.data.parallel import in_parallel
 from ssiu.data.prepare import DF2K_NAMES
+from ssiu.data.test_sets import BENCHMARKS
 from ssiu.errors import BadInputError, MissingInputError, SSIUError
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
-"""Of the usual copies of the test sets: pictures, pixels and a digest of the decoded pixels, per folder."""
+"""Of the usual copies of the test sets: images, pixels and a digest of the decoded pixels, per folder."""
 
 KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "Flickr2K": 2650, "DF2K": 3450}
 DF2K_STEMS = {*DF2K_NAMES["DIV2K"].values(), *DF2K_NAMES["Flickr2K"].values()}
@@ -33,12 +33,12 @@ class FolderReport:
 
     set_name: str
     part: str  # "HR" or "x2"
-    pictures: int = 0
+    images: int = 0
     expected: int | None = None
     digest: str = "-"  # "same" or "differs" from the usual copy
-    values: int = 0  # in LR pictures
-    differing: int = 0  # of these, from imresize of the HR picture
-    first_differing: str = ""  # the first such picture, and what seems to have made it
+    values: int = 0  # in LR images
+    differing: int = 0  # of these, from imresize of the HR image
+    first_differing: str = ""  # the first such image, and what seems to have made it
     problems: list[SSIUError] = field(default_factory=list)
 
 
@@ -64,19 +64,19 @@ def check_set(data_path: Path, name: str) -> list[FolderReport]:
     usual_name = {usual.lower(): usual for usual in KNOWN_COUNTS}.get(name.lower(), name)
     hr_report = FolderReport(usual_name, "HR", expected=KNOWN_COUNTS.get(usual_name))
     try:
-        hr = list_pictures(hr_folder)
+        hr = list_images(hr_folder)
     except SSIUError as error:
         hr_report.problems.append(error)
         return [hr_report]
-    hr_report.pictures = len(hr)
+    hr_report.images = len(hr)
     _check_names(hr_report, hr_folder, set(hr))
 
     reports, pairs = {}, {}
     for scale, folder in lr_folders(lr_root).items():
         report = reports[scale] = FolderReport(usual_name, f"x{scale}", expected=hr_report.expected)
         try:
-            lr = list_pictures(folder)
-            report.pictures = len(lr)
+            lr = list_images(folder)
+            report.images = len(lr)
             pairs[scale] = {pair.name: pair for pair in match_pairs(hr, lr, scale)}
         except SSIUError as error:
             report.problems.append(error)
@@ -89,11 +89,11 @@ def _check_names(report: FolderReport, folder: Path, stems: set[str]) -> None:
         missing, extra = sorted(DF2K_STEMS - stems), sorted(stems - DF2K_STEMS)
         parts = [f"{len(missing)} missing: {first_names(missing)}"] if missing else []
         if extra:
-            validation = " (DIV2K's validation pictures are 0801-0900)" if DIV2K_VALIDATION & set(extra) else ""
+            validation = " (DIV2K's validation images are 0801-0900)" if DIV2K_VALIDATION & set(extra) else ""
             parts.append(f"{len(extra)} that do not belong: {first_names(extra)}{validation}")
         report.problems.append(BadInputError(f"{folder}: expected 0001-0800 and 0901-3550; {'; '.join(parts)}"))
     elif report.expected not in (None, len(stems)):
-        report.problems.append(BadInputError(f"{folder}: {len(stems)} pictures, expected {report.expected}"))
+        report.problems.append(BadInputError(f"{folder}: {len(stems)} images, expected {report.expected}"))
 
 
 def _check_pixels(
@@ -109,8 +109,8 @@ def _check_pixels(
     sizes = []
     lr_paths = [{scale: of_name[name].lr for scale, of_name in pairs.items()} for name in hr]
     work = list(zip(hr.values(), lr_paths, strict=True))
-    for name, pictures in zip(hr, in_parallel(lambda paths: _read(*paths), work, hr_report.set_name), strict=True):
-        for part, found in pictures.items():
+    for name, images in zip(hr, in_parallel(lambda paths: _read(*paths), work, hr_report.set_name), strict=True):
+        for part, found in images.items():
             report, suffix = by_part[part], "" if part == "HR" else f"x{part[-1]}"
             if isinstance(found, SSIUError):
                 report.problems.append(found)
@@ -131,33 +131,33 @@ def _check_pixels(
             report.problems.append(
                 BadInputError(
                     f"{report.set_name} {report.part}: {report.differing:,} of {report.values:,} LR values differ from "
-                    f"MATLAB's imresize of the HR pictures, first in {report.first_differing}; make them again with "
-                    "scripts/prepare_data.py"
+                    f"MATLAB's imresize of the HR images, first in {report.first_differing}; make them again with "
+                    "python -m ssiu prepare"
                 )
             )
         if part in facts:
             report.digest = "same" if digests[part].hexdigest() == facts[part]["sha256"] else "differs"
         if report.digest == "differs" and not report.problems:
-            reason = _wrong_copy(sizes, facts["HR"]) if part == "HR" else "they were made from other HR pictures"
+            reason = _wrong_copy(sizes, facts["HR"]) if part == "HR" else "they were made from other HR images"
             report.problems.append(
                 BadInputError(f"{report.set_name} {report.part}: not the pixels or names of the usual copy: {reason}")
             )
 
 
-class _Picture(NamedTuple):
-    """A decoded picture; for LR, how many values are not those of our imresize, and who made them if so."""
+class _Decoded(NamedTuple):
+    """A decoded image; for LR, how many values are not those of our imresize, and who made them if so."""
 
     pixels: np.ndarray
     differing: int = 0
     kernel: str = ""
 
 
-def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Picture | SSIUError]:
-    """Decodes a picture and its LR versions by scale; what cannot be read is returned as its error."""
-    result: dict[str, _Picture | SSIUError] = {}
+def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Decoded | SSIUError]:
+    """Decodes an image and its LR versions by scale; what cannot be read is returned as its error."""
+    result: dict[str, _Decoded | SSIUError] = {}
     try:
         hr = read_rgb(hr_path)
-        result["HR"] = _Picture(hr)
+        result["HR"] = _Decoded(hr)
     except SSIUError as error:
         hr = None
         result["HR"] = error
@@ -169,12 +169,12 @@ def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Picture | SSIU
             result[part] = error
             continue
         differing = 0 if hr is None else int(np.count_nonzero(lr != make_lr(hr, scale)))
-        result[part] = _Picture(lr, differing, _kernel_guess(hr, lr, scale) if differing else "")
+        result[part] = _Decoded(lr, differing, _kernel_guess(hr, lr, scale) if differing else "")
     return result
 
 
 def _wrong_copy(sizes: list[tuple[int, int]], facts: dict) -> str:
-    """The usual reason why the HR pictures of a test set are not the usual ones."""
+    """The usual reason why the HR images of a test set are not the usual ones."""
     pixels = sum(height * width for height, width in sizes)
     if 0.24 < pixels / facts["pixels"] < 0.26:
         return "these have half the size (a wrong Urban100 x2 copy that circulates): fetch the set again"
@@ -187,10 +187,10 @@ def _kernel_guess(hr: np.ndarray, lr: np.ndarray, scale: int) -> str:
     """Names the function that made ``lr`` when it is one of the usual wrong ones."""
     height, width = lr.shape[:2]
     cropped = np.ascontiguousarray(hr[: height * scale, : width * scale])
-    picture = Image.fromarray(cropped)
+    image = Image.fromarray(cropped)
     makers = {
-        "Pillow's bicubic": lambda: np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)),
-        "Pillow's Lanczos": lambda: np.asarray(picture.resize((width, height), Image.Resampling.LANCZOS)),
+        "Pillow's bicubic": lambda: np.asarray(image.resize((width, height), Image.Resampling.BICUBIC)),
+        "Pillow's Lanczos": lambda: np.asarray(image.resize((width, height), Image.Resampling.LANCZOS)),
         "OpenCV's cubic": lambda: cv2.resize(cropped, (width, height), interpolation=cv2.INTER_CUBIC),
         "OpenCV's area": lambda: cv2.resize(cropped, (width, height), interpolation=cv2.INTER_AREA),
         "every s-th pixel": lambda: cropped[::scale, ::scale],
@@ -202,15 +202,15 @@ def _kernel_guess(hr: np.ndarray, lr: np.ndarray, scale: int) -> str:
 
 
 def check_cache(root: Path, cache: ImageCache) -> tuple[int, list[SSIUError]]:
-    """Compares what is cached of the pictures under ``root`` with their content as it is now.
+    """Compares what is cached of the images under ``root`` with their content as it is now.
 
     Finds what name, size, time and inode cannot show: a source edited in place with its time restored, or damage
-    of the cache itself. Returns how many cached pictures were compared, and the problems.
+    of the cache itself. Returns how many cached images were compared, and the problems.
     """
     data_path, names = find_sets(root)
     folders = [set_folders(data_path, name) for name in names]
     folders = [folder for hr, lr_root in folders for folder in (hr, *lr_folders(lr_root).values())]
-    sources = [path for folder in folders for path in list_pictures(folder).values()]
+    sources = [path for folder in folders for path in list_images(folder).values()]
     results = list(in_parallel(cache.verify, sources, "cache"))
     problems = [result for result in results if isinstance(result, SSIUError)]
     return sum(1 for result in results if result), problems

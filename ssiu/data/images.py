@@ -1,4 +1,4 @@
-"""Reading and writing pictures: 8-bit RGB or a clear refusal, never a silently changed value."""
+"""Reading and writing images: 8-bit RGB or a clear refusal, never a silently changed value."""
 
 import io
 import logging
@@ -44,7 +44,7 @@ _gray_reported = False
 
 @contextmanager
 def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
-    """The picture with only its header read; every failure inside is reported with the file's name."""
+    """The image with only its header read; every failure inside is reported with the file's name."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's warnings about size and metadata: we check sizes ourselves
@@ -57,11 +57,11 @@ def opened(path: Path, content: bytes | None = None) -> Iterator[Image.Image]:
     except PermissionError:
         raise MissingInputError(f"{path}: permission denied") from None
     except IsADirectoryError:
-        raise BadInputError(f"{path}: is a folder, expected a picture") from None
+        raise BadInputError(f"{path}: is a folder, expected an image") from None
     except Image.UnidentifiedImageError:
-        raise BadInputError(f"{path}: not a readable picture; expected {', '.join(FORMATS)}") from None
+        raise BadInputError(f"{path}: not a readable image; expected {', '.join(FORMATS)}") from None
     except Exception as error:  # decoders raise many kinds on damaged files; all of them mean the same here
-        raise BadInputError(f"{path}: damaged picture ({error or type(error).__name__}); fetch it again") from error
+        raise BadInputError(f"{path}: damaged image ({error or type(error).__name__}); fetch it again") from error
 
 
 def checked_size(path: Path, image: Image.Image, max_pixels: int) -> tuple[int, int]:
@@ -83,7 +83,7 @@ def _orientation(image: Image.Image) -> int:
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """(height, width) from the header alone.
 
-    Raises MissingInputError (66) and BadInputError (65: no picture, more than ``max_pixels``), naming the file.
+    Raises MissingInputError (66) and BadInputError (65: no image, more than ``max_pixels``), naming the file.
     """
     with opened(path) as image:
         return checked_size(path, image, max_pixels)
@@ -110,17 +110,17 @@ def check_png(path: Path, content: bytes) -> int:
 
 
 def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
-    """Gray and palette pictures become RGB; alpha must be opaque."""
+    """Gray and palette images become RGB; alpha must be opaque."""
     global _gray_reported
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] < 255:
-            raise BadInputError(f"{path}: has transparent pixels; expected an opaque picture: flatten it first")
+            raise BadInputError(f"{path}: has transparent pixels; expected an opaque image: flatten it first")
     elif image.mode in ("1", "L") and not _gray_reported:
         _gray_reported = True
-        logger.info("%s is gray: one-channel pictures are replicated to RGB (said once)", path)
+        logger.info("%s is gray: one-channel images are replicated to RGB (said once)", path)
     elif image.mode not in ("1", "L", "P", "RGB"):
-        kind = {"CMYK": "a CMYK picture", "F": "floating point"}.get(image.mode, f"a picture of mode {image.mode}")
+        kind = {"CMYK": "a CMYK image", "F": "floating point"}.get(image.mode, f"an image of mode {image.mode}")
         if image.mode.startswith("I"):
             kind = "16 bits or more per channel"
         raise BadInputError(f"{path}: {kind}; expected 8-bit RGB or gray: convert it first")
@@ -128,9 +128,9 @@ def _to_rgb(path: Path, image: Image.Image) -> Image.Image:
 
 
 def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decodes a picture to uint8 (H, W, 3).
+    """Decodes an image to uint8 (H, W, 3).
 
-    Gray and palette pictures are converted exactly, opaque alpha is dropped, EXIF orientation of photographs
+    Gray and palette images are converted exactly, opaque alpha is dropped, EXIF orientation of photographs
     is applied. Raises MissingInputError (66), or BadInputError (65) naming the file: damaged or truncated (all
     PNG checksums are verified), transparent, 16-bit, CMYK, more than ``max_pixels`` declared, another format.
     """
@@ -138,7 +138,7 @@ def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 
 
 def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:
-    """The file's content, once its header has shown that it is a picture that will be decoded."""
+    """The file's content, once its header has shown that it is an image that will be decoded."""
     image_size(path, max_pixels)
     try:
         return path.read_bytes()
@@ -167,7 +167,7 @@ def decode_rgb(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.n
 def encode_image(image: np.ndarray, suffix: str) -> bytes:
     """The file content for uint8 ``image`` (H, W, 3) or (H, W); lossless except JPEG (quality 95, 4:4:4)."""
     if suffix.lower() not in IMAGE_SUFFIXES:
-        raise OutputError(f"cannot write pictures as '{suffix}'; known: {', '.join(IMAGE_SUFFIXES)}")
+        raise OutputError(f"cannot write images as '{suffix}'; known: {', '.join(IMAGE_SUFFIXES)}")
     kind, options = IMAGE_SUFFIXES[suffix.lower()]
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, kind, **options)

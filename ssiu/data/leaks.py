@@ -1,8 +1,8 @@
-"""Finds training pictures that show a test picture, whole, cropped or at another size.
+"""Finds training images that show a test image, whole, cropped or at another size.
 
-SIFT keypoints of every training picture are looked up among those of all test pictures; where enough of them agree on
-one shift, turn and scale, or where thumbnails agree (whole copies, also of pictures without keypoints), the test
-picture is laid over the training picture and the two are compared pixel by pixel. Only a high correlation counts: other
+SIFT keypoints of every training image are looked up among those of all test images; where enough of them agree on
+one shift, turn and scale, or where thumbnails agree (whole copies, also of images without keypoints), the test
+image is laid over the training image and the two are compared pixel by pixel. Only a high correlation counts: other
 photographs of the same place do not.
 """
 
@@ -17,25 +17,25 @@ from ssiu.data.images import read_rgb
 from ssiu.data.parallel import in_parallel
 from ssiu.errors import SSIUError
 
-LONGEST_SIDE = 1200  # larger pictures are shrunk first: fine detail is not needed to recognise them
-KEYPOINTS = 2500  # the strongest ones of each picture: enough that a tenth of the picture still has many
-CLOSE = 0.4  # distance of the descriptors (unit vectors) of one point in two copies of a picture; strangers: 0.5-0.9
-NEIGHBOURS = 3  # looked at for each keypoint, because test pictures show each other
+LONGEST_SIDE = 1200  # larger images are shrunk first: fine detail is not needed to recognise them
+KEYPOINTS = 2500  # the strongest ones of each image: enough that a tenth of the image still has many
+CLOSE = 0.4  # distance of the descriptors (unit vectors) of one point in two copies of an image; strangers: 0.5-0.9
+NEIGHBOURS = 3  # looked at for each keypoint, because test images show each other
 FEWEST_VOTES = 8
 SAME_THUMBNAIL = 0.95  # correlation of 24x24 versions
-SAME_PICTURE = 0.9  # correlation of gray values under the overlay; JPEG copies reach 0.99
+SAME_IMAGE = 0.9  # correlation of gray values under the overlay; JPEG copies reach 0.99
 SMALLEST_OVERLAP = 24  # pixels: side of the area that must be common
 
 
 @dataclass(frozen=True)
 class Leak:
-    """``train`` shows ``test``: correlation of the common area, which is ``covered`` (0-1) of the test picture."""
+    """``train`` shows ``test``: correlation of the common area, which is ``covered`` (0-1) of the test image."""
 
     train: Path
     test: Path
     correlation: float
     covered: float
-    scale: float  # size in the training picture / size in the test picture
+    scale: float  # size in the training image / size in the test image
 
 
 @dataclass(frozen=True)
@@ -65,21 +65,21 @@ def _features(path: Path) -> _Features | SSIUError:
 
 
 def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak], list[SSIUError]]:
-    """Compares every training picture with every test picture; returns the leaks and the unreadable pictures."""
-    read = list(in_parallel(_features, list(test), "reading test pictures"))
+    """Compares every training image with every test image; returns the leaks and the unreadable images."""
+    read = list(in_parallel(_features, list(test), "reading test images"))
     problems = [found for found in read if isinstance(found, SSIUError)]
     tests = [(path, found) for path, found in zip(test, read, strict=True) if isinstance(found, _Features)]
     if not tests:
         return [], problems
     counts = [len(found.points) for _, found in tests]
-    owner = np.repeat(np.arange(len(tests)), counts)  # of each keypoint: the test picture
+    owner = np.repeat(np.arange(len(tests)), counts)  # of each keypoint: the test image
     starts = np.cumsum([0, *counts])
     descriptors = np.concatenate([found.descriptors for _, found in tests])
     index = cv2.flann.Index(descriptors, {"algorithm": 1, "trees": 4}) if len(descriptors) > NEIGHBOURS else None
     thumbnails = np.stack([found.thumbnail for _, found in tests])
 
     def placements(found: _Features) -> Iterator[tuple[int, np.ndarray]]:
-        """Test pictures that may be shown, with the (2, 3) transform from their points to this picture's."""
+        """Test images that may be shown, with the (2, 3) transform from their points to this image's."""
         for number in np.flatnonzero(thumbnails @ found.thumbnail > SAME_THUMBNAIL):
             height, width = np.array(found.gray.shape) / tests[number][1].gray.shape
             yield number, np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2]])
@@ -109,7 +109,7 @@ def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak],
         return list(shown.values())
 
     leaks = []
-    for result in in_parallel(search, list(train), "searching training pictures"):
+    for result in in_parallel(search, list(train), "searching training images"):
         if isinstance(result, SSIUError):
             problems.append(result)
         else:
@@ -120,17 +120,17 @@ def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak],
 def _overlay(
     train_path: Path, train: _Features, test_path: Path, test: _Features, transform: np.ndarray
 ) -> Leak | None:
-    """Lays the test picture over the training picture and compares what both show."""
+    """Lays the test image over the training image and compares what both show."""
     height, width = train.gray.shape
     shown = cv2.warpAffine(test.gray, transform, (width, height), flags=cv2.INTER_AREA)
     inside = cv2.warpAffine(np.full_like(test.gray, 255), transform, (width, height)) == 255
     if inside.sum() < SMALLEST_OVERLAP**2:
         return None
-    a, b = (cv2.GaussianBlur(picture, (0, 0), 1.5)[inside].astype(np.float64) for picture in (shown, train.gray))
+    a, b = (cv2.GaussianBlur(image, (0, 0), 1.5)[inside].astype(np.float64) for image in (shown, train.gray))
     if min(a.std(), b.std()) < 1:  # a plain area resembles any other
         return None
     correlation = float(np.corrcoef(a, b)[0, 1])
-    if correlation < SAME_PICTURE:
+    if correlation < SAME_IMAGE:
         return None
     area = abs(float(np.linalg.det(transform[:, :2])))
     return Leak(train_path, test_path, correlation, min(inside.sum() / area / test.gray.size, 1.0), area**0.5)

@@ -20,7 +20,7 @@ HEADER_READERS = 16  # threads: on network disks the wait is latency
 
 @dataclass(frozen=True)
 class Pair:
-    """An LR picture and its HR picture; sizes are (height, width) from the headers.
+    """An LR image and its HR image; sizes are (height, width) from the headers.
 
     ``0 <= hr_size - scale * lr_size < scale`` for both sides: HR is cropped right and bottom where it is used.
     """
@@ -47,26 +47,24 @@ def child(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def list_pictures(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by stem, sorted; hidden files and other kinds of files are passed over.
+def list_images(folder: Path) -> dict[str, Path]:
+    """The images of a folder by stem, sorted; hidden files and other kinds of files are passed over.
 
     Raises MissingInputError (66) when the folder is absent or has none, BadInputError (65) when two share a stem.
     """
     folder = folder.absolute()
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder")
-    pictures: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in sorted(folder.iterdir(), key=lambda path: path.stem):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
-        if path.stem in pictures:
-            raise BadInputError(
-                f"{folder}: {pictures[path.stem].name} and {path.name} have one name; remove one of them"
-            )
-        pictures[path.stem] = path
-    if not pictures:
-        raise MissingInputError(f"{folder}: holds no pictures; expected {', '.join(IMAGE_SUFFIXES)} files")
-    return pictures
+        if path.stem in images:
+            raise BadInputError(f"{folder}: {images[path.stem].name} and {path.name} have one name; remove one of them")
+        images[path.stem] = path
+    if not images:
+        raise MissingInputError(f"{folder}: holds no images; expected {', '.join(IMAGE_SUFFIXES)} files")
+    return images
 
 
 def set_folders(data_path: Path, set_name: str) -> tuple[Path, Path] | None:
@@ -91,7 +89,7 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
     """All pairs of a set, sorted by name.
 
     Raises:
-        MissingInputError (66): the set, its ``X{scale}`` folder or single pictures are not there.
+        MissingInputError (66): the set, its ``X{scale}`` folder or single images are not there.
         BadInputError (65): a size that cannot be HR / scale, or a header that cannot be read; the file is named.
     """
     data_path = Path(data_path).absolute()
@@ -107,14 +105,14 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
     hr_folder, lr_folder = folders[0], child(folders[1], f"X{scale}")
     if not lr_folder.is_dir():
         raise MissingInputError(
-            f"data set '{set_name}' has no x{scale} LR pictures: {lr_folder} is missing; make them: "
-            f"python scripts/prepare_data.py {hr_folder} --output {hr_folder.parent} --scales {scale}"
+            f"data set '{set_name}' has no x{scale} LR images: {lr_folder} is missing; make them: "
+            f"python -m ssiu prepare {hr_folder} --output {hr_folder.parent} --scales {scale}"
         )
-    return match_pairs(list_pictures(hr_folder), list_pictures(lr_folder), scale)
+    return match_pairs(list_images(hr_folder), list_images(lr_folder), scale)
 
 
 def match_pairs(hr: dict[str, Path], lr: dict[str, Path], scale: int) -> list[Pair]:
-    """Pairs up pictures by stem (LR with or without ``x{scale}``) and checks every size; errors as `find_pairs`."""
+    """Pairs up images by stem (LR with or without ``x{scale}``) and checks every size; errors as `find_pairs`."""
     of_hr = {stem: f"{stem}x{scale}" if f"{stem}x{scale}" in lr else stem for stem in hr}
     missing = [stem for stem, name in of_hr.items() if name not in lr]
     extra = sorted(set(lr) - set(of_hr.values()))
@@ -122,9 +120,9 @@ def match_pairs(hr: dict[str, Path], lr: dict[str, Path], scale: int) -> list[Pa
         hr_folder, lr_folder = next(iter(hr.values())).parent, next(iter(lr.values())).parent
         problems = []
         if missing:
-            problems.append(f"{len(missing)} HR pictures have no LR picture in {lr_folder}: {first_names(missing)}")
+            problems.append(f"{len(missing)} HR images have no LR image in {lr_folder}: {first_names(missing)}")
         if extra:
-            problems.append(f"{len(extra)} LR pictures have no HR picture in {hr_folder}: {first_names(extra)}")
+            problems.append(f"{len(extra)} LR images have no HR image in {hr_folder}: {first_names(extra)}")
         raise MissingInputError(f"{'; '.join(problems)} (expected NAMEx{scale} for every NAME)")
 
     pairs = [(stem, lr[name], hr[stem]) for stem, name in sorted(of_hr.items())]
@@ -158,7 +156,7 @@ def _guess(pair: Pair, scale: int) -> str:
     if sizes_fit(pair.lr_size[::-1], pair.hr_size, scale):
         return "; height and width look swapped"
     if pair.lr_size == pair.hr_size:
-        return "; the LR folder seems to hold HR pictures"
+        return "; the LR folder seems to hold HR images"
     for other in (2, 3, 4, 8):
         if sizes_fit(pair.lr_size, pair.hr_size, other):
             return f"; this looks like an x{other} pair"

@@ -1,4 +1,4 @@
-"""Work on many pictures in threads: decoding, resizing, hashing and encoding all release the interpreter lock."""
+"""Work on many images in threads: decoding, resizing, hashing and encoding all release the interpreter lock."""
 
 import os
 from collections import deque
@@ -14,7 +14,7 @@ from ssiu.errors import SSIUError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MAX_THREADS = 16  # each holds a decoded picture or two
+MAX_THREADS = 16  # each holds a decoded image or two
 
 
 def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> Iterator[Result]:

@@ -1,7 +1,7 @@
 """The training stream: sample number g of a run is a pure function of (seed, g).
 
-With N = pictures * data_repeat positions in an epoch, sample g belongs to epoch g // N and stands at position
-g % N. A permutation keyed by (seed, epoch) says which picture is visited there, so each comes exactly data_repeat
+With N = images * data_repeat positions in an epoch, sample g belongs to epoch g // N and stands at position
+g % N. A permutation keyed by (seed, epoch) says which image is visited there, so each comes exactly data_repeat
 times an epoch; crop and orientation are keyed by (seed, epoch, position). Batches run across epoch ends. The stream
 therefore does not depend on the number of workers, ranks or restarts, and resuming needs only the step.
 
@@ -41,11 +41,11 @@ def _mix_array(x: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(maxsize=2)  # this epoch's and, at its end, the next one's
-def _visits(seed: int, epoch: int, pictures: int, repeat: int) -> np.ndarray:
-    """The picture visited at each position of an epoch, int64 (pictures * repeat,): sorted by random keys."""
+def _visits(seed: int, epoch: int, images: int, repeat: int) -> np.ndarray:
+    """The image visited at each position of an epoch, int64 (images * repeat,): sorted by random keys."""
     key = np.uint64(_mix(_mix(_mix(seed) ^ epoch)))
-    order = np.argsort(_mix_array(key ^ np.arange(pictures * repeat, dtype=np.uint64)), kind="stable")
-    return order % pictures
+    order = np.argsort(_mix_array(key ^ np.arange(images * repeat, dtype=np.uint64)), kind="stable")
+    return order % images
 
 
 def orient(patch: np.ndarray, orientation: int) -> np.ndarray:
@@ -61,17 +61,17 @@ class PatchStream:
     """Aligned LR and HR patches of ``pairs``, without end.
 
     Args:
-        pairs: the training pictures, as `find_pairs` returns them (or a part of them).
+        pairs: the training images, as `find_pairs` returns them (or a part of them).
         scale: HR side / LR side.
         patch_size: side of the HR patch, a multiple of ``scale``.
         batch_size: samples in a micro-batch, over all ranks together.
-        cache: where the decoded pictures are; filled here where they are not.
-        data_repeat: visits of each picture in an epoch.
+        cache: where the decoded images are; filled here where they are not.
+        data_repeat: visits of each image in an epoch.
         augment: apply one of the eight orientations.
         seed: of everything random.
 
     Raises ConfigError (78) for a patch_size that does not fit the scale, MissingInputError (66) without pairs,
-    BadInputError (65) for pictures smaller than a patch or damaged, and what `ImageCache.prepare` raises.
+    BadInputError (65) for images smaller than a patch or damaged, and what `ImageCache.prepare` raises.
     """
 
     def __init__(
@@ -88,22 +88,22 @@ class PatchStream:
         if patch_size % scale:
             raise ConfigError(f"key 'patch_size': {patch_size} is not a multiple of scale {scale}")
         if not pairs:
-            raise MissingInputError("the training set has no pictures")
+            raise MissingInputError("the training set has no images")
         small = [pair.name for pair in pairs if min(pair.lr_size) * scale < patch_size]
         if small:
             raise BadInputError(
-                f"{len(small)} of {len(pairs)} training pictures are smaller than patch_size {patch_size}: "
+                f"{len(small)} of {len(pairs)} training images are smaller than patch_size {patch_size}: "
                 f"{first_names(small, 10)}; remove them or choose a smaller patch_size"
             )
         self.scale, self.patch_size, self.batch_size = scale, patch_size, batch_size
         self.data_repeat, self.augment, self.seed = data_repeat, augment, seed
-        self.picture_names = [pair.name for pair in pairs]
+        self.image_names = [pair.name for pair in pairs]
         cached = cache.prepare([path for pair in pairs for path in (pair.lr, pair.hr)])
         self.lr, self.hr = cached[0::2], cached[1::2]
 
     @property
     def samples_per_epoch(self) -> int:
-        """N = pictures * data_repeat."""
+        """N = images * data_repeat."""
         return len(self.lr) * self.data_repeat
 
     @property
@@ -111,13 +111,13 @@ class PatchStream:
         """SHA-256 over names, sizes and file contents of all pairs: a resumed run can see that the data changed."""
         lines = [
             f"{name} {(*image.shape[1:], 3)} {image.source_sha256}\n"
-            for name, *pair in zip(self.picture_names, self.lr, self.hr, strict=True)
+            for name, *pair in zip(self.image_names, self.lr, self.hr, strict=True)
             for image in pair
         ]
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
-    def picture(self, g: int) -> int:
-        """Index of the picture that sample ``g`` shows."""
+    def image_index(self, g: int) -> int:
+        """Index of the image that sample ``g`` shows."""
         epoch, position = divmod(g, self.samples_per_epoch)
         return int(_visits(self.seed, epoch, len(self.lr), self.data_repeat)[position])
 
@@ -125,15 +125,15 @@ class PatchStream:
         """(top, left, orientation) of sample ``g``: LR pixels, and 0-7."""
         epoch, position = divmod(g, self.samples_per_epoch)
         key = _mix(_mix(_mix(_mix(self.seed) ^ epoch) + 1) ^ position)
-        _, height, width = self.lr[self.picture(g)].shape
+        _, height, width = self.lr[self.image_index(g)].shape
         side = self.patch_size // self.scale
         top, left = _mix(key ^ 1) % (height - side + 1), _mix(key ^ 2) % (width - side + 1)
         return top, left, _mix(key ^ 3) % 8 if self.augment else 0
 
     def _write(self, g: int, lr: np.ndarray, hr: np.ndarray) -> None:
         """Writes sample ``g`` into ``lr`` (3, p/s, p/s) and ``hr`` (3, p, p)."""
-        picture, (top, left, orientation) = self.picture(g), self.place(g)
-        for image, target, scale in ((self.lr[picture], lr, 1), (self.hr[picture], hr, self.scale)):
+        index, (top, left, orientation) = self.image_index(g), self.place(g)
+        for image, target, scale in ((self.lr[index], lr, 1), (self.hr[index], hr, self.scale)):
             y, x, side = top * scale, left * scale, target.shape[1]
             target[:] = orient(image.open()[:, y : y + side, x : x + side], orientation)
 
@@ -168,8 +168,8 @@ class PatchStream:
         return range(first, first + share)
 
     def names(self, m: int, rank: int = 0, world: int = 1) -> list[str]:
-        """Names of the pictures in rank ``rank``'s share of micro-batch ``m``."""
-        return [self.picture_names[self.picture(g)] for g in self._samples(m, rank, world)]
+        """Names of the images in rank ``rank``'s share of micro-batch ``m``."""
+        return [self.image_names[self.image_index(g)] for g in self._samples(m, rank, world)]
 
     def loader(
         self, start: int, stop: int, rank: int = 0, world: int = 1, threads: int = 0, pin_memory: bool = False

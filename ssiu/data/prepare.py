@@ -1,4 +1,4 @@
-"""Makes data sets: LR pictures from HR ones, and DF2K from its two downloads."""
+"""Makes data sets: LR images from HR ones, and DF2K from its two downloads."""
 
 import shutil
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import image_size, read_rgb, save_image
-from ssiu.data.pairs import first_names, list_pictures
+from ssiu.data.pairs import first_names, list_images
 from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SSIUError
 from ssiu.files import make_folder
@@ -21,26 +21,26 @@ DF2K_NAMES = {
 
 
 def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
-    """Writes ``output/HR`` (links, or copies) and ``output/LR_bicubic/X{s}/{stem}x{s}.png`` for every picture.
+    """Writes ``output/HR`` (links, or copies) and ``output/LR_bicubic/X{s}/{stem}x{s}.png`` for every image.
 
-    LR pictures that are there, newer than their HR picture and of the right size are kept, so an interrupted run
-    can be repeated. ``hr_folder`` may be ``output/HR`` itself. Returns the number of LR pictures written.
+    LR images that are there, newer than their HR image and of the right size are kept, so an interrupted run
+    can be repeated. ``hr_folder`` may be ``output/HR`` itself. Returns the number of LR images written.
 
-    Raises MissingInputError (66), BadInputError (65) naming damaged or too small pictures after all the others were
+    Raises MissingInputError (66), BadInputError (65) naming damaged or too small images after all the others were
     done, OutputError (73), SaveError (74).
     """
-    pictures = list_pictures(hr_folder)
-    place_hr(pictures, output / "HR", copy)
-    return make_lr_folders(pictures, output / "LR_bicubic", scales)
+    images = list_images(hr_folder)
+    place_hr(images, output / "HR", copy)
+    return make_lr_folders(images, output / "LR_bicubic", scales)
 
 
-def place_hr(pictures: dict[str, Path], folder: Path, copy: bool) -> None:
-    """Links or copies ``pictures`` (new stem -> file) into ``folder``; what is there under such a name must be it.
+def place_hr(images: dict[str, Path], folder: Path, copy: bool) -> None:
+    """Links or copies ``images`` (new stem -> file) into ``folder``; what is there under such a name must be it.
 
     Raises OutputError (73) when another file has the name.
     """
     make_folder(folder)
-    for stem, path in tqdm(pictures.items(), "placing HR", disable=None, leave=False):
+    for stem, path in tqdm(images.items(), "placing HR", disable=None, leave=False):
         target = folder / (stem + path.suffix.lower())
         if target.exists() and (target.samefile(path) or (copy and target.stat().st_size == path.stat().st_size)):
             continue
@@ -54,8 +54,8 @@ def place_hr(pictures: dict[str, Path], folder: Path, copy: bool) -> None:
             target.symlink_to(path.resolve())
 
 
-def make_lr_folders(pictures: dict[str, Path], folder: Path, scales: Sequence[int]) -> int:
-    """Writes ``folder/X{s}/{stem}x{s}.png`` for every picture (stem -> HR file); errors as `make_pairs`."""
+def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]) -> int:
+    """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`."""
     for scale in scales:
         make_folder(folder / f"X{scale}")
 
@@ -75,13 +75,13 @@ def make_lr_folders(pictures: dict[str, Path], folder: Path, scales: Sequence[in
         except (BadInputError, MissingInputError) as error:
             return error
 
-    results = list(in_parallel(make, list(pictures.items()), "making LR"))
+    results = list(in_parallel(make, list(images.items()), "making LR"))
     raise_all([result for result in results if isinstance(result, SSIUError)])
     return sum(results)
 
 
 def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
-    """Whether ``target`` is a whole picture of ``size``, made after ``source`` last changed."""
+    """Whether ``target`` is a whole image of ``size``, made after ``source`` last changed."""
     try:
         return target.stat().st_mtime_ns >= source.stat().st_mtime_ns and image_size(target) == size
     except (OSError, SSIUError):
@@ -89,21 +89,21 @@ def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
 
 
 def make_df2k(div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
-    """Lays out ``output/DF2K`` (3,450 pictures) from the two downloads as they were unpacked.
+    """Lays out ``output/DF2K`` (3,450 images) from the two downloads as they were unpacked.
 
     ``div2k`` is or holds the folder DIV2K_train_HR (0001-0800), ``flickr2k`` Flickr2K_HR (000001-002650, which
-    become 0901-3550). Returns the number of LR pictures written; raises as `make_pairs`.
+    become 0901-3550). Returns the number of LR images written; raises as `make_pairs`.
     """
-    pictures = {}
+    images = {}
     for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):
-        found = list_pictures(_find_folder(root, folder))
+        found = list_images(_find_folder(root, folder))
         missing = [stem for stem in DF2K_NAMES[name] if stem not in found]
         if missing:
             count = f"{len(missing)} of {len(DF2K_NAMES[name])}"
-            raise MissingInputError(f"{name} in {root}: {count} pictures are missing: {first_names(missing)}")
-        pictures |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
-    place_hr(pictures, output / "DF2K/DF2K_train_HR", copy)
-    return make_lr_folders(pictures, output / "DF2K/DF2K_train_LR_bicubic", scales)
+            raise MissingInputError(f"{name} in {root}: {count} images are missing: {first_names(missing)}")
+        images |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
+    place_hr(images, output / "DF2K/DF2K_train_HR", copy)
+    return make_lr_folders(images, output / "DF2K/DF2K_train_LR_bicubic", scales)
 
 
 def _find_folder(root: Path, name: str) -> Path:

@@ -23,7 +23,7 @@ sub-pixel convolution upsamples                            `tail`, one step. Our
 (nothing)                                                  order of the modules, 64 channels, 7 blocks, 4 heads, GELU
 =========================================================  ============================================================
 
-Grid attention, strip pooling and instance norm see the whole picture: a tile alone does not give what it gives there.
+Grid attention, strip pooling and instance norm see the whole image: a tile alone does not give what it gives there.
 Tiles of 64 and 128 LR pixels gave 54 to 58 dB against the whole, up to 6 grey levels (docs/idsa_net.md).
 """
 
@@ -261,7 +261,7 @@ class Block(nn.Module):
 class IDSANet(nn.Module):
     """Information distillation and shared attention network, re-implemented from its abstract (see the module's table).
 
-    Takes LR pictures (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR pictures (B, 3, scale H, scale W), which are
+    Takes LR images (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR images (B, 3, scale H, scale W), which are
     not clamped. 731,236 / 739,891 / 752,008 parameters at x2 / x3 / x4; 879,144 at x4 if nothing is shared.
 
     Args:

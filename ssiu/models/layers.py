@@ -71,7 +71,7 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pads (B, C, H, W) at the right and bottom until both sides are multiples of ``multiple``.
 
-    The border is reflected as far as the picture reaches and repeated from there on, so any H, W >= 1 will do.
+    The border is reflected as far as the image reaches and repeated from there on, so any H, W >= 1 will do.
     """
     for dim in (2, 3):
         size = x.shape[dim]

@@ -1,6 +1,6 @@
 """1x1 convolutions for inference on the CPU: weights in oneDNN's own layout, and what follows done in the same pass.
 
-These are the operators ``torch.compile`` puts in for a frozen network; here they serve any picture size without a
+These are the operators ``torch.compile`` puts in for a frozen network; here they serve any image size without a
 compiler.
 """
 

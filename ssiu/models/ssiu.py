@@ -56,13 +56,13 @@ class SSReM(nn.Module):
 class SSIU(nn.Module):
     """Structural similarity-inspired unfolding for lightweight image super-resolution.
 
-    Takes LR pictures (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR pictures (B, 3, scale H, scale W), which are
+    Takes LR images (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR images (B, 3, scale H, scale W), which are
     not clamped. 777,827 / 798,627 / 794,467 parameters at x2 / x3 / x4.
 
     ==========================  ===========================  ======================================
     paper                       here                         what it is
     ==========================  ===========================  ======================================
-    y                           ``lr``                       LR picture
+    y                           ``lr``                       LR image
     f_y = Conv3x3(y) (Eq. 6)    ``head``, ``f_y``            what every stage is reminded of
     a_t, alpha (Eq. 7)          ``a``                        sparse code after t stages, a_0 = f_y
     SS-ReM_t (Fig. 2)           ``stages[t]``                one stage of the unfolding
@@ -72,7 +72,7 @@ class SSIU(nn.Module):
     S_t3 (Eq. 13)               ``msgm3``                    next code from v - beta
     MSGM_4 (Eq. 14)             ``msgm4``                    refinement
     f_x (Eq. 8, 19-20)          ``moe_fs``                   mix of stages N/3, 2N/3 and N
-    M_RC (Eq. 9)                ``tail``                     features to the SR picture
+    M_RC (Eq. 9)                ``tail``                     features to the SR image
     C, N                        ``n_feats``, ``n_blocks``    64, 9
     ==========================  ===========================  ======================================
 
@@ -152,7 +152,7 @@ class SSIU(nn.Module):
         """A callable like this network in eval mode, faster because its weights are as they are now for good.
 
         Takes and returns float32 on the device the network is on. ``dtype`` is what it computes in: float32 (None)
-        gives this network's output to 1e-5; in bfloat16 the picture's own upsampling stays in float32.
+        gives this network's output to 1e-5; in bfloat16 the image's own upsampling stays in float32.
         """
         dtype = dtype or torch.float32
         network = copy.deepcopy(self).eval().requires_grad_(False)
@@ -167,7 +167,7 @@ class SSIU(nn.Module):
                 return network(lr).float()
 
         if packed:
-            super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.inference`
+            super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.upscaling.tiles`
         return super_resolve
 
     def arguments(self) -> dict[str, Any]:

@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
 from ssiu.errors import BadInputError, MissingInputError, OutputError
+from ssiu.evaluation.lam import Attribution
+from ssiu.evaluation.metrics import score
 from ssiu.files import write_atomically
-from ssiu.metrics import score
-from ssiu.report.lam import Attribution
 from ssiu.report.paper import paper_rows
 
 Box = tuple[int, int, int, int]
@@ -35,24 +35,24 @@ def save_figure(path: Path, figure: Figure) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def compare_figure(title: str, hr: np.ndarray, pictures: dict[str, np.ndarray], box: Box, scale: int) -> Figure:
+def compare_figure(title: str, hr: np.ndarray, images: dict[str, np.ndarray], box: Box, scale: int) -> Figure:
     """Fig. 5-8: the original with a box, and what each method makes of the box.
 
-    ``pictures`` are uint8 (H, W, 3) by method, as large as ``hr``; under each stand PSNR and SSIM of the whole picture
-    under the `standard` protocol. Raises BadInputError (65) for a picture of another size or a box outside.
+    ``images`` are uint8 (H, W, 3) by method, as large as ``hr``; under each stand PSNR and SSIM of the whole image
+    under the `standard` protocol. Raises BadInputError (65) for an image of another size or a box outside.
     """
     left, top, width, height = box
     if not (0 <= left <= hr.shape[1] - width and 0 <= top <= hr.shape[0] - height and min(width, height) > 0):
         raise BadInputError(
-            f"box {box} (left, top, width, height) does not lie in the {hr.shape[1]}x{hr.shape[0]} picture"
+            f"box {box} (left, top, width, height) does not lie in the {hr.shape[1]}x{hr.shape[0]} image"
         )
     captions = {}
-    for name, picture in pictures.items():
+    for name, image in images.items():
         try:
-            captions[name] = f"{name}\n{'{:.2f} / {:.4f}'.format(*score(picture, hr, scale, 'standard'))}"
+            captions[name] = f"{name}\n{'{:.2f} / {:.4f}'.format(*score(image, hr, scale, 'standard'))}"
         except BadInputError as error:
             raise BadInputError(f"{name}: {error}") from None
-    crops = {"HR": hr} | pictures
+    crops = {"HR": hr} | images
     columns = math.ceil(len(crops) / 2)
     cell = 1.8  # inches
     tall = 2 * (cell * height / width + 0.45)
@@ -64,9 +64,9 @@ def compare_figure(title: str, hr: np.ndarray, pictures: dict[str, np.ndarray], 
     whole.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=ACCENT, linewidth=2))
     whole.set_xlabel(title, fontsize=9)
     axes = [whole]
-    for index, (name, picture) in enumerate(crops.items()):
+    for index, (name, image) in enumerate(crops.items()):
         axis = figure.add_subplot(grid[index // columns, 1 + index % columns])
-        axis.imshow(picture[top : top + height, left : left + width], interpolation="nearest")
+        axis.imshow(image[top : top + height, left : left + width], interpolation="nearest")
         axis.set_xlabel(captions.get(name, "HR\nPSNR dB / SSIM"), fontsize=8)
         axes.append(axis)
     for axis in axes:

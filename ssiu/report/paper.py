@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ssiu.metrics import Score
+from ssiu.evaluation.metrics import Score
 
 COLUMNS = {"Set5": "set5", "Set14": "set14", "B100": "bsd100", "Urban100": "urban100", "Manga109": "manga109"}
 """Our names of the test sets, and those of the data files."""

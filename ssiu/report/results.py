@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ssiu.config import Config
-from ssiu.data.benchmark import BenchmarkSet
+from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import OutputError
-from ssiu.evaluator import Evaluation
+from ssiu.evaluation.evaluate import Evaluation
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.page import PIXELS, choose, report_page
 from ssiu.report.tables import Table
@@ -49,7 +49,7 @@ def write_results(
     bicubic: Evaluation,
     test_sets: Sequence[BenchmarkSet],
 ) -> None:
-    """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose pictures are those of ``folder``/images.
+    """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose images are those of ``folder``/images.
 
     ``table`` and ``facts`` (what was run, by name) are shown on the page. Raises SaveError (74) when writing fails.
     """

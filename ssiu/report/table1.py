@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssiu.data.benchmark import BenchmarkSet
 from ssiu.data.pairs import find_pairs
+from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.evaluator import Bicubic, evaluate
-from ssiu.metrics import PROTOCOLS, Score, printed
+from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
 from ssiu.report.paper import COLUMNS, paper_rows
 from ssiu.report.tables import ABSENT, Cell, Number, Table
 

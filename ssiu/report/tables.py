@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ssiu.evaluator import Evaluation
-from ssiu.metrics import Score, printed
+from ssiu.evaluation.evaluate import Evaluation
+from ssiu.evaluation.metrics import Score, printed
 from ssiu.report.paper import published
 
 ABSENT = "-"

@@ -11,7 +11,7 @@ from ssiu.config import Config
 class Schedule:
     """How long a run is, and its learning rate at every step.
 
-    ``samples_per_epoch`` = pictures * data_repeat. A step uses ``batch_size * accumulate`` samples; batches run on
+    ``samples_per_epoch`` = images * data_repeat. A step uses ``batch_size * accumulate`` samples; batches run on
     over the end of an epoch. With ``epochs`` the rate changes once an epoch, as in the release; with
     ``max_iterations`` the cosine runs over the steps. Multistep decays always fall on epochs.
     """

@@ -1,12 +1,12 @@
 """Counted parameters and MACs against the paper's and against a convolution counted by hand."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 from torch import nn
 
 from ssiu.bench.complexity import count_macs
+from ssiu.cli import benchmark
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,16 +26,14 @@ def test_a_convolution_is_counted_as_its_products():
     ],
 )  # fmt: skip
 def test_the_papers_workload_has_the_known_totals(capsys, config, parameters, gmacs):
-    main = runpy.run_path(str(ROOT / "scripts/benchmark.py"))["main"]
-    main(["complexity", "--config", str(ROOT / f"configs/{config}.yml")])
+    benchmark.main(["complexity", "--config", str(ROOT / f"configs/{config}.yml")])
     total = capsys.readouterr().out.splitlines()[-1].split()
     assert total[-2] == parameters
     assert float(total[-1]) == pytest.approx(gmacs, abs=0.06)
 
 
 def test_kinds_of_modules_have_the_known_parameters(capsys):
-    main = runpy.run_path(str(ROOT / "scripts/benchmark.py"))["main"]
-    main(["complexity", "--config", str(ROOT / "configs/SSUFSR_light_x4.yml")])
+    benchmark.main(["complexity", "--config", str(ROOT / "configs/SSUFSR_light_x4.yml")])
     rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
     assert rows["MSGM"][1:3] == ["36", f"{36 * 17_280:,}"]
     assert rows["ESAM"][1:3] == ["9", f"{9 * 13_088:,}"]

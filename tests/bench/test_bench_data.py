@@ -1,11 +1,11 @@
 """The data benchmark runs, in one process, and its tables hold what the documentation quotes."""
 
-import runpy
 from pathlib import Path
 
 import pytest
 
 from ssiu.bench import data
+from ssiu.cli import benchmark
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,9 +13,8 @@ ROOT = Path(__file__).parents[2]
 def test_every_contestant_and_every_step_has_a_row(monkeypatch, capsys, tmp_path: Path) -> None:
     monkeypatch.setattr(data, "SIZE", (60, 80))
     monkeypatch.setattr(data, "LEAST_SECONDS", 0)
-    main = runpy.run_path(str(ROOT / "scripts/benchmark.py"))["main"]
-    options = "--scale 2 --patch-size 16 --batch-size 4 --threads 1 --pictures 2 --samples 8 --markdown"
-    main(["data", *options.split(), str(tmp_path / "data.md")])
+    options = "--scale 2 --patch-size 16 --batch-size 4 --threads 1 --images 2 --samples 8 --markdown"
+    benchmark.main(["data", *options.split(), str(tmp_path / "data.md")])
     printed = capsys.readouterr().out
     for text in (
         "decode both PNG files",
@@ -30,7 +29,6 @@ def test_every_contestant_and_every_step_has_a_row(monkeypatch, capsys, tmp_path
 
 
 def test_an_unknown_subcommand_is_refused(capsys) -> None:
-    main = runpy.run_path(str(ROOT / "scripts/benchmark.py"))["main"]
     with pytest.raises(SystemExit, match="2"):
-        main(["everything"])
+        benchmark.main(["everything"])
     assert "data" in capsys.readouterr().err

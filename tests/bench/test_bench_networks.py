@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import load_script
 from tiny import tiny
 from torch import nn
 
 from ssiu.bench import inference, train
-from ssiu.bench.contestants import literal_network
+from ssiu.bench.variants import literal_network
+from ssiu.cli import benchmark as command
 from ssiu.config import make_config
 from ssiu.errors import ConfigError, MissingInputError
 
@@ -22,8 +22,7 @@ TINY = ["scale=2", "n_feats=8", "n_blocks=3", "device=cpu"]
 def benchmark(tmp_path: Path, what: str, *options: str) -> list[dict]:
     """The tables of a subcommand, from its JSON file."""
     file = tmp_path / "tables.json"
-    main = load_script("scripts/benchmark.py").main
-    main([what, "--config", CONFIG, "--turns", "1", "--json", str(file), *options])
+    command.main([what, "--config", CONFIG, "--turns", "1", "--json", str(file), *options])
     return json.loads(file.read_text())["tables"]
 
 
@@ -100,7 +99,7 @@ def test_the_literal_network_has_the_weights_and_the_mode_of_its_model():
 )
 def test_a_bad_option_is_named_in_one_line(options, named, capsys):
     with pytest.raises(SystemExit, match="2"):
-        load_script("scripts/benchmark.py").main(options)
+        command.main(options)
     assert re.search(named, capsys.readouterr().err.splitlines()[-1])
 
 

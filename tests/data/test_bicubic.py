@@ -114,10 +114,10 @@ def test_what_cannot_be_resized_is_refused(arguments: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["Set5", "Set14", "B100"])
-def test_every_lr_picture_of_the_benchmarks_is_reproduced(shared, name: str) -> None:
-    pictures = sorted((shared / "data/benchmark" / name / "HR").iterdir())
-    assert len(pictures) == {"Set5": 5, "Set14": 14, "B100": 100}[name]
-    for path in pictures:
+def test_every_lr_image_of_the_benchmarks_is_reproduced(shared, name: str) -> None:
+    images = sorted((shared / "data/benchmark" / name / "HR").iterdir())
+    assert len(images) == {"Set5": 5, "Set14": 14, "B100": 100}[name]
+    for path in images:
         hr = read_rgb(path)
         for scale in (2, 3, 4):
             lr = read_rgb(path.parents[1] / f"LR_bicubic/X{scale}/{path.stem}x{scale}.png")

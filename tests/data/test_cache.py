@@ -1,4 +1,4 @@
-"""The picture cache: exact, shared, atomic, and never stale."""
+"""The image cache: exact, shared, atomic, and never stale."""
 
 import json
 import logging
@@ -35,7 +35,7 @@ def files(cache: ImageCache) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in cache.folder.glob("*.npy")}
 
 
-def test_cached_pixels_are_the_pictures_and_readable_by_numpy(tmp_path: Path, sources: list[Path]) -> None:
+def test_cached_pixels_are_the_images_and_readable_by_numpy(tmp_path: Path, sources: list[Path]) -> None:
     cached = ImageCache(tmp_path / "cache").prepare([*sources, sources[0]])
     for source, image in zip([*sources, sources[0]], cached, strict=True):
         np.testing.assert_array_equal(image.open(), planes(source))
@@ -52,9 +52,9 @@ def test_a_second_run_decodes_nothing(tmp_path: Path, sources: list[Path], monke
 
 
 def _edit_one_pixel(path: Path) -> None:
-    picture = read_rgb(path)
-    picture[0, 0] ^= 1
-    save_image(path, picture)
+    image = read_rgb(path)
+    image[0, 0] ^= 1
+    save_image(path, image)
 
 
 def _other_content_same_size_and_time(path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_killed_builder_leaves_a_cache_that_the_next_run_completes(tmp_path: P
         np.testing.assert_array_equal(image.open(), planes(source))
 
 
-def test_every_damaged_picture_is_named_and_the_good_ones_are_kept(tmp_path: Path, sources: list[Path]) -> None:
+def test_every_damaged_image_is_named_and_the_good_ones_are_kept(tmp_path: Path, sources: list[Path]) -> None:
     good = [source.read_bytes() for source in sources]
     for i in (0, 2):
         sources[i].write_bytes(good[i][:-20])
@@ -158,7 +158,7 @@ def test_too_little_space_is_said_before_decoding(tmp_path: Path, sources: list[
     assert not list((tmp_path / "cache").glob("*.npy"))
 
 
-def test_missing_and_removed_pictures_are_named(tmp_path: Path, sources: list[Path]) -> None:
+def test_missing_and_removed_images_are_named(tmp_path: Path, sources: list[Path]) -> None:
     cache = ImageCache(tmp_path / "cache")
     image = cache.prepare(sources)[0]
     image.path.unlink()
@@ -183,5 +183,5 @@ def test_the_cache_lies_beside_the_data_unless_that_is_read_only(tmp_path: Path,
     data.mkdir()
     assert default_cache_folder(data) == data / ".ssiu_cache"
     data.chmod(0o555)
-    assert default_cache_folder(data) == tmp_path / "home/ssiu/pictures"
-    assert default_cache_folder(tmp_path / "absent") == tmp_path / "home/ssiu/pictures"
+    assert default_cache_folder(data) == tmp_path / "home/ssiu/images"
+    assert default_cache_folder(tmp_path / "absent") == tmp_path / "home/ssiu/images"

@@ -1,7 +1,6 @@
 """check_data: good sets pass, the usual wrong copies are told by name, planted leaks are found."""
 
 import os
-import runpy
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 from toy_sets import write_set
 
+from ssiu.cli import check as check_command
 from ssiu.data import check as check_module
 from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.cache import ImageCache
@@ -35,7 +35,7 @@ def problems(root: Path) -> list[str]:
 def test_a_good_set_has_no_problem(tmp_path: Path) -> None:
     write_set(tmp_path / "toy", ["a", "b"])
     hr, lr = check_root(tmp_path)
-    assert (hr.part, hr.pictures, lr.part, lr.pictures) == ("HR", 2, "x2", 2)
+    assert (hr.part, hr.images, lr.part, lr.images) == ("HR", 2, "x2", 2)
     assert lr.values == 2 * 20 * 30 * 3 and lr.differing == 0 and not hr.problems + lr.problems
     assert [report.part for report in check_root(tmp_path / "toy")] == ["HR", "x2"]
 
@@ -66,7 +66,7 @@ def test_lr_of_another_kernel_is_found_and_named(tmp_path: Path, make, expected:
     write_set(tmp_path / "toy", ["a", "b"])
     save_image(tmp_path / "toy/LR_bicubic/X2/bx2.png", make(read_rgb(tmp_path / "toy/HR/b.png")))
     (problem,) = problems(tmp_path)
-    assert expected in problem and "first in b" in problem and "prepare_data.py" in problem
+    assert expected in problem and "first in b" in problem and "python -m ssiu prepare" in problem
 
 
 def test_damage_and_misfits_are_all_listed(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_damage_and_misfits_are_all_listed(tmp_path: Path) -> None:
     save_image(tmp_path / "three/LR_bicubic/X2/ax2.png", np.zeros((21, 30, 3), np.uint8))
     found = problems(tmp_path)
     assert len(found) == 4
-    for text in ("b.png: damaged PNG", "cx2.png: damaged PNG", "no LR picture", "is 30x21 but"):
+    for text in ("b.png: damaged PNG", "cx2.png: damaged PNG", "no LR image", "is 30x21 but"):
         assert sum(text in problem for problem in found) == 1, text
 
 
@@ -95,7 +95,7 @@ def test_counts_of_known_sets_are_checked(tmp_path: Path) -> None:
     (tmp_path / "plain/LR_bicubic").rename(tmp_path / "DF2K/DF2K_train_LR_bicubic")
     df2k, manga = problems(tmp_path)
     assert "3448 missing" in df2k and "1 that do not belong: 0801 (DIV2K's validation" in df2k
-    assert "1 pictures, expected 109" in manga
+    assert "1 images, expected 109" in manga
 
 
 def test_no_set_is_said(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_deep_finds_what_size_time_and_inode_cannot_show(tmp_path: Path) -> None
 
 @pytest.fixture(scope="module")
 def plants(shared: Path, tmp_path_factory) -> Path:
-    """Pictures that show test pictures: a crop, a half-size copy, a JPEG copy, a larger crop and one with a border."""
+    """Images that show test images: a crop, a half-size copy, a JPEG copy, a larger crop and one with a border."""
     folder = tmp_path_factory.mktemp("plants")
     sets = shared / "data/benchmark"
     save_image(folder / "crop.png", read_rgb(sets / "Set14/HR/barbara.png")[100:300, 200:420])
@@ -185,26 +185,25 @@ def test_planted_leaks_are_found_and_strangers_are_not(shared: Path, plants: Pat
 
 
 @pytest.mark.full
-def test_no_training_photo_shows_a_test_picture(shared: Path, plants: Path) -> None:
+def test_no_training_photo_shows_a_test_image(shared: Path, plants: Path) -> None:
     tests = [path for name in ("Set5", "Set14", "B100") for path in (shared / f"data/benchmark/{name}/HR").iterdir()]
     leaks, _ = find_leaks([*(shared / "data/train_photos/HR").iterdir(), *plants.iterdir()], tests)
     assert {leak.train.name for leak in leaks} == set(SHOWN)
 
 
 def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys) -> None:
-    main = runpy.run_path(str(ROOT / "scripts/check_data.py"))["main"]
     write_set(tmp_path / "toy", ["a", "b"])
-    main([str(tmp_path), "--deep"])
+    check_command.main([str(tmp_path), "--deep"])
     printed = capsys.readouterr().out
-    assert "0 of 3,600" in printed and "0 pictures compared" in printed
-    with pytest.raises(BadInputError, match=r"2 pictures show test pictures: a\.png, b\.png"):
-        main([str(tmp_path), "--leaks", str(tmp_path / "toy/HR")])
+    assert "0 of 3,600" in printed and "0 images compared" in printed
+    with pytest.raises(BadInputError, match=r"2 images show test images: a\.png, b\.png"):
+        check_command.main([str(tmp_path), "--leaks", str(tmp_path / "toy/HR")])
     (tmp_path / "toy/LR_bicubic/X2/ax2.png").unlink()
-    with pytest.raises(MissingInputError, match=r"1 problems, listed above; the first: 1 HR pictures have no LR"):
-        main([str(tmp_path)])
-    assert "1 HR pictures have no LR" in capsys.readouterr().out
+    with pytest.raises(MissingInputError, match=r"1 problems, listed above; the first: 1 HR images have no LR"):
+        check_command.main([str(tmp_path)])
+    assert "1 HR images have no LR" in capsys.readouterr().out
     with pytest.raises(MissingInputError):
-        main([str(tmp_path / "absent")])
+        check_command.main([str(tmp_path / "absent")])
 
 
 def test_facts_know_every_folder_of_the_usual_test_sets() -> None:

@@ -1,4 +1,4 @@
-"""Pictures are read exactly or refused with the file's name."""
+"""Images are read exactly or refused with the file's name."""
 
 import io
 import logging
@@ -42,19 +42,19 @@ def test_lossless_formats_return_the_very_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "LA", "RGBA", "tRNS that hides nothing"])
 def test_other_modes_become_rgb_exactly(tmp_path: Path, mode: str) -> None:
-    picture = Image.fromarray(GRAY)
+    image = Image.fromarray(GRAY)
     expected = GRAY
     options = {}
     if mode == "1":
-        picture = Image.fromarray(GRAY > 99)
+        image = Image.fromarray(GRAY > 99)
         expected = (GRAY > 99) * np.uint8(255)
     elif mode in ("P", "LA", "RGBA"):
-        picture = picture.convert(mode)
+        image = image.convert(mode)
     elif mode != "L":
-        picture = Image.fromarray(np.maximum(GRAY, 1)).convert("RGB")
+        image = Image.fromarray(np.maximum(GRAY, 1)).convert("RGB")
         expected = np.maximum(GRAY, 1)
         options = {"transparency": (0, 0, 0)}
-    picture.save(tmp_path / "a.png", **options)
+    image.save(tmp_path / "a.png", **options)
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.stack([expected] * 3, axis=2))
 
 
@@ -79,9 +79,9 @@ def _sixteen_bit_tiff() -> bytes:
     return cv2.imencode(".tif", RGB.astype(np.uint16) * 257)[1].tobytes()
 
 
-def _saved(picture: Image.Image, kind: str, **options) -> bytes:
+def _saved(image: Image.Image, kind: str, **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -102,9 +102,9 @@ REFUSED = {
     "keyed.png": (lambda: _saved(Image.new("RGB", (4, 4)), "PNG", transparency=(0, 0, 0)), "transparent"),
     "palette with a hole.png": (lambda: _saved(Image.new("P", (4, 4)), "PNG", transparency=0), "transparent"),
     "see-through.webp": (lambda: _saved(Image.fromarray(np.dstack([RGB, GRAY])), "WEBP", lossless=True), "transparent"),
-    "text.png": (lambda: b"no picture", "not a readable picture"),
-    "empty.png": (lambda: b"", "not a readable picture"),
-    "animation.png": (lambda: _saved(Image.new("P", (4, 4)), "GIF"), "not a readable picture"),
+    "text.png": (lambda: b"no image", "not a readable image"),
+    "empty.png": (lambda: b"", "not a readable image"),
+    "animation.png": (lambda: _saved(Image.new("P", (4, 4)), "GIF"), "not a readable image"),
 }
 
 
@@ -185,13 +185,13 @@ def test_photographs_are_turned_as_their_camera_says(tmp_path: Path, orientation
     exif[0x0112] = orientation
     path = tmp_path / "a.jpg"
     Image.fromarray(RGB).save(path, quality=95, exif=exif)
-    with Image.open(path) as picture:
-        expected = np.array(ImageOps.exif_transpose(picture))
+    with Image.open(path) as image:
+        expected = np.array(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(read_rgb(path), expected)
     assert image_size(path) == expected.shape[:2]
 
 
-def test_pictures_are_never_written_through_a_link_or_as_an_unknown_kind(tmp_path: Path) -> None:
+def test_images_are_never_written_through_a_link_or_as_an_unknown_kind(tmp_path: Path) -> None:
     save_image(tmp_path / "sentinel.png", RGB)
     before = (tmp_path / "sentinel.png").read_bytes()
     (tmp_path / "link.png").symlink_to(tmp_path / "sentinel.png")

@@ -9,9 +9,9 @@ import pytest
 from toy_sets import write_set
 
 from ssiu.config import make_config
-from ssiu.data.benchmark import load_test_sets
 from ssiu.data.images import save_image
 from ssiu.data.pairs import available_sets, find_pairs
+from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import ConfigError, MissingInputError, SSIUError
 
 USE_TOY = {"eval_sets": ["toy"], "scale": 2}
@@ -93,34 +93,34 @@ def _misfit(kind: str, root: Path) -> str:
     if kind == "HR in the LR folder":
         shutil.copy(hr / "b.png", lr / "bx2.png")
         return r"bx2\.png.*seems to hold HR"
-    if kind == "not a picture":
+    if kind == "not an image":
         (lr / "bx2.png").write_bytes(b"nothing")
-        return r"bx2\.png: not a readable picture"
+        return r"bx2\.png: not a readable image"
     if kind == "two of one name":
         save_image(hr / "b.jpg", noise(40, 60))
         return r"HR: b\.(png|jpg) and b\.(png|jpg) have one name"
     if kind == "missing":
         (lr / "bx2.png").unlink()
-        return r"1 HR pictures have no LR picture in .*X2: b "
+        return r"1 HR images have no LR image in .*X2: b "
     if kind == "extra":
         (hr / "b.png").unlink()
-        return r"1 LR pictures have no HR picture in .*HR: bx2"
+        return r"1 LR images have no HR image in .*HR: bx2"
     if kind == "suffix of another scale":
         (lr / "bx2.png").rename(lr / "bx3.png")
-        return r"no LR picture.*: b; .*no HR picture.*: bx3"
+        return r"no LR image.*: b; .*no HR image.*: bx3"
     if kind == "no such scale":
         lr.rename(root / "LR_bicubic/X3")
-        return r"X2 is missing; make them: python scripts/prepare_data\.py"
+        return r"X2 is missing; make them: python -m ssiu prepare"
     for path in [*lr.iterdir()]:  # "empty folder"
         path.unlink()
     (lr / ".DS_Store").write_bytes(b"junk")
-    return r"LR_bicubic/X2: holds no pictures"
+    return r"LR_bicubic/X2: holds no images"
 
 
 CODES = {
     "missing": 66, "extra": 66, "suffix of another scale": 66, "no such scale": 66, "empty folder": 66,
     "off by one": 65, "a surplus of a whole scale": 65, "transposed": 65, "swapped": 65, "wrong scale": 65,
-    "HR in the LR folder": 65, "not a picture": 65, "two of one name": 65,
+    "HR in the LR folder": 65, "not an image": 65, "two of one name": 65,
 }  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def test_a_set_name_cannot_leave_the_data_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_headers_of_6900_pictures_are_checked_in_seconds(tmp_path: Path) -> None:
+def test_headers_of_6900_images_are_checked_in_seconds(tmp_path: Path) -> None:
     write_set(tmp_path / "toy", ["a"])
     for i in range(3450):
         shutil.copy(tmp_path / "toy/HR/a.png", tmp_path / f"toy/HR/{i:04}.png")

@@ -46,9 +46,9 @@ def test_a_sample_is_an_aligned_crop_in_one_orientation(make_stream) -> None:
     for g in range(40):
         lr, hr = stream.sample(g)
         assert lr.shape == (3, 8, 8) and hr.shape == (3, 24, 24) and lr.dtype == hr.dtype == torch.uint8
-        picture, (top, left, orientation) = stream.picture(g), stream.place(g)
-        whole_lr = np.asarray(stream.lr[picture].open())
-        whole_hr = np.asarray(stream.hr[picture].open())
+        image, (top, left, orientation) = stream.image_index(g), stream.place(g)
+        whole_lr = np.asarray(stream.lr[image].open())
+        whole_hr = np.asarray(stream.hr[image].open())
         lr_crop = whole_lr[:, top : top + 8, left : left + 8]
         hr_crop = whole_hr[:, 3 * top : 3 * top + 24, 3 * left : 3 * left + 24]
         assert lr_crop.shape == (3, 8, 8) and hr_crop.shape == (3, 24, 24)
@@ -57,11 +57,11 @@ def test_a_sample_is_an_aligned_crop_in_one_orientation(make_stream) -> None:
         assert (lr_which == 0) == (orientation == 0)
 
 
-def test_each_picture_comes_exactly_data_repeat_times_an_epoch(make_stream) -> None:
+def test_each_image_comes_exactly_data_repeat_times_an_epoch(make_stream) -> None:
     stream = make_stream(count=7, data_repeat=5, batch_size=4)
-    epochs = [[stream.picture(35 * epoch + i) for i in range(35)] for epoch in range(3)]
-    for pictures in epochs:
-        assert np.bincount(pictures).tolist() == [5] * 7
+    epochs = [[stream.image_index(35 * epoch + i) for i in range(35)] for epoch in range(3)]
+    for images in epochs:
+        assert np.bincount(images).tolist() == [5] * 7
     assert epochs[0] != epochs[1] != epochs[2]
     assert stream.samples_per_epoch == 35
 
@@ -72,7 +72,7 @@ def test_batches_are_full_and_run_across_the_end_of_an_epoch(make_stream) -> Non
     assert lr.shape == (4, 3, 8, 8) and hr.shape == (4, 3, 16, 16)
     for i in range(4):
         assert torch.equal(lr[i], stream.sample(i)[0]) and torch.equal(hr[i], stream.sample(i)[1])
-    assert stream.names(0) == [stream.picture_names[stream.picture(g)] for g in range(4)]
+    assert stream.names(0) == [stream.image_names[stream.image_index(g)] for g in range(4)]
     assert sorted(stream.names(0)[:3]) == ["p00", "p01", "p02"]
 
 
@@ -89,9 +89,9 @@ def test_crops_and_orientations_are_uniform(make_stream) -> None:
 
 def test_the_order_of_an_epoch_is_a_uniform_permutation(make_stream) -> None:
     stream = make_stream(count=6, data_repeat=1)
-    first = np.bincount([stream.picture(6 * epoch) for epoch in range(3000)], minlength=6)
+    first = np.bincount([stream.image_index(6 * epoch) for epoch in range(3000)], minlength=6)
     follows = np.bincount(
-        [6 * stream.picture(6 * e + 2) + stream.picture(6 * e + 3) for e in range(3000)], minlength=36
+        [6 * stream.image_index(6 * e + 2) + stream.image_index(6 * e + 3) for e in range(3000)], minlength=36
     )
     assert chisquare(first).pvalue > 1e-3
     assert chisquare(follows[follows > 0]).pvalue > 1e-3 and np.count_nonzero(follows) == 30
@@ -108,11 +108,11 @@ def test_seed_epoch_and_augment_change_what_they_should(make_stream) -> None:
 def test_the_stream_never_changes(make_stream) -> None:
     """Golden numbers: a resumed run of another day, machine or NumPy must see the same samples."""
     stream = make_stream(count=5, size=(80, 100), seed=2024)
-    assert [stream.picture(g) for g in range(15)] == GOLDEN_PICTURES
+    assert [stream.image_index(g) for g in range(15)] == GOLDEN_IMAGES
     assert [stream.place(g) for g in (0, 1, 14, 15, 10**9)] == GOLDEN_PLACES
 
 
-GOLDEN_PICTURES = [4, 1, 2, 0, 0, 1, 4, 3, 0, 3, 2, 3, 2, 1, 4]
+GOLDEN_IMAGES = [4, 1, 2, 0, 0, 1, 4, 3, 0, 3, 2, 3, 2, 1, 4]
 GOLDEN_PLACES = [(29, 26, 3), (4, 9, 6), (21, 32, 1), (32, 3, 7), (30, 16, 1)]
 
 
@@ -174,20 +174,20 @@ def test_the_manifest_changes_with_a_pixel_but_not_with_the_place(make_stream, t
     cache = ImageCache(tmp_path / "cache")
     assert PatchStream(pairs, 2, 16, 4, cache).manifest == manifest
     assert PatchStream(pairs[1:], 2, 16, 4, cache).manifest != manifest
-    picture = read_rgb(pairs[0].hr)
-    picture[0, 0, 0] ^= 1
-    save_image(pairs[0].hr, picture)
+    image = read_rgb(pairs[0].hr)
+    image[0, 0, 0] ^= 1
+    save_image(pairs[0].hr, image)
     assert PatchStream(pairs, 2, 16, 4, cache).manifest != manifest
 
 
-def test_pictures_smaller_than_a_patch_are_counted_and_named(make_pairs, tmp_path: Path) -> None:
+def test_images_smaller_than_a_patch_are_counted_and_named(make_pairs, tmp_path: Path) -> None:
     pairs = make_pairs(3) + make_pairs(5, size=(8, 60))[3:]
     with pytest.raises(BadInputError, match=r"2 of 5 .* patch_size 16: p03, p04;"):
         PatchStream(pairs, 2, 16, 4, ImageCache(tmp_path / "cache"))
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_picture_of_exactly_a_patch_works(make_stream) -> None:
+def test_a_image_of_exactly_a_patch_works(make_stream) -> None:
     assert make_stream(size=(16, 16)).place(3)[:2] == (0, 0)
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_streamed_is_refused(make_stream, tmp_path: Path) -> None
         PatchStream([], 2, 16, 4, ImageCache(tmp_path))
 
 
-def test_a_damaged_picture_ends_before_the_first_step(make_pairs, tmp_path: Path) -> None:
+def test_a_damaged_image_ends_before_the_first_step(make_pairs, tmp_path: Path) -> None:
     pairs = make_pairs(3)
     pairs[1].lr.write_bytes(pairs[1].lr.read_bytes()[:-15])
     with pytest.raises(BadInputError, match=r"p01x2\.png"):
@@ -242,7 +242,7 @@ def test_workers_outlive_group_signals(make_stream) -> None:
 
 def test_an_error_in_a_worker_arrives_as_one_line(make_stream) -> None:
     stream = make_stream()
-    stream.hr[stream.picture(9)].path.unlink()
+    stream.hr[stream.image_index(9)].path.unlink()
     with pytest.raises(MissingInputError) as caught:
         list(stream.loader(0, 30, threads=2))
     assert "\n" not in str(caught.value)

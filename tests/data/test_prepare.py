@@ -1,4 +1,4 @@
-"""prepare_data: exact LR pictures, restartable, DF2K laid out from its downloads."""
+"""prepare_data: exact LR images, restartable, DF2K laid out from its downloads."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_lr_pictures_are_imresize_of_the_cropped_hr(tmp_path: Path, photos: Path) -> None:
+def test_lr_images_are_imresize_of_the_cropped_hr(tmp_path: Path, photos: Path) -> None:
     assert make_pairs(photos, tmp_path / "data/set", [2, 3, 4]) == 9
     for scale in (2, 3, 4):
         pairs = find_pairs(tmp_path / "data", "set", scale)
@@ -64,7 +64,7 @@ def test_copies_are_files_of_their_own(tmp_path: Path, photos: Path) -> None:
     assert copies[0].read_bytes() == (photos / "a.png").read_bytes()
 
 
-def test_a_damaged_picture_is_named_after_the_others_are_done(tmp_path: Path, photos: Path) -> None:
+def test_a_damaged_image_is_named_after_the_others_are_done(tmp_path: Path, photos: Path) -> None:
     content = (photos / "a.png").read_bytes()
     (photos / "a.png").write_bytes(content[:-30])
     save_image(photos / "tiny.png", np.zeros((3, 3, 3), np.uint8))
@@ -109,7 +109,7 @@ def test_df2k_is_laid_out_from_the_two_downloads(tmp_path: Path, monkeypatch) ->
         assert [pair.name for pair in pairs] == ["0001", "0800", "0901", "3550"]
     assert pairs[-1].hr.resolve().name == "002650.png"
     (tmp_path / "Flickr/Flickr2K/Flickr2K_HR/000001.png").unlink()
-    with pytest.raises(MissingInputError, match=r"Flickr2K.*1 of 2 pictures are missing: 000001"):
+    with pytest.raises(MissingInputError, match=r"Flickr2K.*1 of 2 images are missing: 000001"):
         make_df2k(tmp_path / "DIV2K", tmp_path / "Flickr", tmp_path / "data", [2])
     with pytest.raises(MissingInputError, match="no such folder"):
         make_df2k(tmp_path / "absent", tmp_path / "Flickr", tmp_path / "data", [2])
@@ -122,13 +122,13 @@ def test_the_names_of_df2k_are_the_published_ones() -> None:
 
 
 def run_script(*arguments: object, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, ROOT / "scripts/prepare_data.py", *map(str, arguments)]
+    command = [sys.executable, "-m", "ssiu", "prepare", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
 
 
 def test_the_command_line_works_and_ends_with_one_line(tmp_path: Path, photos: Path) -> None:
     done = run_script(photos, "--output", "set", "--scales", 2, cwd=tmp_path)
-    assert done.returncode == 0 and "3 LR pictures made" in done.stdout, done.stderr
+    assert done.returncode == 0 and "3 LR images made" in done.stdout, done.stderr
     assert len(find_pairs(tmp_path, "set", 2)) == 3
     for arguments, code in (
         ([tmp_path / "absent", "--output", tmp_path / "x"], 66),
@@ -144,7 +144,7 @@ def test_a_killed_run_is_completed_by_the_next_one(tmp_path: Path) -> None:
     (tmp_path / "hr").mkdir()
     for i in range(40):
         save_image(tmp_path / f"hr/{i}.png", RNG.integers(0, 256, (300, 400, 3), dtype=np.uint8))
-    command = [sys.executable, ROOT / "scripts/prepare_data.py", "hr", "--output", "set"]
+    command = [sys.executable, "-m", "ssiu", "prepare", "hr", "--output", "set"]
     for wait in (3, 20):
         running = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
         while len(list(tmp_path.glob("set/LR_bicubic/*/*.png"))) < wait and running.poll() is None:

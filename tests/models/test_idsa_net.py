@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssiu.config import Config, load_config
 from ssiu.errors import ConfigError
-from ssiu.inference import super_resolve
 from ssiu.models import build_model, idsa_net
 from ssiu.models.idsa_net import ASDB, INHAM, LKCIPM, IDSANet, SharedAttention
+from ssiu.upscaling.tiles import super_resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = dict(n_feats=16, num_heads=2, n_blocks=3)
@@ -70,7 +70,7 @@ def test_module_parameter_counts():
 @pytest.mark.parametrize(
     ("scale", "size", "gmacs"), [(2, (360, 640), 169.53), (3, (240, 427), 77.19), (4, (180, 320), 44.55)]
 )
-def test_gmacs_for_a_720p_picture(scale, size, gmacs):
+def test_gmacs_for_a_720p_image(scale, size, gmacs):
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         IDSANet(scale)(torch.empty(1, 3, *size))
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, abs=0.01)
@@ -213,7 +213,7 @@ def test_stages_distil_a_quarter_of_the_channels_each():
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_any_picture_size_gives_exactly_scale_times_it(scale):
+def test_any_image_size_gives_exactly_scale_times_it(scale):
     model = IDSANet(scale, **TINY).eval()
     for height, width in ((1, 1), (1, 40), (3, 2), (7, 9), (8, 8), (17, 16), (23, 5)):
         with torch.inference_mode():
@@ -222,7 +222,7 @@ def test_any_picture_size_gives_exactly_scale_times_it(scale):
         assert sr.isfinite().all()
 
 
-def test_pictures_of_a_batch_do_not_see_each_other():
+def test_images_of_a_batch_do_not_see_each_other():
     model = IDSANet(2, **TINY).train()
     lr = torch.rand(2, 3, 16, 24)
     with torch.inference_mode():
@@ -326,11 +326,11 @@ def test_prepared_network_gives_the_same_output_and_nearly_so_in_bfloat16():
     assert 0 < (rounded - expected).abs().max() < 0.05
 
 
-def test_a_tile_does_not_see_what_the_whole_picture_tells_the_network():
+def test_a_tile_does_not_see_what_the_whole_image_tells_the_network():
     torch.manual_seed(0)
     model = IDSANet(2, **TINY).eval()
     lr = torch.rand(1, 3, 16, 200)
     with torch.inference_mode():
         whole, tiled = model(lr), super_resolve(model, lr, tile=16)
-        assert (tiled - whole).abs().max() > 1e-4  # no margin mends it: means run over the picture
+        assert (tiled - whole).abs().max() > 1e-4  # no margin mends it: means run over the image
         assert super_resolve(model, lr, tile=200).equal(whole)

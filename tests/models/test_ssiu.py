@@ -78,7 +78,7 @@ def test_full_network_gives_the_released_implementations_output(shared):
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_any_picture_size_gives_exactly_scale_times_it(scale):
+def test_any_image_size_gives_exactly_scale_times_it(scale):
     model = SSIU(scale, **TINY).eval()
     for side in range(1, 34):
         for height, width in {(side, side), (side, 34 - side)}:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from ssiu.models.literal import LiteralSSIU
 from ssiu.models.ssiu import SSIU
-from tests.reference_ssiu import LiteralSSIU
 
 VARIANTS = [
     dict(scale=2),

@@ -1,4 +1,4 @@
-"""The prepared network: the same pictures, from weights that no longer follow the network's."""
+"""The prepared network: the same images, from weights that no longer follow the network's."""
 
 import pytest
 import torch

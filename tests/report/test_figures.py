@@ -6,15 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import load_script
 from matplotlib.figure import Figure
 from PIL import Image
 from small_sets import photo, small_set
 
+from ssiu.cli import figures as figures_command
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
 from ssiu.errors import BadInputError, MissingInputError, OutputError
-from ssiu.metrics import score
+from ssiu.evaluation.lam import Attribution
+from ssiu.evaluation.metrics import score
 from ssiu.models import SSIU
 from ssiu.report.figures import (
     compare_figure,
@@ -25,15 +26,14 @@ from ssiu.report.figures import (
     save_figure,
     tradeoff_figure,
 )
-from ssiu.report.lam import Attribution
 from ssiu.report.paper import paper_rows
 from ssiu.weights import save_weights
 
 
-def test_compare_shows_the_box_of_every_picture_with_its_score():
+def test_compare_shows_the_box_of_every_image_with_its_score():
     hr = photo("coffee", 48, 64)
-    pictures = {"darker": hr // 2, "same": hr}
-    figure = compare_figure("Set/cup, x2", hr, pictures, (10, 20, 16, 12), 2)
+    images = {"darker": hr // 2, "same": hr}
+    figure = compare_figure("Set/cup, x2", hr, images, (10, 20, 16, 12), 2)
     whole, *crops = figure.axes
     assert whole.get_xlabel() == "Set/cup, x2"
     (box,) = whole.patches
@@ -42,13 +42,13 @@ def test_compare_shows_the_box_of_every_picture_with_its_score():
     assert [axis.get_xlabel() for axis in crops] == [
         "HR\nPSNR dB / SSIM", f"darker\n{psnr:.2f} / {ssim:.4f}", "same\ninf / 1.0000"
     ]  # fmt: skip
-    for axis, picture in zip(crops, (hr, hr // 2, hr), strict=True):
-        np.testing.assert_array_equal(axis.images[0].get_array(), picture[20:32, 10:26])
+    for axis, image in zip(crops, (hr, hr // 2, hr), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image[20:32, 10:26])
 
 
-def test_compare_refuses_a_box_outside_and_a_picture_of_another_size():
+def test_compare_refuses_a_box_outside_and_a_image_of_another_size():
     hr = photo("coffee", 48, 64)
-    with pytest.raises(BadInputError, match="does not lie in the 64x48 picture"):
+    with pytest.raises(BadInputError, match="does not lie in the 64x48 image"):
         compare_figure("", hr, {}, (60, 0, 16, 12), 2)
     with pytest.raises(BadInputError, match="mine: SR is 60x48 but HR is 64x48"):
         compare_figure("", hr, {"mine": hr[:, :60]}, (0, 0, 16, 12), 2)
@@ -148,20 +148,21 @@ def test_paths_may_be_named():
 
 
 def test_compare_and_lam_from_the_command_line(tmp_path, capsys):
-    figures = load_script("scripts/figures.py")
     small_set(tmp_path, 2)
     lr_path = tmp_path / "benchmark/Set5/LR_bicubic/X2/coffeex2.png"
     (tmp_path / "mine").mkdir()
     save_image(tmp_path / "mine/coffee_x2.png", imresize(np.array(Image.open(lr_path)), scale=2))
     common = ["compare", "--data", str(tmp_path), "--set", "Set5", "--scale", "2", "--output", str(tmp_path / "c.png")]
-    figures.main([*common, "--image", "coffee", f"mine={tmp_path}/mine"])
+    figures_command.main([*common, "--image", "coffee", f"mine={tmp_path}/mine"])
     assert np.asarray(Image.open(tmp_path / "c.png")).std() > 10
-    with pytest.raises(MissingInputError, match="has no picture astronaut or astronautx2 or astronaut_x2"):
-        figures.main([*common, "--image", "astronaut", f"mine={tmp_path}/mine"])
+    with pytest.raises(MissingInputError, match="has no image astronaut or astronautx2 or astronaut_x2"):
+        figures_command.main([*common, "--image", "astronaut", f"mine={tmp_path}/mine"])
 
     torch.manual_seed(0)
     save_weights(tmp_path / "w.safetensors", SSIU(2, n_feats=8, num_heads=2, n_blocks=3))
     weights = f"tiny={tmp_path}/w.safetensors"
-    figures.main(["lam", "--lr", str(lr_path), "--box", "20,20,8,8", weights, "--output", str(tmp_path / "l.png")])
+    figures_command.main(
+        ["lam", "--lr", str(lr_path), "--box", "20,20,8,8", weights, "--output", str(tmp_path / "l.png")]
+    )
     assert "tiny: diffusion index" in capsys.readouterr().out
     assert (tmp_path / "l.png").stat().st_size > 1000

@@ -5,12 +5,12 @@ import re
 
 import numpy as np
 import pytest
-from report.pages import write_page
+from pages import write_page
 from small_sets import photo, small_set, write_set
 
 from ssiu.config import make_config
-from ssiu.data.benchmark import load_test_sets
-from ssiu.evaluator import Bicubic, evaluate
+from ssiu.data.test_sets import load_test_sets
+from ssiu.evaluation.evaluate import Bicubic, evaluate
 from ssiu.report.page import choose, telling_box
 
 
@@ -33,7 +33,7 @@ def test_names_of_files_are_text_on_the_page(tmp_path):
     assert "&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#x27;" in page
 
 
-def test_without_saved_pictures_there_are_numbers_alone(tmp_path):
+def test_without_saved_images_there_are_numbers_alone(tmp_path):
     page = write_page(small_set(tmp_path, 2), tmp_path / "out", ["Set5"], save_image=False).read_text()
     assert "<figure " not in page
     assert "save_image: false" in page
@@ -42,36 +42,34 @@ def test_without_saved_pictures_there_are_numbers_alone(tmp_path):
 
 @pytest.fixture
 def ten(tmp_path):
-    """Ten pictures whose PSNR falls from p0 to p9, already evaluated with bicubic."""
+    """Ten images whose PSNR falls from p0 to p9, already evaluated with bicubic."""
     noise = np.random.default_rng(0).normal(0, 1, (40, 48, 3))
-    pictures = {
+    images = {
         f"p{i}": np.clip(photo("chelsea", 40, 48) + noise * (2 * i + 1), 0, 255).astype(np.uint8) for i in range(10)
     }
-    write_set(tmp_path, "ten", 2, pictures)
+    write_set(tmp_path, "ten", 2, images)
     sets = load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["ten"]}))
     return sets[0], evaluate(Bicubic(2), sets, save_to=tmp_path / "images"), tmp_path / "images"
 
 
-def test_worst_middle_and_best_pictures_are_shown(ten):
+def test_worst_middle_and_best_images_are_shown(ten):
     test_set, found, images = ten
     shown = choose(test_set, found, found, images)
     assert [choice.result.name for choice in shown] == ["p9", "p8", "p5", "p4", "p1", "p0"]
     assert all(choice.box == (0, 0, 48, 40) for choice in shown)
 
 
-def test_large_pictures_are_cut_to_one_piece_of_all_three(ten):
+def test_large_images_are_cut_to_one_piece_of_all_three(ten):
     test_set, found, images = ten
     for choice in choose(test_set, found, found, images, pixels=6 * 400):
         left, top, width, height = choice.box
         assert (width, height) == (20, 20)
         index = int(choice.result.name[1:])
-        np.testing.assert_array_equal(
-            choice.pictures["HR"], test_set[index][2][top : top + height, left : left + width]
-        )
-        assert {picture.shape for picture in choice.pictures.values()} == {(20, 20, 3)}
+        np.testing.assert_array_equal(choice.images["HR"], test_set[index][2][top : top + height, left : left + width])
+        assert {image.shape for image in choice.images.values()} == {(20, 20, 3)}
 
 
-def test_the_piece_shown_is_where_the_pictures_differ_most():
+def test_the_piece_shown_is_where_the_images_differ_most():
     a = np.zeros((60, 90, 3), np.uint8)
     b = a.copy()
     b[31:35, 70:74] = 200
@@ -83,7 +81,7 @@ def test_the_piece_shown_is_where_the_pictures_differ_most():
     assert telling_box(a[:5], b[:5], 100)[2:] == (20, 5)
 
 
-def test_a_set_of_seven_links_the_picture_without_a_viewer_to_its_file(tmp_path):
+def test_a_set_of_seven_links_the_image_without_a_viewer_to_its_file(tmp_path):
     write_set(tmp_path, "seven", 2, {f"a b{i}": photo("coffee", 40 + i, 40) for i in range(7)})
     page = write_page(tmp_path, tmp_path / "out", ["seven"]).read_text()
     assert page.count("<figure ") == 6

@@ -5,10 +5,10 @@ import shutil
 import time
 
 import pytest
-from report.pages import write_page
+from pages import write_page
 from small_sets import small_set
 
-from ssiu.metrics import Score, printed
+from ssiu.evaluation.metrics import Score, printed
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
 CHROMIUM = shutil.which("chromium")
@@ -75,7 +75,7 @@ def test_columns_sort_both_ways(opened):
     column.locator("button").press("Enter")
     assert page.locator("table.sortable").evaluate(values) == rising[::-1]
     assert column.get_attribute("aria-sort") == "descending"
-    page.locator("table.sortable th button", has_text="picture").click()
+    page.locator("table.sortable th button", has_text="image").click()
     assert page.locator("table.sortable td:nth-child(2)").all_inner_texts() == ["astronaut", "chelsea", "coffee"]
     assert column.get_attribute("aria-sort") is None
 
@@ -108,7 +108,7 @@ def test_the_line_follows_the_pointer_the_keys_and_the_slider(opened):
     assert _divider(figure) == 79.5
 
 
-def test_zoom_and_pan_show_the_same_place_of_both_pictures(opened):
+def test_zoom_and_pan_show_the_same_place_of_both_images(opened):
     page = opened()
     figure = page.locator("figure").first
     view = figure.locator(".view")
@@ -142,7 +142,7 @@ def test_the_error_map_is_black_where_sr_is_right_and_bright_where_it_is_wrong(o
     page = opened()
     figure = page.locator("figure").first
     assert not figure.locator(".legend").is_visible()
-    figure.get_by_label("right picture").select_option("error")
+    figure.get_by_label("right image").select_option("error")
     assert figure.locator(".legend").is_visible()
     read = """canvas => { const d = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
               let dark = 255, bright = 0;
@@ -151,7 +151,7 @@ def test_the_error_map_is_black_where_sr_is_right_and_bright_where_it_is_wrong(o
     width, dark, bright = figure.locator("canvas").evaluate(read)
     assert width == figure.locator("img").first.evaluate("image => image.naturalWidth")
     assert dark < 40 and bright > 100
-    figure.get_by_label("left picture").select_option("HR")
+    figure.get_by_label("left image").select_option("HR")
     assert figure.locator("img[alt=HR]").is_visible()
     assert not figure.locator("img[alt=bicubic]").is_visible()
 

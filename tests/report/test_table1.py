@@ -6,11 +6,11 @@ import json
 import math
 
 import pytest
-from commands import load_script
 from small_sets import small_set
 
+from ssiu.cli import table as table_command
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.metrics import Score
+from ssiu.evaluation.metrics import Score
 from ssiu.report.table1 import Row, bicubic_row, published_rows, result_rows, rows_csv, table1
 
 
@@ -106,7 +106,7 @@ def test_the_script_writes_every_format(tmp_path, capsys):
     small_set(tmp_path / "data", 4)
     run = _summary(tmp_path / "run.json", "mine & <yours>", Set5=(30.0, 0.9))
     arguments = [run, "--scale", 4, "--data", tmp_path / "data", "--output", tmp_path / "out"]
-    load_script("scripts/reproduce_table.py").main(list(map(str, arguments)))
+    table_command.main(list(map(str, arguments)))
     assert "Table I, x4" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["table1_x4.csv", "table1_x4.html", "table1_x4.md", "table1_x4.tex"]

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from ssiu.evaluator import Evaluation, ImageResult
-from ssiu.metrics import Score
+from ssiu.evaluation.evaluate import Evaluation, ImageResult
+from ssiu.evaluation.metrics import Score
 from ssiu.report.paper import paper_facts, paper_rows, published
 from ssiu.report.tables import Number, Table, cell, comparison, score_table
 

@@ -1,0 +1,23 @@
+"""Who races: the literal network, and which of the others take part."""
+
+import torch
+from torch import nn
+
+from ssiu.errors import ConfigError
+from ssiu.models import SSIU
+from ssiu.models.literal import LiteralSSIU
+
+
+def literal_network(model: nn.Module) -> nn.Module:
+    """The literal SSIU with the weights of ``model``; ConfigError (78) where there is none."""
+    if not isinstance(model, SSIU):
+        raise ConfigError(f"--contestants: literal is SSIU's; there is none of this {type(model).__name__}")
+    literal = LiteralSSIU(**model.arguments())
+    literal.load_state_dict(model.state_dict())
+    return literal.to(next(model.parameters()).device).train(model.training)
+
+
+def taking_part(asked: list[str] | None, known: list[str], model: nn.Module, device: torch.device) -> list[str]:
+    """What was ``asked`` for, else all that are ``known`` and there; compiling for a CPU takes minutes: not unasked."""
+    left_out = (() if isinstance(model, SSIU) else ("literal",)) + (("compiled",) if device.type == "cpu" else ())
+    return asked or [name for name in known if not name.startswith(left_out)]

@@ -1,0 +1,54 @@
+"""The command line: ``ssiu COMMAND``, which is ``python -m ssiu COMMAND`` in a clone.
+
+A module here is a command: its docstring is the help, ``main(argv)`` does it and returns an exit code or nothing.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from ssiu.errors import run_cli
+
+COMMANDS = {
+    "train": "train a network from a YAML config",
+    "test": "score a network on the test sets of a config",
+    "upscale": "upscale your own images",
+    "prepare": "make LR images exactly as MATLAB's imresize does",
+    "check": "check data sets: counts, pairs, pixels, LR images",
+    "score": "score a folder of SR images, whatever made them",
+    "table": "print Table I of the paper with your runs in it",
+    "figures": "draw comparisons, the trade-off, training curves, attribution maps",
+    "benchmark": "measure speed, memory and complexity on this machine",
+    "export": "convert weights: safetensors, ONNX, torch.export, the authors' format",
+    "quickstart": "train a reduced SSIU on built-in photographs and score it, in minutes",
+}
+
+USAGE = "\n".join(
+    [
+        "usage: ssiu COMMAND [arguments]",
+        "",
+        "SSIU: train, evaluate and use lightweight super-resolution networks.",
+        "",
+        *(f"  {name:<11} {summary}" for name, summary in COMMANDS.items()),
+        "",
+        "ssiu COMMAND --help shows the arguments and an example; --debug shows the traceback of an error.",
+        "for example: ssiu upscale photo.jpg --output photo_x4.png",
+    ]
+)
+
+
+def main(argv: Sequence[str]) -> int | None:
+    """Runs the command named by the first argument."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return None if argv else 2
+    name, *rest = argv
+    if name not in COMMANDS:
+        print(USAGE, f"\nerror: '{name}' is not a command of ssiu", sep="\n", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"ssiu.cli.{name}").main(rest)  # one of COMMANDS: each imports what it needs
+
+
+def entry_point() -> None:
+    """The installed ``ssiu``."""
+    run_cli(main)

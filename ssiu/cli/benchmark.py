@@ -1,0 +1,58 @@
+"""Measures on this machine what the documentation quotes.
+
+ssiu benchmark data
+ssiu benchmark data --threads 4 8 --markdown data.md
+ssiu benchmark complexity --config configs/SSUFSR_light_x2.yml
+ssiu benchmark inference --size 120 80 --size 320 180 --json speed.json
+ssiu benchmark train batch_size=8 patch_size=192
+"""
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ssiu.bench import complexity, data, inference, train
+from ssiu.cli.console import command_parser
+from ssiu.files import write_atomically
+from ssiu.report.tables import Table
+
+SUBCOMMANDS = {"complexity": complexity, "data": data, "inference": inference, "train": train}
+"""Name -> module with ``add_arguments(parser)`` and ``run(arguments) -> list[Table]``."""
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("benchmark", __doc__)
+    subparsers = parser.add_subparsers(required=True, metavar="WHAT", help=", ".join(SUBCOMMANDS))
+    for name, module in SUBCOMMANDS.items():
+        subparser = subparsers.add_parser(name, description=module.__doc__)
+        module.add_arguments(subparser)
+        subparser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to FILE")
+        subparser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables to FILE, as records")
+        subparser.set_defaults(run=module.run)
+    arguments = parser.parse_args(argv)
+    tables = arguments.run(arguments)
+    print("\n\n".join(table.text() for table in tables))
+    if arguments.markdown:
+        write_atomically(arguments.markdown, "\n".join(table.markdown() for table in tables).encode())
+    if arguments.json:
+        write_atomically(arguments.json, json.dumps(_records(tables), indent=1).encode())
+
+
+def _records(tables: list[Table]) -> dict:
+    """Every row by the titles of its columns, and what it was measured with."""
+    software = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
+    kept = []
+    for table in tables:
+        rows = [dict(zip(table.header, map(_number, row), strict=True)) for row in table.rows]
+        kept.append({"title": table.title, "rows": rows, "notes": table.notes})
+    return {**software, "tables": kept}
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -1,0 +1,74 @@
+"""Checks data sets, image by image.
+
+ssiu check data
+ssiu check data/benchmark --leaks data/MySet/HR
+
+For every set: the number of images against the known one, the pairs and their sizes, every image decoded with its
+checksums, the digest of the usual test sets, and how many values of the LR images differ from MATLAB's imresize of
+the HR images (0 is what published numbers need). Ends with exit code 0 when all is well.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are checked in parallel, not the rows of one
+from ssiu.cli.console import command_parser
+from ssiu.data.cache import ImageCache, default_cache_folder
+from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
+from ssiu.data.leaks import find_leaks
+from ssiu.data.pairs import first_names, list_images, set_folders
+from ssiu.data.test_sets import BENCHMARKS
+from ssiu.errors import BadInputError, SSIUError
+from ssiu.report.tables import Table
+
+
+def row(report: FolderReport) -> list[str]:
+    expected = f" of {report.expected}" if report.expected else ""
+    differing = f"{report.differing:,} of {report.values:,}" if report.part != "HR" and report.values else "-"
+    verdict = "ok" if not report.problems else f"{len(report.problems)} problems"
+    return [report.set_name, report.part, f"{report.images}{expected}", report.digest, differing, verdict]
+
+
+def report_leaks(data_path: Path, names: list[str], train: Path) -> list[SSIUError]:
+    """Prints which images of ``train`` show images of the test sets (of all sets where there is no usual one)."""
+    names = [name for name in names if name in BENCHMARKS] or names
+    tests = [path for name in names for path in list_images(set_folders(data_path, name)[0]).values()]
+    leaks, problems = find_leaks(list(list_images(train).values()), tests)
+    header = ["training image", "shows test image", "correlation", "of its area", "size"]
+    rows = [
+        [str(leak.train), str(leak.test), f"{leak.correlation:.3f}", f"{leak.covered:.0%}", f"{leak.scale:.2f}"]
+        for leak in leaks
+    ]
+    print("\n" + Table(f"Training images that show one of {len(tests)} test images", header, rows).text())
+    if leaks:
+        images = sorted({leak.train.name for leak in leaks})
+        problems.append(BadInputError(f"{train}: {len(images)} images show test images: {first_names(images)}"))
+    return problems
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("check", __doc__)
+    parser.add_argument("root", type=Path, help="your data_path, its benchmark folder, or one set")
+    parser.add_argument("--deep", action="store_true", help="also compare the image cache with the images")
+    parser.add_argument("--cache-dir", type=Path, help="the cache for --deep; default: as in training")
+    parser.add_argument("--leaks", type=Path, metavar="HR_DIR", help="search these training images for test images")
+    arguments = parser.parse_args(argv)
+
+    data_path, names = find_sets(arguments.root)
+    reports = [report for name in names for report in check_set(data_path, name)]
+    header = ["set", "part", "images", "usual copy", "LR values that differ", "verdict"]
+    print(Table(f"Data sets in {data_path}", header, [row(report) for report in reports]).text())
+    problems = [problem for report in reports for problem in report.problems]
+    if arguments.deep:
+        cache = ImageCache(arguments.cache_dir or default_cache_folder(data_path))
+        compared, cache_problems = check_cache(arguments.root, cache)
+        print(f"\ncache {cache.folder}: {compared} images compared, {len(cache_problems)} problems")
+        problems += cache_problems
+    if arguments.leaks:
+        problems += report_leaks(data_path, names, arguments.leaks)
+    if problems:
+        print()
+        for problem in problems:
+            print(f"- {problem}")
+        raise type(problems[0])(f"{len(problems)} problems, listed above; the first: {problems[0]}")

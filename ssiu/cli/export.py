@@ -1,0 +1,64 @@
+"""Converts weights.
+
+ssiu export onnx pretrain_model/SSIU_x4.safetensors x4.onnx
+ssiu export safetensors model_x4_290.pt SSIU_x4.safetensors
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from ssiu.cli.console import command_parser
+from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
+from ssiu.weights import load_model, read_weights, save_authors_weights, save_weights, tensors_digest
+
+
+def to_safetensors(source: Path, target: Path) -> str:
+    save_weights(target, load_model(source), read_weights(source).metadata)
+    return _tensors(target)
+
+
+def to_authors_pt(source: Path, target: Path) -> str:
+    save_authors_weights(target, load_model(source))
+    return _tensors(target)
+
+
+def to_onnx(source: Path, target: Path) -> str:
+    network = load_model(source)
+    return _checked(network, export_onnx(network, target))
+
+
+def to_pt2(source: Path, target: Path) -> str:
+    network = load_model(source)
+    return _checked(network, export_pt2(network, target))
+
+
+def _checked(network: nn.Module, difference: float) -> str:
+    """What was exported and how well it agrees with ``network``."""
+    sizes = ", ".join(f"{width}x{height}" for height, width in CHECKED_SIZES)
+    return f"{type(network).__name__} x{network.scale}, within {difference:.1g} of the network at {sizes}"
+
+
+def _tensors(path: Path) -> str:
+    """What stands in the file just written."""
+    network = load_model(path)
+    tensors = network.state_dict()
+    return f"{type(network).__name__} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("export", __doc__)
+    formats = parser.add_subparsers(required=True, metavar="FORMAT")
+    for name, convert, summary in (
+        ("safetensors", to_safetensors, "this project's released weights"),
+        ("authors", to_authors_pt, "the authors' .pt, which their test.py loads"),
+        ("onnx", to_onnx, "a network for other programs; ssiu upscale --weights takes it too"),
+        ("pt2", to_pt2, "a network for torch.export.load, which needs PyTorch alone"),
+    ):
+        command = formats.add_parser(name, help=summary, description=summary)
+        command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
+        command.add_argument("target", type=Path, help="the file to write")
+        command.set_defaults(convert=convert)
+    arguments = parser.parse_args(argv)
+    print(f"wrote {arguments.target}: {arguments.convert(arguments.source, arguments.target)}")

@@ -1,0 +1,119 @@
+"""Figures: visual comparison, trade-off of Table I, training curves, local attribution maps.
+
+ssiu figures compare --data data --set Set5 --image butterfly --scale 4 SSIU=results/SSIU_x4/images/Set5
+ssiu figures tradeoff --scale 4 --output tradeoff.pdf
+ssiu figures curves logs/SSUFSR_x4 --output curves.png
+ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=pretrain_model/SSIU_x4.safetensors
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ssiu.cli.console import command_parser
+from ssiu.data.bicubic import imresize
+from ssiu.data.images import read_rgb
+from ssiu.data.pairs import find_pairs, list_images
+from ssiu.data.test_sets import BenchmarkSet
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.evaluation.lam import attribute
+from ssiu.evaluation.score_folders import sr_names
+from ssiu.report.figures import (
+    compare_figure,
+    curves_figure,
+    lam_figure,
+    named_paths,
+    read_metrics,
+    save_figure,
+    tradeoff_figure,
+)  # fmt: skip
+from ssiu.report.page import telling_box
+from ssiu.weights import load_model
+
+BOX_PIXELS = 64 * 64
+
+
+def compare(args: argparse.Namespace) -> None:
+    pairs = [pair for pair in find_pairs(args.data, args.set, args.scale) if pair.name == args.image]
+    if not pairs:
+        raise MissingInputError(f"{args.set} has no image '{args.image}'")
+    _, lr, hr = BenchmarkSet(args.set, pairs, args.scale)[0]
+    images = {"bicubic": imresize(lr, scale=args.scale)}
+    for name, folder in named_paths(args.methods).items():
+        there = list_images(folder)
+        path = next((there[stem] for stem in sr_names(args.image, args.scale) if stem in there), None)
+        if path is None:
+            raise MissingInputError(f"{folder} has no image {' or '.join(sr_names(args.image, args.scale))}")
+        images[name] = read_rgb(path)
+    box = args.box or telling_box(images["bicubic"], hr, BOX_PIXELS)
+    figure = compare_figure(f"{args.set}/{args.image}, x{args.scale}", hr, images, box, args.scale)
+    save_figure(args.output, figure)
+
+
+def tradeoff(args: argparse.Namespace) -> None:
+    save_figure(args.output, tradeoff_figure(args.scale, args.set))
+
+
+def curves(args: argparse.Namespace) -> None:
+    runs = {name: read_metrics(path) for name, path in named_paths(args.runs).items()}
+    save_figure(args.output, curves_figure(runs, args.x))
+
+
+def lam(args: argparse.Namespace) -> None:
+    lr = read_rgb(args.lr)
+    x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
+    models = {name: load_model(path).requires_grad_(False) for name, path in named_paths(args.models).items()}
+    scale = next(iter(models.values())).scale
+    if any(model.scale != scale for model in models.values()):
+        raise BadInputError("the models have different scales, so they share no box; draw a figure for each")
+    found = {name: attribute(model, x, args.box) for name, model in models.items()}
+    save_figure(args.output, lam_figure(lr, args.box, scale, found))
+    for name, attribution in found.items():
+        print(
+            f"{name}: diffusion index {attribution.diffusion_index:.3f}; the attributions' sum is "
+            f"{100 * attribution.error:.2f}% off the change they explain"
+        )
+
+
+def _box(text: str) -> tuple[int, int, int, int]:
+    left, top, width, height = map(int, text.split(","))
+    return left, top, width, height
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("figures", __doc__)
+    commands = parser.add_subparsers(required=True)
+
+    command = commands.add_parser("compare", help="Fig. 5-8: an image with a box, and crops of each method")
+    command.add_argument("methods", nargs="*", metavar="NAME=DIR", help="folders with SR images")
+    command.add_argument("--data", type=Path, default=Path("data"), help="data_path with the test sets")
+    command.add_argument("--set", default="Set5")
+    command.add_argument("--image", required=True, help="name of the image without suffix")
+    command.add_argument("--scale", type=int, choices=(2, 3, 4), required=True)
+    command.add_argument("--box", type=_box, metavar="L,T,W,H", help="HR pixels; default: where bicubic is worst")
+    command.set_defaults(draw=compare, output="compare.png")
+
+    command = commands.add_parser("tradeoff", help="Fig. 1: PSNR over multiply-accumulates, from Table I")
+    command.add_argument("--scale", type=int, choices=(2, 3, 4), default=4)
+    command.add_argument("--set", default="Manga109")
+    command.set_defaults(draw=tradeoff, output="tradeoff.png")
+
+    command = commands.add_parser("curves", help="loss and PSNR of training runs")
+    command.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="run folders or their metrics.jsonl")
+    command.add_argument("--x", choices=("step", "time"), default="step", help="time = minutes of training")
+    command.set_defaults(draw=curves, output="curves.png")
+
+    command = commands.add_parser("lam", help="Fig. 9: which LR pixels a box of the SR image was made from")
+    command.add_argument("models", nargs="+", metavar="[NAME=]WEIGHTS")
+    command.add_argument("--lr", type=Path, required=True, help="the LR image; its size decides the time")
+    command.add_argument("--box", type=_box, metavar="L,T,W,H", required=True, help="SR pixels")
+    command.set_defaults(draw=lam, output="lam.png")
+
+    for command in commands.choices.values():
+        command.add_argument("--output", type=Path, metavar="FILE", help=".png, .pdf or .svg")
+    args = parser.parse_args(argv)
+    args.output = Path(args.output)
+    args.draw(args)
+    print(f"look at {args.output}")

@@ -1,0 +1,34 @@
+"""Makes LR images exactly as MATLAB's imresize does, in the folder layout that training and testing read.
+
+ssiu prepare photos/ --output data/MySet --scales 2 3 4
+ssiu prepare df2k --div2k downloads/DIV2K --flickr2k downloads/Flickr2K --output data
+
+It may be interrupted and repeated: images that are done are kept.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
+from ssiu.cli.console import command_parser
+from ssiu.data.prepare import make_df2k, make_pairs
+from ssiu.errors import ConfigError
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("prepare", __doc__)
+    parser.add_argument("source", help="folder of HR images, or the word df2k")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the new set; for df2k: your data_path")
+    parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=range(2, 9), metavar="S")
+    parser.add_argument("--copy", action="store_true", help="copy the HR images instead of linking to them")
+    parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
+    parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
+    arguments = parser.parse_args(argv)
+    if arguments.source == "df2k":
+        if not (arguments.div2k and arguments.flickr2k):
+            raise ConfigError("df2k needs --div2k and --flickr2k: the folders of the two unpacked downloads")
+        made = make_df2k(arguments.div2k, arguments.flickr2k, arguments.output, arguments.scales, arguments.copy)
+    else:
+        made = make_pairs(Path(arguments.source), arguments.output, arguments.scales, arguments.copy)
+    print(f"{made} LR images made in {arguments.output}; check them: ssiu check {arguments.output}")

@@ -1,0 +1,30 @@
+"""PSNR and SSIM of a folder of SR images, whatever method made them, under both protocols.
+
+ssiu score results/SSIU_x4/images/Set5 data/benchmark/Set5/HR --scale 4 --json set5.json
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssiu.cli.console import command_parser
+from ssiu.evaluation.score_folders import score_folders
+from ssiu.files import make_folder, write_atomically
+from ssiu.report.results import summary_json
+from ssiu.report.tables import score_table
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("score", __doc__)
+    parser.add_argument("sr", type=Path, metavar="SR_DIR", help="images named NAME, NAMEx4 or NAME_x4")
+    parser.add_argument("hr", type=Path, metavar="HR_DIR", help="their originals, named NAME")
+    parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4), help="pixels shaved off every side")
+    parser.add_argument("--model", help="the method's name in the output; default: the name of SR_DIR")
+    parser.add_argument("--json", type=Path, metavar="F", help="also write the numbers to F, as test.py's summary.json")
+    args = parser.parse_args(argv)
+    model = args.model or args.sr.absolute().name
+    if args.json:
+        make_folder(args.json.parent)
+    evaluation = score_folders(args.sr, args.hr, args.scale)
+    if args.json:
+        write_atomically(args.json, summary_json(evaluation.summary(model=model, scale=args.scale)))
+    print(score_table(f"{model} x{args.scale}, {args.sr}", evaluation).text())

@@ -1,0 +1,27 @@
+"""Trains a super-resolution network from a YAML config.
+
+ssiu train --config configs/SSUFSR_light_x2.yml                    (python train.py in a clone)
+ssiu train --config configs/SSUFSR_light_x2.yml batch_size=16 log_name=small --resume auto
+"""
+
+from collections.abc import Sequence
+
+from ssiu.cli.console import command_parser, log_to_console
+from ssiu.config import load_config
+from ssiu.training.trainer import Trainer
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = command_parser("train", __doc__)
+    parser.add_argument("--config", required=True, help="YAML file; ssiu/config.py documents every key")
+    parser.add_argument("--resume", default="none", metavar="none|auto|PATH", help="auto: continue or start this run")
+    parser.add_argument("--allow-changes", action="store_true", help="resume although settings or data changed")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings that win over the file; --debug shows tracebacks"
+    )
+    args = parser.parse_intermixed_args(argv)
+    log_to_console()
+    trainer = Trainer(load_config(args.config, args.overrides), args.resume, args.allow_changes)
+    outcome = trainer.run()
+    if trainer.processes.is_main:
+        print(outcome)

@@ -1,0 +1,57 @@
+"""Upscales images: files, folders (with everything in them) and patterns.
+
+ssiu upscale photo.jpg --output photo_x4.png
+ssiu upscale holiday/ 'scans/**/*.tif' --output larger --scale 2 --format png
+ssiu upscale photo.jpg --output larger --weights logs/mine/models/best.pt --self-ensemble
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ssiu.cli.console import command_parser, log_to_console
+from ssiu.config import Config
+from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.errors import BadInputError, OutputError
+from ssiu.export.onnx import load_network
+from ssiu.upscaling.batch import plan, upscale_files
+from ssiu.upscaling.tiles import Tile
+from ssiu.upscaling.upscaler import Upscaler
+
+FORMATS = ("png", "jpg", "webp", "tif", "bmp")
+
+
+def tile_side(text: str) -> Tile:
+    """ "auto" or a number of LR pixels."""
+    if text == "auto":
+        return "auto"
+    side = int(text)
+    if side < 0:
+        raise ValueError
+    return side
+
+
+def main(argv: Sequence[str]) -> int:
+    parser = command_parser("upscale", __doc__)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, or a quoted pattern")
+    parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="a folder, or a file for one image")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, .pt or .onnx; default: the shipped")
+    parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
+    parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
+    parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"))
+    parser.add_argument("--format", choices=FORMATS, help="default: each image's own")
+    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
+    args = parser.parse_args(argv)
+    log_to_console()
+    jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
+    set_arithmetic(args.precision)
+    device = select_device(Config(device=args.device))
+    model = load_network(args.weights, args.scale, device)
+    upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
+    report = upscale_files(upscaler, jobs, args.output, args.overwrite)
+    for line in report.failed:
+        print(f"error: {line}", file=sys.stderr)
+    print(f"{report.summary()}; x{upscaler.scale} on {describe(upscaler.device)}")
+    return BadInputError.exit_code if report.failed else OutputError.exit_code if report.kept else 0

@@ -1,0 +1,66 @@
+"""Test sets: full images in name order, read one at a time."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ssiu.config import Config
+from ssiu.data.images import read_rgb
+from ssiu.data.pairs import Pair, available_sets, find_pairs, set_folders
+from ssiu.errors import ConfigError, MissingInputError
+
+BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
+"""The usual test sets and how many images each has."""
+
+
+class BenchmarkSet:
+    """A test set: ``len()``, and ``set[i]`` -> (name, LR uint8 (h, w, 3), HR uint8 (scale*h, scale*w, 3))."""
+
+    def __init__(self, name: str, pairs: list[Pair], scale: int):
+        self.name, self.pairs, self.scale = name, pairs, scale
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
+        """Reads a pair; HR is cropped right and bottom. Raises BadInputError (65) for a damaged image."""
+        pair = self.pairs[index]
+        lr, hr = read_rgb(pair.lr), read_rgb(pair.hr)
+        return pair.name, lr, hr[: lr.shape[0] * self.scale, : lr.shape[1] * self.scale]
+
+
+def load_test_sets(config: Config) -> list[BenchmarkSet]:
+    """The sets of ``config.eval_sets``, all checked by header.
+
+    Raises:
+        ConfigError (78): a name that is neither a usual test set nor a folder of data_path.
+        MissingInputError (66): names every set that is not there and the command that does without them.
+        BadInputError (65): a pair that does not fit.
+    """
+    data_path = Path(config.data_path)
+    usual = {name.lower(): name for name in BENCHMARKS}
+    names = [usual.get(name.lower(), name) for name in config.eval_sets]
+    unknown = [name for name in names if name not in BENCHMARKS and set_folders(data_path, name) is None]
+    if unknown:
+        known = sorted(set(available_sets(data_path)) | set(BENCHMARKS))
+        raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
+    sets, missing = [], []
+    absent = [name for name in names if set_folders(data_path, name) is None]
+    if absent:
+        missing.append(f"{', '.join(absent)}: not in {data_path.absolute()} (expected benchmark/{absent[0]}/HR there)")
+    for name in names:
+        if name not in absent:
+            try:
+                sets.append(BenchmarkSet(name, find_pairs(data_path, name, config.scale), config.scale))
+            except MissingInputError as error:
+                missing.append(str(error))
+    if missing:
+        arguments = [argument for argument in sys.argv if not argument.startswith("eval_sets=")]
+        rest = f"eval_sets=[{','.join(test_set.name for test_set in sets)}]"
+        raise MissingInputError(
+            f"missing test sets: {'; '.join(missing)}. docs/data.md says where to get them; without them: "
+            f"{shlex.join(['python', *arguments, rest])}"
+        )
+    return sets

@@ -1,0 +1,213 @@
+"""Runs a network over test sets and scores every image: what `test.py` and the validation in training share."""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ssiu.data.bicubic import imresize
+from ssiu.data.images import save_image
+from ssiu.data.test_sets import BenchmarkSet
+from ssiu.device import AUTOCAST, autocast
+from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
+from ssiu.files import make_folder
+from ssiu.upscaling.tiles import super_resolve
+
+AHEAD = 2  # images read before, and scored after, the one the network is at
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """One image of a test set: its HR size in pixels, and its score under each protocol."""
+
+    set_name: str
+    name: str
+    width: int
+    height: int
+    scores: dict[str, Score]
+
+    @property
+    def key(self) -> str:
+        """``Set5/baby``."""
+        return f"{self.set_name}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of all images, in the order of the test sets and of the names in them."""
+
+    images: list[ImageResult]
+    protocols: tuple[str, ...]
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of the test sets."""
+        return list(dict.fromkeys(image.set_name for image in self.images))
+
+    def of(self, set_name: str) -> list[ImageResult]:
+        """The images of one set."""
+        return [image for image in self.images if image.set_name == set_name]
+
+    def mean(self, set_name: str, protocol: str | None = None) -> Score:
+        """Mean PSNR and SSIM over the images of a set, under the first protocol unless another is named."""
+        return mean_score(image.scores[protocol or self.protocols[0]] for image in self.of(set_name))
+
+    @property
+    def means(self) -> dict[str, dict[str, Score]]:
+        """``means[protocol][set name]``."""
+        return {protocol: {name: self.mean(name, protocol) for name in self.sets} for protocol in self.protocols}
+
+    def summary(
+        self, *, model: str, scale: int, checkpoint: str | None = None, weights_sha256: str | None = None
+    ) -> dict[str, Any]:
+        """What ``summary.json`` holds; an infinite PSNR (equal images) is null there."""
+        return {
+            "model": model,
+            "scale": scale,
+            "checkpoint": checkpoint,
+            "weights_sha256": weights_sha256,
+            "protocols": {
+                protocol: {
+                    name: {"psnr": _finite(mean.psnr), "ssim": mean.ssim, "images": len(self.of(name))}
+                    for name, mean in sets.items()
+                }
+                for protocol, sets in self.means.items()
+            },
+        }
+
+    def per_image_csv(self) -> str:
+        """One line an image with all digits."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        numbers = [f"{protocol}_{number}" for protocol in self.protocols for number in Score._fields]
+        writer.writerow(["set", "name", "width", "height", *numbers])
+        for image in self.images:
+            values = [value for protocol in self.protocols for value in image.scores[protocol]]
+            writer.writerow([image.set_name, image.name, image.width, image.height, *values])
+        return text.getvalue()
+
+
+def evaluate(
+    model: nn.Module | Callable[[Tensor], Tensor],
+    test_sets: Sequence[BenchmarkSet],
+    *,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    tile: int | Literal["auto"] = 0,
+    self_ensemble: bool = False,
+    protocols: Sequence[str] = PROTOCOLS,
+    save_to: Path | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """Upscales and scores every image of ``test_sets``.
+
+    The network runs on ``device`` in ``precision``, one image at a time; images are read, scored and saved on the
+    CPU meanwhile. In a process group every rank takes its share and all ranks get the whole result.
+
+    Args:
+        model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode and on ``device``.
+        tile, self_ensemble: see `super_resolve`.
+        save_to: folder for the SR images, ``{set}/{name}_x{scale}.png``, clamped and rounded.
+
+    Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
+    puts out NaN or infinity, DeviceMemoryError (69).
+    """
+    for test_set in test_sets:
+        for pair in test_set.pairs:  # before any work
+            _check_pair(test_set, pair.name, *(side * test_set.scale for side in pair.lr_size))
+        if save_to:
+            make_folder(save_to / test_set.name)
+    together = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
+    network = model
+    if hasattr(model, "prepare_for_inference"):
+        network = model.prepare_for_inference(AUTOCAST.get(precision))
+    multiple = getattr(model, "size_multiple", 1)
+
+    def finish(test_set: BenchmarkSet, name: str, sr: Tensor, hr: np.ndarray) -> ImageResult:
+        if save_to:
+            save_image(save_to / image_file(test_set.name, name, test_set.scale), to_uint8(sr))
+        scores = {protocol: score(sr, hr, test_set.scale, protocol) for protocol in protocols}
+        return ImageResult(test_set.name, name, hr.shape[1], hr.shape[0], scores)
+
+    results: list[Future[ImageResult]] = []
+    with (
+        ThreadPoolExecutor(2) as pool,
+        tqdm(total=len(jobs), unit="image", leave=False, disable=None if progress and rank == 0 else True) as bar,
+    ):
+        for (test_set, _), (name, lr, hr) in zip(jobs, _read_ahead(pool, jobs), strict=True):
+            bar.set_postfix_str(f"{test_set.name}/{name}")
+            x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
+            with autocast(torch.device(device), precision):
+                sr = super_resolve(network, x, tile, self_ensemble, size_multiple=multiple)
+            sr = sr[0].float().cpu()  # (3, s h, s w)
+            if not sr.isfinite().all():
+                raise NonFiniteError(
+                    f"{test_set.name}/{name}: the network puts out NaN or infinity in precision {precision}; "
+                    "use precision=fp32 or other weights"
+                )
+            results.append(pool.submit(finish, test_set, name, sr, hr))
+            if len(results) > AHEAD:
+                results[-AHEAD - 1].result()
+            bar.update()
+        images = [result.result() for result in results]
+    return Evaluation(_gather(images, world), tuple(protocols))
+
+
+class Bicubic:
+    """MATLAB's bicubic interpolation as a network: (1, 3, H, W) to (1, 3, sH, sW), rounded to 8 bit as in papers."""
+
+    def __init__(self, scale: int):
+        self.scale = scale
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        sr = imresize(to_uint8(lr[0]), scale=self.scale)
+        return torch.from_numpy(sr).permute(2, 0, 1)[None].to(lr) / 255
+
+
+def image_file(set_name: str, name: str, scale: int) -> str:
+    """Where an SR image lies in the ``save_to`` of `evaluate`."""
+    return f"{set_name}/{name}_x{scale}.png"
+
+
+def _read_ahead(pool: ThreadPoolExecutor, jobs: list[tuple[BenchmarkSet, int]]) -> Iterator[tuple]:
+    """(name, LR, HR) of every job, read a little before it is asked for."""
+    reading: list[Future] = []
+    for test_set, index in jobs:
+        reading.append(pool.submit(test_set.__getitem__, index))
+        if len(reading) > AHEAD:
+            yield reading.pop(0).result()
+    for image in reading:
+        yield image.result()
+
+
+def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:
+    """All ranks' images in the order of one process: rank r had every ``world``-th from the r-th on."""
+    if world == 1:
+        return images
+    shares: list[list[ImageResult]] = [[] for _ in range(world)]
+    dist.all_gather_object(shares, images)
+    return [shares[job % world][job // world] for job in range(sum(map(len, shares)))]
+
+
+def _check_pair(test_set: BenchmarkSet, name: str, height: int, width: int) -> None:
+    try:
+        check_size(height, width, test_set.scale)
+    except BadInputError as error:
+        raise BadInputError(f"{test_set.name}/{name}: {error}") from None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,123 @@
+"""PSNR and SSIM on luma, in two protocols that must never share a column.
+
+``standard`` reproduces the published rows of most methods: the image as it would be saved (uint8), in float64.
+``official`` is what the authors' evaluation code computes: the network's raw float32 output, and a luma that lies near
+4100 instead of 16-235 because RGB is divided by 255 twice and the offset of 16 is multiplied by 255. The offset cancels
+in PSNR but makes SSIM 0.001-0.005 too high, so its SSIM compares only with the paper's own SSIU rows.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from pytorch_msssim import ssim as windowed_ssim
+from torch import Tensor
+
+from ssiu.errors import BadInputError
+
+PROTOCOLS = ("standard", "official")
+
+WINDOW = 11  # side of SSIM's Gaussian window
+SIGMA = 1.5
+_LUMA = (65.481, 128.553, 24.966)  # of RGB in [0, 1]; ITU-R BT.601, studio range: Y = 16 ... 235
+
+
+class Score(NamedTuple):
+    """PSNR in dB (``inf`` for equal images) and SSIM."""
+
+    psnr: float
+    ssim: float
+
+
+def score(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int, protocol: str) -> Score:
+    """Compares an image with its original.
+
+    Args:
+        sr: the upscaled image: float (3, H, W) in [0, 1] as the network gives it, unclamped, or uint8 (H, W, 3).
+        hr: the original, uint8 (H, W, 3).
+        scale: upscaling factor; as many pixels are shaved off every side.
+        protocol: one of `PROTOCOLS`.
+
+    Raises BadInputError (65) when the sizes differ or nothing is left for the SSIM window.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol '{protocol}'; known: {', '.join(PROTOCOLS)}")
+    sr_size = sr.shape[:2] if isinstance(sr, np.ndarray) else tuple(sr.shape[1:])
+    height, width = hr.shape[:2]
+    if sr_size != (height, width):
+        raise BadInputError(f"SR is {sr_size[1]}x{sr_size[0]} but HR is {width}x{height} pixels; they must be equal")
+    check_size(height, width, scale)
+    return _standard(sr, hr, scale) if protocol == "standard" else _official(sr, hr, scale)
+
+
+def check_size(height: int, width: int, scale: int) -> None:
+    """Raises BadInputError (65) where shaving ``scale`` pixels off every side leaves less than one SSIM window."""
+    smallest = WINDOW + 2 * scale
+    if min(height, width) < smallest:
+        raise BadInputError(
+            f"a {width}x{height} image is too small to score: shaving {scale} pixels off every side and "
+            f"SSIM's {WINDOW}x{WINDOW} window need at least {smallest}x{smallest}"
+        )
+
+
+def luma(rgb: np.ndarray) -> np.ndarray:
+    """Y of uint8 RGB (H, W, 3): float64 (H, W) in [16, 235], not rounded."""
+    return rgb.astype(np.float64, order="C") @ np.array(_LUMA) / 255 + 16
+
+
+def to_uint8(image: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] -> uint8 (H, W, 3): clamped and rounded, as it is saved and as `standard` sees it."""
+    return image.detach().float().mul(255).round_().clamp_(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
+
+
+def mean_score(scores: Iterable[Score]) -> Score:
+    """The mean of each number over the images of a set."""
+    scores = list(scores)
+    return Score(*(math.fsum(values) / len(scores) for values in zip(*scores, strict=True)))
+
+
+def printed(mean: Score, protocol: str) -> tuple[str, str]:
+    """The two numbers as they stand in tables: rounded, but `official` rounds up as the authors' code does."""
+    up = (5e-3, 5e-5) if protocol == "official" else (0.0, 0.0)
+    return f"{round(mean.psnr + up[0], 2):.2f}", f"{round(mean.ssim + up[1], 4):.4f}"
+
+
+def _standard(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
+    if not isinstance(sr, np.ndarray):
+        sr = to_uint8(sr)
+    sr_y, hr_y = (torch.from_numpy(_shave(luma(image), scale)) for image in (sr, hr))
+    return _compare(sr_y, hr_y)
+
+
+def _official(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
+    """Everything in float32 and in the authors' order, because SSIM's fourth digit depends on both."""
+    if isinstance(sr, np.ndarray):
+        sr = _unit_range(sr)
+    sr_y, hr_y = (_shave(_offset_luma(image), scale) * 255 for image in (sr.detach().float().cpu(), _unit_range(hr)))
+    return _compare(sr_y, hr_y)
+
+
+def _offset_luma(rgb: Tensor) -> Tensor:
+    """(3, H, W) in [0, 1] -> (H, W): the second division by 255 leaves little but the 16."""
+    red, green, blue = rgb / 255
+    return _LUMA[0] * red + _LUMA[1] * green + _LUMA[2] * blue + 16
+
+
+def _unit_range(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1) / 255  # (H, W, 3) -> (3, H, W)
+
+
+def _shave(image, pixels: int):
+    return image[..., pixels:-pixels, pixels:-pixels]
+
+
+def _compare(sr: Tensor, hr: Tensor) -> Score:
+    """PSNR and SSIM of two lumas (H, W) with a data range of 255, in their own precision."""
+    error = (sr - hr).square().mean().item()
+    psnr = 10 * math.log10(255**2 / error) if error > 0 else math.inf
+    positions = torch.arange(WINDOW, dtype=sr.dtype) - WINDOW // 2
+    window = torch.exp(-positions.square() / (2 * SIGMA**2))
+    window = (window / window.sum()).view(1, 1, 1, WINDOW)
+    return Score(psnr, windowed_ssim(sr[None, None], hr[None, None], data_range=255, win=window).item())

@@ -1,0 +1,85 @@
+"""Scores SR images that lie in a folder, whatever method made them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ssiu.data.images import image_size, read_rgb
+from ssiu.data.pairs import first_names, list_images
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.evaluation.evaluate import Evaluation, ImageResult
+from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
+
+Match = tuple[str, Path, Path]
+"""Name, SR image, HR image."""
+
+
+def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool = True) -> Evaluation:
+    """Scores every image of ``sr_folder`` with its original in ``hr_folder`` under both protocols.
+
+    Images belong together by stem; that of the SR image may end in ``x{scale}`` or ``_x{scale}``. HR may have up to
+    ``scale - 1`` more rows and columns, which are cropped at the right and bottom.
+
+    Raises MissingInputError (66) for an empty folder or an image without its partner, BadInputError (65) for sizes
+    that do not fit, a damaged image, or one too small to score; sizes are all checked before the first is scored.
+    """
+    matches = _match(list_images(sr_folder), list_images(hr_folder), scale)
+    for _, sr_path, hr_path in matches:
+        _check_sizes(sr_path, hr_path, scale)
+    set_name = hr_folder.absolute().parent.name if hr_folder.name == "HR" else hr_folder.absolute().name
+
+    def result(match: Match) -> ImageResult:
+        name, sr_path, hr_path = match
+        sr, hr = read_rgb(sr_path), read_rgb(hr_path)
+        height, width = sr.shape[:2]
+        hr = hr[:height, :width]
+        return ImageResult(set_name, name, width, height, {p: score(sr, hr, scale, p) for p in PROTOCOLS})
+
+    with ThreadPoolExecutor(2) as pool:
+        scores = pool.map(result, matches)
+        bar = tqdm(scores, total=len(matches), unit="image", leave=False, disable=None if progress else True)
+        return Evaluation(list(bar), PROTOCOLS)
+
+
+def sr_names(stem: str, scale: int) -> tuple[str, str, str]:
+    """What an SR image of ``stem`` may be called, without the suffix."""
+    return stem, f"{stem}x{scale}", f"{stem}_x{scale}"
+
+
+def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int) -> list[Match]:
+    """Every HR image with the one SR image of its name; MissingInputError (66) when one has no partner."""
+    matches, missing = [], []
+    for stem, hr_path in sorted(hr.items()):
+        names = [name for name in sr_names(stem, scale) if name in sr]
+        if len(names) > 1:
+            raise BadInputError(f"{sr[names[0]]} and {sr[names[1]].name} are both named after {hr_path}; remove one")
+        matches += [(stem, sr[name], hr_path) for name in names]
+        missing += [] if names else [stem]
+    used = {sr_path for _, sr_path, _ in matches}
+    extra = [path.name for path in sr.values() if path not in used]
+    if missing or extra:
+        problems = []
+        if missing:
+            problems.append(f"{len(missing)} HR images have no SR image: {first_names(missing)}")
+        if extra:
+            problems.append(f"{len(extra)} SR images have no HR image: {first_names(extra)}")
+        sr_folder, hr_folder = (next(iter(paths.values())).parent for paths in (sr, hr))
+        raise MissingInputError(
+            f"{'; '.join(problems)} (looked for NAME, NAMEx{scale} or NAME_x{scale} in {sr_folder} "
+            f"for every NAME in {hr_folder})"
+        )
+    return matches
+
+
+def _check_sizes(sr_path: Path, hr_path: Path, scale: int) -> None:
+    sr_size, hr_size = image_size(sr_path), image_size(hr_path)
+    if not all(0 <= large - small < scale for small, large in zip(sr_size, hr_size, strict=True)):
+        raise BadInputError(
+            f"{sr_path} is {sr_size[1]}x{sr_size[0]} but {hr_path} is {hr_size[1]}x{hr_size[0]}; expected equal sizes, "
+            f"or up to {scale - 1} more rows and columns in HR at x{scale}"
+        )
+    try:
+        check_size(*sr_size, scale)
+    except BadInputError as error:
+        raise BadInputError(f"{sr_path}: {error}") from None

@@ -1,0 +1,157 @@
+"""A network in one file that takes images of any height and width: ONNX for other programs, PT2 for plain PyTorch."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.fx.experimental._config as symbolic_shapes
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.files import write_atomically
+from ssiu.weights import load_model
+
+TOLERANCE = 1e-4  # of values in [0, 1]
+CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
+INSTALL = "pip install 'ssiu[export]'"
+
+
+def export_program(network: nn.Module) -> ExportedProgram:
+    """`torch.export` of ``network`` for LR images (1, 3, H, W), any H, W >= 1: ``program.module()(lr)`` runs it."""
+    sizes = {2: Dim("height", min=1), 3: Dim("width", min=1)}
+    # without these two, sides that are multiples of the window or as small as one would be special cases
+    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
+        return torch.export.export(
+            network.eval(),
+            (torch.rand(1, 3, 40, 56),),
+            dynamic_shapes={"lr": sizes},
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+
+
+def export_onnx(network: nn.Module, path: Path) -> float:
+    """Writes ``network`` as ONNX: input ``lr`` (1, 3, H, W) float32 in [0, 1], output ``sr`` (1, 3, sH, sW).
+
+    Before anything is written, the exported network must give this one's output within `TOLERANCE` at `CHECKED_SIZES`;
+    returns the largest difference. Raises ConfigError (78) without the packages, OutputError (73) for another suffix,
+    BadInputError (65) where the two differ, SaveError (74).
+    """
+    if path.suffix != ".onnx":
+        raise OutputError(f"{path}: expected a file name that ends in .onnx")
+    _runtime()
+    with _silence():
+        try:
+            program = torch.onnx.export(
+                export_program(network), input_names=["lr"], output_names=["sr"], dynamo=True, verbose=False
+            )
+        except ImportError as error:
+            raise ConfigError(f"export needs a package that is not installed ({error}): {INSTALL}") from None
+    facts = {"model": type(network).__name__, "scale": network.scale, "size_multiple": network.size_multiple}
+    program.model.metadata_props.update({key: str(value) for key, value in facts.items()})
+    content = program.model_proto.SerializeToString()
+    return _write_checked(path, content, network, OnnxNetwork(content, str(path)))
+
+
+def export_pt2(network: nn.Module, path: Path) -> float:
+    """Writes `export_program` of ``network``: ``torch.export.load(path).module()(lr)`` runs it without this package.
+
+    Checks, returns and raises as `export_onnx` does, but needs no package.
+    """
+    if path.suffix != ".pt2":
+        raise OutputError(f"{path}: expected a file name that ends in .pt2")
+    buffer = io.BytesIO()
+    with _silence():
+        torch.export.save(export_program(network), buffer)
+        exported = torch.export.load(io.BytesIO(buffer.getvalue())).module()
+    return _write_checked(path, buffer.getvalue(), network, exported)
+
+
+def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Callable[[Tensor], Tensor]) -> float:
+    """Writes ``content`` if ``exported``, what it holds, gives the network's output; returns the difference."""
+    difference = 0.0
+    for height, width in CHECKED_SIZES:
+        lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            difference = max(difference, (network(lr) - exported(lr)).abs().max().item())
+    if not difference <= TOLERANCE:
+        raise BadInputError(f"{path} was not written: its output differs by {difference:.2g} from the network's")
+    write_atomically(path, content)
+    return difference
+
+
+class OnnxNetwork:
+    """A file of `export_onnx`, or its bytes, run by ONNX Runtime; called like the network it was."""
+
+    device = torch.device("cpu")  # where it takes and gives tensors
+
+    def __init__(self, model: Path | bytes, name: str = "", device: torch.device | str = "cpu"):
+        runtime = _runtime()
+        name = name or str(model)
+        if isinstance(model, Path) and not model.is_file():
+            raise MissingInputError(f"no file at {model.absolute()}; expected a network")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3  # errors
+        wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
+        providers = [p for p in (*wanted, "CPUExecutionProvider") if p in runtime.get_available_providers()]
+        try:
+            content = model.read_bytes() if isinstance(model, Path) else model
+            self.session = runtime.InferenceSession(content, options, providers=providers)
+            facts = self.session.get_modelmeta().custom_metadata_map
+            self.scale, self.size_multiple = int(facts["scale"]), int(facts["size_multiple"])
+        except Exception as error:  # ONNX Runtime's own classes share no base; KeyError and ValueError are ours
+            reason = "it lacks our metadata" if isinstance(error, KeyError | ValueError) else "it cannot be loaded"
+            raise BadInputError(f"{name} is damaged or not from `ssiu export onnx`: {reason}") from None
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        images = lr.float().cpu().contiguous().numpy()
+        try:
+            outputs = [self.session.run(None, {"lr": image[None]})[0] for image in images]
+        except Exception as error:
+            if "allocate memory" in str(error):
+                raise torch.OutOfMemoryError(str(error)) from None
+            raise
+        return torch.from_numpy(np.concatenate(outputs))
+
+
+def load_network(weights: Path | None, scale: int | None, device: torch.device) -> Any:
+    """The network of a file of weights or an ONNX file; without a file the shipped one of ``scale``, or x4.
+
+    Raises what `load_model` and `OnnxNetwork` raise, and BadInputError (65) for another scale than asked.
+    """
+    if weights is None or weights.suffix != ".onnx":
+        return load_model(weights or scale or 4, device, scale)
+    network = OnnxNetwork(weights, device=device)
+    if scale not in (None, network.scale):
+        raise BadInputError(
+            f"{weights} upscales by {network.scale}, not {scale}; leave --scale out or use another file"
+        )
+    return network
+
+
+def _runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ConfigError(f"ONNX needs onnxruntime, which is not installed: {INSTALL}") from None
+    return onnxruntime
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Hides the exporter's remarks on packages and operators that do not concern us."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

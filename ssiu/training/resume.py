@@ -1,0 +1,46 @@
+"""Going on with a run: which checkpoint, and whether it still fits the settings and the data."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from ssiu.checkpoint import find_checkpoint, load_checkpoint
+from ssiu.config import FREE_ON_RESUME, Config, default_of
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+
+log = logging.getLogger("ssiu")
+
+
+def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint that ``resume`` (auto, a run folder or a file) means for a run in folder ``own``, and its state.
+
+    None when ``auto`` finds no checkpoint at all. Raises MissingInputError (66) when a named one is not there,
+    BadInputError (65) when none is intact, OutputError (73) when ``own`` holds another run.
+    """
+    source = own if resume == "auto" else Path(resume)
+    if resume != "auto" and not source.is_dir():
+        found = source, load_checkpoint(source)
+    else:
+        found = find_checkpoint(source / "models")
+    if found is None and resume != "auto":
+        raise MissingInputError(f"--resume {resume}: no checkpoint there; expected a run folder or a .pt file of one")
+    if found and (own / "config.yml").exists() and own.resolve() not in found[0].resolve().parents:
+        raise OutputError(f"{own} holds another run than {found[0]}; choose another log_name")
+    return found
+
+
+def refuse_changes(config: Config, manifest: str, state: dict[str, Any], path: Path, allowed: bool) -> None:
+    """ConfigError (78) or BadInputError (65) when settings or data are not the checkpoint's; ``allowed`` logs them."""
+    now = config.model_dump(mode="json")
+    then = {key: state["config"].get(key, default_of(key, now)) for key in now}  # an older version had fewer keys
+    changes = [
+        f"{key}: {then[key]} -> {now[key]}" for key in now if key not in FREE_ON_RESUME and then[key] != now[key]
+    ]
+    if changes and not allowed:
+        raise ConfigError(f"{path} was made with other settings: {'; '.join(changes)}; --allow-changes resumes anyway")
+    if state["data"] != manifest:
+        if not allowed:
+            raise BadInputError(f"the training images are not those of {path}; --allow-changes resumes anyway")
+        changes.append("training images")
+    for change in changes:
+        log.warning("changed since %s: %s", path, change)

@@ -1,0 +1,169 @@
+"""A run's folder: its lock, ``config.yml``, ``log.txt``, ``metrics.jsonl``, TensorBoard and images."""
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from ssiu.data.images import save_image
+from ssiu.errors import BusyError, OutputError, SaveError
+from ssiu.files import make_folder, write_atomically
+
+log = logging.getLogger("ssiu")
+
+PATIENCE = 0.5  # seconds for the loader workers of a run that was just killed, which hold its lock until they notice
+ROOM = 3  # checkpoints that must fit before a run starts: the last, the next and the best
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written ends the run: SaveError (74)."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
+        raise SaveError(f"cannot write {self.baseFilename}: {sys.exc_info()[1]}; free some space and run again")
+
+
+class RunFolder:
+    """``{log_path}/{run name}``, held by one run at a time.
+
+    The lock is the kernel's: it is gone when the process is, however it ended (on NFS as good as the server's).
+    Raises OutputError (73) when the folder cannot be used and BusyError (75) when another run holds it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = make_folder(path)
+        self.models = make_folder(path / "models")
+        self.metrics_path = path / "metrics.jsonl"
+        self._owner = path / ".owner"
+        self._lock = FileLock(path / ".lock")
+        try:
+            self._lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            owner = self._owner.read_text() if self._owner.exists() else "another process"
+            raise BusyError(f"{path} is in use by {owner}; wait for it, or choose another log_name") from None
+        except OSError as error:
+            raise OutputError(f"cannot lock {path}: {error.strerror}; set log_path to a local folder") from None
+        write_atomically(self._owner, f"pid {os.getpid()} on {socket.gethostname()}".encode())
+        self._file_handler = _LogFile(path / "log.txt", delay=True)
+        self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(self._file_handler)
+        log.setLevel(logging.INFO)
+        self._writer = None
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "config.yml").exists()
+
+    def require_space(self, checkpoint: int) -> None:
+        """Raises SaveError (74) when there is no room for three checkpoints of that many bytes."""
+        free = shutil.disk_usage(self.path).free
+        if free < ROOM * checkpoint:
+            raise SaveError(
+                f"{self.path} has {free / 1e6:.1f} MB of free space and must have room for {ROOM} checkpoints of "
+                f"{checkpoint / 1e6:.1f} MB; free some space or set log_path"
+            )
+
+    def open(self, config_yaml: str, step: int, validated: int) -> None:
+        """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``."""
+        from torch.utils.tensorboard import SummaryWriter  # a second of import that only training needs
+
+        write_atomically(self.path / "config.yml", config_yaml.encode())
+        write_atomically(
+            self.metrics_path, "".join(line + "\n" for line in self._lines_up_to(step, validated)).encode()
+        )
+        self._metrics = self.metrics_path.open("a")
+        self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+
+    def _lines_up_to(self, step: int, validated: int) -> list[str]:
+        if not self.metrics_path.exists():
+            return []
+        lines = []
+        for line in self.metrics_path.read_text().splitlines():
+            try:
+                record = json.loads(line)
+                if record["step"] > (validated if record["kind"] == "validation" else step):
+                    break
+            except (json.JSONDecodeError, KeyError, TypeError):
+                break  # a line torn by a kill: it and what follows is written again
+            lines.append(line)
+        return lines
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """One line of ``metrics.jsonl`` and its numbers in TensorBoard."""
+        try:
+            self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+            self._metrics.flush()
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._writer.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:
+            raise SaveError(f"cannot write the logs in {self.path}: {error.strerror}; free some space") from error
+
+    def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
+        """Replaces the images of the last validation: uint8 (H, W, 3) each, as PNG and in TensorBoard."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        shutil.rmtree(self.path / "results", ignore_errors=True)
+        shutil.rmtree(self.path / "tensorboard" / "images", ignore_errors=True)
+        folder = make_folder(self.path / "results")
+        with SummaryWriter(str(self.path / "tensorboard" / "images")) as writer:
+            for name, image in images.items():
+                save_image(folder / f"{name}.png", image)
+                writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Ends the logs and gives the folder free."""
+        log.removeHandler(self._file_handler)
+        for file in (self._file_handler, *((self._metrics, self._writer) if self._writer else ())):
+            with contextlib.suppress(OSError):  # a full disk, which the write before has reported
+                file.close()
+        self._owner.unlink(missing_ok=True)
+        self._lock.release()
+
+
+class Clock:
+    """Steps per second and the share of the time spent waiting for data, since the last restart."""
+
+    def __init__(self, step: int):
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self._start, self._step, self._waited = time.perf_counter(), step, 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    def rate(self, step: int) -> tuple[float, float]:
+        elapsed = time.perf_counter() - self._start
+        return (step - self._step) / elapsed, self._waited / elapsed
+
+
+def log_environment() -> None:
+    """The first lines of a run's log: the command, the code's version and what it runs on."""
+    log.info("command: %s", shlex.join(sys.argv))
+    log.info("code %s, Python %s, torch %s", _git_commit(), platform.python_version(), torch.__version__)
+
+
+def _git_commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "without git"

@@ -1,0 +1,391 @@
+"""Training: one readable loop over a stream of patches whose n-th batch never depends on what ran before.
+
+`Trainer.run` is the whole story: { validate, save, one step, log } until the last step. A run that was stopped anywhere
+goes on bit for bit, because everything a step depends on is in the checkpoint or a pure function of the step number.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from ssiu.checkpoint import clean_temporaries, save_checkpoint
+from ssiu.config import Config
+from ssiu.data.cache import ImageCache, default_cache_folder
+from ssiu.data.pairs import find_pairs
+from ssiu.data.patches import PatchStream
+from ssiu.data.test_sets import BenchmarkSet, load_test_sets
+from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
+from ssiu.errors import (
+    MissingInputError,
+    NonFiniteError,
+    OutputError,
+    SSIUError,
+    StoppedError,
+)
+from ssiu.files import write_atomically
+from ssiu.models import build_model
+from ssiu.models.layers import checkpoint_activations
+from ssiu.training.distributed import join_processes
+from ssiu.training.losses import SRLoss
+from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
+from ssiu.training.resume import find_state, refuse_changes
+from ssiu.training.run_folder import Clock, RunFolder, log_environment
+from ssiu.training.schedule import Schedule
+from ssiu.training.signals import StopSignal
+from ssiu.training.validation import comparison_strips, score_sets
+from ssiu.weights import load_trunk, load_weights
+
+log = logging.getLogger("ssiu")
+
+MAX_SKIPPED_STEPS = 20  # of the fp16 scaler in a row, before the run counts as diverged
+
+
+def build_stream(config: Config) -> PatchStream:
+    """The training data that ``config`` names."""
+    pairs = find_pairs(config.data_path, config.training_dataset, config.scale)
+    cache = ImageCache(config.cache_dir or default_cache_folder(config.data_path))
+    return PatchStream(
+        pairs,
+        config.scale,
+        config.patch_size,
+        config.batch_size,
+        cache,
+        data_repeat=config.data_repeat,
+        augment=config.data_augment,
+        seed=config.seed,
+    )
+
+
+class _InterruptedError(Exception):
+    """A signal arrived during validation."""
+
+
+class Trainer:
+    """One training run, ready at the step it starts or continues from.
+
+    ``resume``: none (73 if the folder holds a run) | auto (continue it, or start) | a checkpoint or run folder.
+    ``stream`` replaces the configured training data by an object with the methods of `PatchStream`.
+    """
+
+    def __init__(self, config: Config, resume: str = "none", allow_changes: bool = False, stream: Any = None):
+        self.config = config
+        set_arithmetic(config.precision, config.deterministic)
+        self.processes = join_processes(config)
+        self.device = self.processes.device
+        self.stop = StopSignal()
+        self.folder = RunFolder(config.run_folder) if self.processes.is_main else None  # before any long work
+        try:
+            with self.processes.watched():
+                self._prepare(resume, allow_changes, stream)
+        except BaseException:
+            self.close()
+            raise
+
+    def _prepare(self, resume: str, allow_changes: bool, stream: Any) -> None:
+        config = self.config
+        if resume == "none" and self.folder and self.folder.holds_run:
+            raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
+        self.test_sets = load_test_sets(config) if config.test_every else []
+        self.validation_set = self._load_validation_set()
+        self.stream = stream or build_stream(config)
+        self.schedule = Schedule(config, self.stream.samples_per_epoch)
+        self.loss = SRLoss(config.lambda_l1, config.lambda_fft)
+
+        self.step = 0  # completed optimizer steps
+        self.saved = (0, 0)  # step and validated in last.pt
+        self.validated = 0  # the step of the last validation
+        self.best: dict[str, Any] = {"psnr": None, "step": 0}
+        self.terms: list[Tensor] = []  # (loss, l1, fft) of every step since the last log line, on the device
+        self.skipped_steps = 0  # by the fp16 scaler, in a row
+
+        torch.manual_seed(config.seed)
+        self.model = build_model(config).to(self.device)
+        self.optimizer = build_optimizer(self.model, config)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self.ema = AveragedModel(self.model, multi_avg_fn=self._average) if config.ema_decay else None
+        if resume == "none" or not self._resume(resume, allow_changes):
+            if config.pretrain:
+                load_weights(self.model, config.pretrain)
+            if config.init_trunk:
+                load_trunk(self.model, config.init_trunk)
+        if self.processes.largest(self.step) != -self.processes.largest(-self.step):
+            raise MissingInputError(f"not all nodes see the checkpoints of {config.run_folder}; use shared storage")
+        self.network = self._wrap(self.model)
+
+    def _wrap(self, model: nn.Module) -> nn.Module:
+        """What is called in training: the model, checkpointed, compiled and spread over the ranks as configured."""
+        if self.config.checkpoint_activations:
+            checkpoint_activations(model)
+        network = torch.compile(model) if self.config.compile else model
+        if self.processes.world > 1:
+            network = DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
+        return network
+
+    # ------------------------------------------------------------------ the loop
+
+    def run(self) -> str:
+        """Trains to the last step and returns one line that says what happened."""
+        with self.stop:
+            try:
+                if self.folder:
+                    self.folder.require_space(sum(p.nbytes for p in self.model.parameters()) * (4 if self.ema else 3))
+                    self.folder.open(self.config.to_yaml(), self.step, self.validated)
+                with memory_advice(self.config), self.processes.watched():
+                    return self._run()
+            except SSIUError as error:
+                log.error("%s", error)
+                raise
+            finally:
+                self.close()
+
+    def close(self) -> None:
+        """Gives the run's folder free and leaves the process group."""
+        if self.folder:
+            self.folder.close()
+        self.processes.close()
+
+    def _run(self) -> str:
+        config, total, started_at = self.config, self.schedule.total_steps, self.step
+        last = config.run_folder / "models" / "last.pt"
+        if self.step == total and self.saved == (self.step, self.validated) and not self._validation_is_due():
+            return f"already complete: {self.step} iterations, {last}"
+        self._log_start()
+        batches = self._batches()
+        clock = Clock(self.step)
+        with tqdm(total=total, initial=self.step, unit="it", smoothing=0.05, disable=not self.folder or None) as bar:
+            while True:
+                if self._validation_is_due():
+                    self._validate()
+                    clock.restart(self.step)
+                stop = self.processes.largest(self.stop.signum or 0)
+                due = stop or self.step == total or self.step % config.save_every == 0
+                if due and self.step and self.saved != (self.step, self.validated):
+                    self._save(last)
+                if stop:
+                    done = f"step {self.step} of {total} is saved in {last}" if self.step else "nothing to save yet"
+                    raise StoppedError(f"stopped by {signal.Signals(stop).name}; {done}; --resume auto continues", stop)
+                if self.step == total:
+                    return f"finished: {self.step - started_at} iterations, {self.step} in all, {last}"
+                with clock.waiting():
+                    micro_batches = [next(batches) for _ in range(config.accumulate)]
+                self.train_step(micro_batches)
+                bar.update()
+                if self.step % config.log_every == 0 or self.step == total:
+                    self._log_step(clock, bar)
+                    clock.restart(self.step)
+
+    def train_step(self, micro_batches: list[tuple[Tensor, Tensor]]) -> None:
+        """One optimizer step on ``accumulate`` batches of (LR, HR), (B, 3, h, w) uint8 or floats in [0, 1]."""
+        set_learning_rate(self.optimizer, self.schedule.learning_rate(self.step))
+        terms = torch.zeros(3, device=self.device)
+        for index, (lr, hr) in enumerate(micro_batches, start=1):
+            lr, hr = self._to_unit_range(lr), self._to_unit_range(hr)
+            synchronised = index == len(micro_batches) or self.processes.world == 1
+            with contextlib.nullcontext() if synchronised else self.network.no_sync():
+                with autocast(self.device, self.config.precision):
+                    sr = self.network(lr)
+                loss, l1, fft = self.loss(sr, hr)
+                self.scaler.scale(loss / len(micro_batches)).backward()
+            terms += torch.stack([loss, l1, fft]).detach() / len(micro_batches)
+        if self.config.grad_clip:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip, foreach=True)
+        self.scaler.step(self.optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update_parameters(self.model)
+        self.terms.append(terms)
+        self.step += 1
+        self._update_scaler()
+
+    def _average(self, averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
+        """The EMA's update; at step t it remembers about t/9 steps at most, so that it forgets the initial weights."""
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        get_ema_multi_avg_fn(decay)(averages, weights, count)
+
+    def _to_unit_range(self, image: Tensor) -> Tensor:
+        image = image.to(self.device, non_blocking=True)
+        return image.to(torch.get_default_dtype()).div_(255) if image.dtype == torch.uint8 else image
+
+    def _update_scaler(self) -> None:
+        """Lets the fp16 scaler skip steps with infinite gradients, but not for ever."""
+        if not self.scaler.is_enabled():
+            return
+        scale = self.scaler.get_scale()
+        self.scaler.update()
+        self.skipped_steps = self.skipped_steps + 1 if self.scaler.get_scale() < scale else 0
+        if self.skipped_steps > MAX_SKIPPED_STEPS:
+            self._refuse_non_finite("gradient", self.step, self.terms[-1].tolist())
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        start, stop = (step * self.config.accumulate for step in (self.step, self.schedule.total_steps))
+        rank, world = self.processes.rank, self.processes.world
+        pin = self.device.type == "cuda"
+        return iter(self.stream.loader(start, stop, rank, world, threads=self.config.threads, pin_memory=pin))
+
+    # ------------------------------------------------------------------ looking at it
+
+    def _log_start(self) -> None:
+        config, schedule = self.config, self.schedule
+        parameters = sum(p.numel() for p in self.model.parameters())
+        log_environment()
+        log.info("device: %s x %d, precision %s", describe(self.device), self.processes.world, config.precision)
+        log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
+        log.info("data: %s, %s samples an epoch", config.training_dataset, f"{schedule.samples_per_epoch:,}")
+        log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
+
+    def _log_step(self, clock: Clock, bar: tqdm) -> None:
+        """Apart from validations and saves the one place where the host waits for the device."""
+        loss, l1, fft = self._checked_terms().mean(0).tolist()
+        self.terms.clear()
+        rate, wait_share = clock.rate(self.step)
+        learning_rate = self.schedule.learning_rate(self.step - 1)
+        memory, total = peak_memory(self.device) / 2**20, self.schedule.total_steps
+        bar.set_postfix(loss=f"{loss:.4f}")
+        log.info(
+            "step %d/%d  loss %.5f  l1 %.5f  fft %.5f  lr %.3g  %.2f it/s  data wait %.0f%%  peak %.0f MiB  ETA %s",
+            *(self.step, total, loss, l1, fft, learning_rate, rate, 100 * wait_share, memory),
+            tqdm.format_interval((total - self.step) / rate),
+        )
+        if self.folder:
+            values = {"epoch": self.schedule.epoch(self.step - 1), "loss": loss, "l1": l1, "fft": fft}
+            speed = {"it_per_s": round(rate, 4), "data_wait": round(wait_share, 4), "peak_mib": round(memory)}
+            self.folder.write("train", self.step, {**values, "lr": learning_rate, **speed})
+
+    def _checked_terms(self) -> Tensor:
+        """(steps since the last log line, 3), the mean over the ranks; NonFiniteError (70) for a bad one.
+
+        Steps that the fp16 scaler skipped do not count.
+        """
+        terms = self.processes.mean(torch.stack(self.terms)).cpu()
+        finite = terms.isfinite().all(dim=1)
+        if not finite.all() and not (self.scaler.is_enabled() and finite.any()):
+            first = int((~finite).nonzero()[0])
+            self._refuse_non_finite("loss", self.step - len(terms) + first + 1, terms[first].tolist())
+        return terms[finite]
+
+    def _refuse_non_finite(self, what: str, step: int, terms: list[float]) -> None:
+        k = self.config.accumulate
+        files = {s: [n for m in range((s - 1) * k, s * k) for n in self.stream.names(m)] for s in (step - 1, step) if s}
+        report = self.config.run_folder / "non_finite.json"
+        if self.folder:
+            found = {"what": what, "step": step, "loss, l1, fft": [str(t) for t in terms], "images": files}
+            write_atomically(report, json.dumps(found, indent=1).encode())
+        raise NonFiniteError(
+            f"the {what} is not finite at step {step} ({', '.join(files[step][:3])}, ...; details in {report}); "
+            "the last checkpoint is sound: lower lr, set grad_clip or use precision=fp32"
+        )
+
+    # ------------------------------------------------------------------ validation
+
+    def _load_validation_set(self) -> BenchmarkSet | None:
+        name, scale = self.config.validation_set, self.config.scale
+        return BenchmarkSet(name, find_pairs(self.config.data_path, name, scale), scale) if name else None
+
+    def _validation_is_due(self) -> bool:
+        return self.schedule.validates(self.step) and self.validated < self.step
+
+    def _validate(self) -> None:
+        """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
+        model = (self.ema.module if self.ema else self.model).eval()
+
+        def network(lr: Tensor) -> Tensor:
+            if self.stop.signum is not None and self.processes.world == 1:
+                raise _InterruptedError
+            return model(lr)
+
+        network.size_multiple = model.size_multiple
+        sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
+        try:
+            scores = score_sets(network, sets, self.config, self.device)
+            if self.folder and sets:
+                self.folder.write_images(self.step, comparison_strips(network, sets, self.config, self.device))
+        except _InterruptedError:
+            return
+        finally:
+            self.model.train()
+        for name, score in scores.items():
+            log.info("step %d  %s  PSNR %.3f dB  SSIM %.4f  (standard)", self.step, name, score.psnr, score.ssim)
+        if self.folder and scores:
+            values = {f"{kind}/{name}": getattr(s, kind) for name, s in scores.items() for kind in ("psnr", "ssim")}
+            self.folder.write("validation", self.step, values)
+        self.validated = self.step
+        if self.validation_set:
+            self._keep_best(scores[self.validation_set.name].psnr)
+
+    def _keep_best(self, psnr: float) -> None:
+        if math.isfinite(psnr) and (self.best["psnr"] is None or psnr > self.best["psnr"]):
+            self.best = {"psnr": psnr, "step": self.step}
+            state = self._state()  # by all ranks together
+            if self.folder:
+                save_checkpoint(self.folder.models / "best.pt", state)
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def _state(self) -> dict[str, Any]:
+        """Everything the rest of the run depends on: tensors and plain values, all finite."""
+        if self.terms:
+            self.terms = list(self._checked_terms().to(self.device))
+        tensors = [*self.model.parameters(), *(self.ema.parameters() if self.ema else ())]
+        tensors += [v for s in self.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+        if not torch.stack([t.detach().isfinite().all().to(self.device) for t in tensors]).all():
+            self._refuse_non_finite("gradient", self.step, [])
+        return {
+            "step": self.step,
+            "config": self.config.model_dump(mode="json"),
+            "data": self.stream.manifest,
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "terms": torch.stack(self.terms) if self.terms else torch.zeros(0, 3),
+            "skipped_steps": self.skipped_steps,
+            "validated": self.validated,
+            "best": self.best,
+        }
+
+    def _save(self, last: Path) -> None:
+        """Writes ``models/last.pt`` and keeps the ``keep_last`` before it as ``step_N.pt``."""
+        state = self._state()
+        if self.folder:
+            if self.saved[0] not in (0, self.step) and last.exists():
+                write_atomically(last.with_name(f"step_{self.saved[0]:08d}.pt"), last.read_bytes())
+            save_checkpoint(last, state)
+            for old in sorted(last.parent.glob("step_*.pt"))[: -self.config.keep_last]:
+                old.unlink()
+        self.saved = (self.step, self.validated)
+
+    def _resume(self, resume: str, allow_changes: bool) -> bool:
+        """Takes over the newest valid checkpoint; False when ``auto`` finds none at all."""
+        own = self.config.run_folder
+        if self.folder:
+            clean_temporaries(own / "models")
+        found = find_state(resume, own)
+        if found is None:
+            return False
+        path, state = found
+        refuse_changes(self.config, self.stream.manifest, state, path, allow_changes)
+        self.model.load_state_dict(state["model"])
+        if not load_optimizer_state(self.optimizer, state["optimizer"]):
+            log.warning("the optimizer is another than that of %s: its moments start from zero", path)
+        if state["scaler"]:  # empty where the checkpoint's precision was not fp16
+            self.scaler.load_state_dict(state["scaler"])
+        if self.ema and state["ema"]:
+            self.ema.load_state_dict(state["ema"])
+        self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
+        self.skipped_steps, self.terms = state["skipped_steps"], list(state["terms"].to(self.device))
+        if path.resolve() == (own / "models" / "last.pt").resolve():
+            self.saved = (self.step, self.validated)
+        log.info("resumed at step %d from %s", self.step, path)
+        return True

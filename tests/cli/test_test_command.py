@@ -1,0 +1,173 @@
+"""test.py as a user runs it: what it prints and writes, and how every mistake ends."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_sets import photo, small_set, write_set
+
+from ssiu import weights
+from ssiu.cli import test as command
+from ssiu.config import load_config
+from ssiu.data.images import read_rgb
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.evaluation.score_folders import score_folders
+from ssiu.models import SSIU
+from ssiu.weights import read_weights, save_authors_weights, save_weights
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs test.py in ``tmp_path`` on a small Set5 at x2; no shipped weights are in sight."""
+    small_set(tmp_path / "data", 2)
+    (tmp_path / "config.yml").write_text(
+        f"model: SSUFSR\nscale: 2\nn_feats: 8\nnum_heads: 4\nn_blocks: 3\neval_sets: [Set5]\ndevice: cpu\n"
+        f"data_path: {tmp_path}/data\n"
+    )
+    monkeypatch.setattr(weights, "SHIPPED", (tmp_path / "pretrain_model",))
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: command.main(["--config", "config.yml", *map(str, arguments)])
+
+
+def _network(scale=2, seed=0):
+    torch.manual_seed(seed)
+    return SSIU(scale, n_feats=8, num_heads=4, n_blocks=3)
+
+
+def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    folder = tmp_path / "results/SSIU_x2"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert list(summary) == ["model", "scale", "checkpoint", "weights_sha256", "protocols"]
+    assert (summary["model"], summary["scale"], summary["checkpoint"]) == ("SSIU", 2, "w.safetensors")
+    assert summary["weights_sha256"] == read_weights(tmp_path / "w.safetensors").sha256
+    assert list(summary["protocols"]) == ["standard", "official"]
+    for sets in summary["protocols"].values():
+        assert list(sets) == ["Set5"]
+        assert list(sets["Set5"]) == ["psnr", "ssim", "images"]
+        assert sets["Set5"]["images"] == 3
+    assert len((folder / "per_image.csv").read_text().splitlines()) == 1 + 3
+    assert load_config(folder / "config.yml").pretrain == "w.safetensors"
+    rescored = score_folders(folder / "images/Set5", tmp_path / "data/benchmark/Set5/HR", 2)
+    assert rescored.mean("Set5").psnr == summary["protocols"]["standard"]["Set5"]["psnr"]
+    page = (folder / "report.html").read_text()
+    assert page.count("<figure ") == 3
+    assert summary["weights_sha256"][:12] in page
+    assert read_rgb(folder / "images/Set5/astronaut_x2.png").shape == (64, 80, 3)
+    printed = capsys.readouterr().out
+    for title in (
+        "bicubic (standard)",
+        "SSIU (standard)",
+        "SSIU (official)",
+        "paper's SSIU (official)",
+        "38.31 / 0.9632",
+    ):
+        assert title in printed
+    assert f"{summary['protocols']['standard']['Set5']['psnr']:.2f} / " in printed
+
+
+def test_no_weights_anywhere_says_where_it_looked(run):
+    with pytest.raises(MissingInputError, match=r"pretrain_model/SSIU_x2.safetensors.*model_x2_290\.pt.*pretrain="):
+        run()
+
+
+def test_shipped_weights_are_found_ours_first(run, tmp_path, caplog):
+    (tmp_path / "pretrain_model").mkdir()
+    save_authors_weights(tmp_path / "pretrain_model/model_x2_290.pt", _network(seed=1))
+    with caplog.at_level("INFO", "ssiu"):
+        run("--output", "theirs")
+        assert "model_x2_290.pt" in caplog.text
+        save_weights(tmp_path / "pretrain_model/SSIU_x2.safetensors", _network(seed=2))
+        run("--output", "ours")
+        assert "SSIU_x2.safetensors" in caplog.text
+    theirs, ours = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("theirs", "ours"))
+    assert theirs["weights_sha256"] != ours["weights_sha256"]
+    assert theirs["protocols"] != ours["protocols"]
+
+
+def test_weights_of_another_scale_or_size_are_refused(run, tmp_path):
+    save_weights(tmp_path / "x3.safetensors", _network(3))
+    with pytest.raises(BadInputError, match="scale=3, config scale=2"):
+        run("pretrain=x3.safetensors")
+    save_weights(tmp_path / "x2.safetensors", _network())
+    with pytest.raises(BadInputError, match="n_feats=8, config n_feats=16"):
+        run("pretrain=x2.safetensors", "n_feats=16")
+
+
+def test_architecture_keys_that_leave_no_trace_in_the_authors_weights_act(run, tmp_path):
+    save_authors_weights(tmp_path / "w.pt", _network())
+    run("pretrain=w.pt", "--output", "minus")
+    run("pretrain=w.pt", "--output", "plus", "beta_sign=plus")
+    minus, plus = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("minus", "plus"))
+    assert minus["protocols"] != plus["protocols"]
+
+
+def test_a_missing_set_is_named_before_any_work_with_the_command_for_the_others(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["test.py", "--config", "config.yml", "eval_sets=[Set5,Manga109]"])
+    with pytest.raises(MissingInputError, match=r"Manga109.*python test.py --config config.yml 'eval_sets=\[Set5\]'"):
+        run("eval_sets=[Set5,Manga109]")
+    assert not (tmp_path / "results").exists()
+
+
+def test_an_unknown_set_and_no_set_at_all_are_config_errors(run):
+    with pytest.raises(ConfigError, match=r"Set55.*known:.*Set5"):
+        run("eval_sets=[Set55]")
+    with pytest.raises(ConfigError, match="nothing to test"):
+        run("eval_sets=[]")
+
+
+def test_results_of_an_earlier_run_are_replaced_and_nothing_else_is(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    write_set(tmp_path / "data", "mine", 2, {"cat": photo("chelsea", 40, 40)})
+    run("pretrain=w.safetensors", "eval_sets=[Set5,mine]", "--output", "out")
+    assert (tmp_path / "out/images/mine/cat_x2.png").exists()
+    run("pretrain=w.safetensors", "save_image=false", "--output", "out")
+    assert not (tmp_path / "out/images").exists()
+    assert list(json.loads((tmp_path / "out/summary.json").read_text())["protocols"]["standard"]) == ["Set5"]
+
+    (tmp_path / "out/notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"not a results folder \(notes\.txt\)"):
+        run("pretrain=w.safetensors", "--output", "out")
+    assert (tmp_path / "out/summary.json").exists()
+
+
+def test_a_folder_of_images_is_never_taken_for_results(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    (tmp_path / "album/images").mkdir(parents=True)
+    (tmp_path / "album/images/holiday.png").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(tmp_path / "album")
+    for name in ("album", "link"):
+        with pytest.raises(OutputError):
+            run("pretrain=w.safetensors", "--output", name)
+    assert (tmp_path / "album/images/holiday.png").read_bytes() == b"precious"
+
+
+def test_an_output_folder_that_cannot_be_made_is_named_before_the_network_runs(run, tmp_path, monkeypatch):
+    save_weights(tmp_path / "w.safetensors", _network())
+    monkeypatch.setattr("ssiu.cli.test.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    with pytest.raises(OutputError, match=r"config\.yml/out"):
+        run("pretrain=w.safetensors", "--output", "config.yml/out")
+
+
+def test_from_the_command_line_a_mistake_is_one_line_and_an_exit_code(tmp_path):
+    command = [sys.executable, str(ROOT / "test.py"), "--config", str(ROOT / "configs/SSUFSR_light_x4.yml")]
+    done = subprocess.run([*command, "evalsets=[Set5]"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'eval_sets'" in done.stderr
+
+
+def test_the_authors_checkpoint_runs_from_the_shipped_config(shared, tmp_path, capsys, caplog):
+    arguments = ["--config", ROOT / "configs/SSUFSR_light_x4.yml", "--output", tmp_path / "out"]
+    arguments += [f"data_path={shared}/data", "eval_sets=[Set5]", f"pretrain={shared}/reference/official_x4.pt"]
+    with caplog.at_level("INFO", "ssiu"):
+        command.main([*map(str, arguments), "device=cpu"])
+    assert "loaded 439/439 tensors" in caplog.text
+    assert "28.43 / 0.8111" in capsys.readouterr().out, "bicubic"
+    assert json.loads((tmp_path / "out/summary.json").read_text())["protocols"]["standard"]["Set5"]["images"] == 5

@@ -1,0 +1,178 @@
+"""ssiu export as a user runs it: there and back, and one line for what cannot be done."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from small_sets import photo
+from tiny import tiny
+from torch import nn
+from torch.export import ExportedProgram
+
+from ssiu import upscale
+from ssiu.checkpoint import save_checkpoint
+from ssiu.cli import export as export_command
+from ssiu.cli import upscale as upscale_command
+from ssiu.data.images import read_rgb, save_image
+from ssiu.errors import BadInputError, run_cli
+from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
+from ssiu.models.idsa_net import IDSANet
+from ssiu.models.ssiu import SSIU
+from ssiu.weights import load_model, read_weights, save_weights
+
+
+@pytest.fixture
+def export(capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str]]:
+    """Runs the command with arguments: exit code and everything it printed."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            run_cli(export_command.main, list(map(str, arguments)))
+        return ended.value.code or 0, "".join(capsys.readouterr())
+
+    return run
+
+
+def test_the_authors_file_becomes_ours_and_theirs_again(
+    reference: Path, tmp_path: Path, export: Callable[..., tuple[int, str]]
+) -> None:
+    theirs, ours, back = reference / "official_tiny_x4.pt", tmp_path / "ours.safetensors", tmp_path / "back.pt"
+    code, printed = export("safetensors", theirs, ours)
+    assert code == 0 and f"wrote {ours}: SSIU x4, 157 tensors, sha256 {read_weights(theirs).sha256}" in printed
+    assert export("authors", ours, back)[0] == 0
+    before, after = (torch.load(path, weights_only=True)["model_state_dict"] for path in (theirs, back))
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
+    tmp_path: Path, export: Callable[..., tuple[int, str]]
+) -> None:
+    model = SSIU(scale=3, n_feats=8, n_blocks=3, skip="raw")
+    config = {**model.arguments(), "data_path": "/home/someone/data"}
+    save_checkpoint(tmp_path / "last.pt", {"model": model.state_dict(), "config": config, "step": 1000})
+    assert export("safetensors", tmp_path / "last.pt", tmp_path / "release.safetensors")[0] == 0
+    assert load_model(tmp_path / "release.safetensors").arguments() == model.arguments()
+    assert read_weights(tmp_path / "release.safetensors").metadata["step"] == "1000"
+    assert b"someone" not in (tmp_path / "release.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (("authors", "absent.pt", "out.pt"), 66, "error: no file at"),
+        (("authors", "variant.safetensors", "out.pt"), 78, "no beta_sign=plus"),
+        (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or no torch file"),
+        (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
+        (("pt2", "variant.safetensors", "out.onnx"), 73, "expected a file name that ends in .pt2"),
+        (("safetensors", "variant.safetensors", "absent/out.safetensors"), 74, "cannot write absent"),
+        (("nonsense", "variant.safetensors", "out.pt"), 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, export: Callable, arguments: tuple, code: int, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_weights("variant.safetensors", SSIU(n_feats=8, n_blocks=3, beta_sign="plus"))
+    Path("broken.pt").write_bytes(b"PK\x03\x04")
+    ended, printed = export(*arguments)
+    assert ended == code and message in printed and "Traceback" not in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pt", "variant.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    """A network, and its ONNX file."""
+    network, path = tiny(2).eval(), tmp_path_factory.mktemp("onnx") / "tiny_x2.onnx"
+    assert export_onnx(network, path) < TOLERANCE
+    return network, path
+
+
+def test_an_onnx_file_gives_the_networks_output_at_any_size(exported: tuple[nn.Module, Path]) -> None:
+    network, path = exported
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])  # as anybody would run it
+    for height, width in ((32, 48), (37, 91), (1, 1), (16, 5)):
+        lr = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            expected = network(lr)
+        (sr,) = session.run(None, {"lr": lr.numpy()})
+        torch.testing.assert_close(torch.from_numpy(sr), expected, rtol=0, atol=TOLERANCE)
+
+
+def test_upscale_py_takes_an_onnx_file(exported: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    network, path = exported
+    save_image(tmp_path / "a.png", photo("chelsea", 41, 60))
+    assert (
+        upscale_command.main([str(tmp_path / "a.png"), "--output", str(tmp_path / "b.png"), "--weights", str(path)])
+        == 0
+    )
+    ours = upscale(network, photo("chelsea", 41, 60)).astype(int)
+    assert np.abs(read_rgb(tmp_path / "b.png") - ours).max() <= 1
+    with pytest.raises(BadInputError, match="upscales by 2, not 3"):
+        upscale_command.main(
+            [str(tmp_path / "a.png"), "--output", str(tmp_path / "c.png"), "--weights", str(path), "--scale", "3"]
+        )
+
+
+@pytest.mark.parametrize("content", [b"", b"no network", onnx.ModelProto(ir_version=8).SerializeToString()])
+def test_what_is_no_network_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.onnx").write_bytes(content)
+    with pytest.raises(BadInputError, match=r"a.onnx is damaged or not from `ssiu export onnx`"):
+        OnnxNetwork(tmp_path / "a.onnx")
+
+
+SIZES = ((32, 48), (37, 91), (1, 1), (16, 5), (5, 40), (40, 5), (9, 17))
+
+
+def assert_serves_every_size(program: ExportedProgram, network: nn.Module) -> None:
+    exported = program.module()
+    for height, width in SIZES:
+        lr = torch.rand(1, 3, height, width)
+        with torch.no_grad():
+            torch.testing.assert_close(exported(lr), network(lr), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [SSIU, IDSANet])
+def test_torch_export_takes_any_height_and_width(kind: type[nn.Module]) -> None:
+    network = tiny(2, kind=kind).eval()
+    assert_serves_every_size(export_program(network), network)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize(
+    "variant",
+    [dict(kind=SSIU), dict(kind=SSIU, attention="dense", moe=False), dict(kind=IDSANet, share_group=2, smu="none")],
+)
+def test_torch_export_of_every_scale_and_variant_takes_any_height_and_width(variant: dict, scale: int) -> None:
+    network = tiny(scale, **variant).eval()
+    assert_serves_every_size(export_program(network), network)
+
+
+def test_a_pt2_file_runs_with_pytorch_alone(tmp_path: Path, export: Callable[..., tuple[int, str]]) -> None:
+    network = tiny(2).eval()
+    save_weights(tmp_path / "a.safetensors", network)
+    code, printed = export("pt2", tmp_path / "a.safetensors", tmp_path / "a.pt2")
+    assert code == 0 and "SSIU x2, within" in printed and "at 64x48, 53x37, 1x1" in printed
+    script = (
+        "import sys, torch; program = torch.export.load('a.pt2').module(); "
+        "torch.save(program(torch.load('lr.pt')), 'sr.pt'); assert 'ssiu' not in sys.modules"
+    )
+    lr = torch.rand(1, 3, 19, 24)
+    torch.save(lr, tmp_path / "lr.pt")
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.load(tmp_path / "sr.pt"), network(lr), rtol=0, atol=1e-6)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "variant", [dict(attention="dense", moe=False), dict(kind=IDSANet), dict(kind=IDSANet, scale=3)]
+)
+def test_every_kind_of_network_becomes_onnx(tmp_path: Path, variant: dict) -> None:
+    assert export_onnx(tiny(**variant).eval(), tmp_path / "a.onnx") < TOLERANCE

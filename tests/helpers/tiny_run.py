@@ -1,0 +1,70 @@
+"""A network and a data set small enough to train in a test."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssiu.checkpoint import load_checkpoint
+from ssiu.config import Config, make_config
+from ssiu.data.bicubic import imresize, make_lr
+from ssiu.data.images import save_image
+
+
+def make_set(folder: Path, count: int = 4, scale: int = 2, size: tuple[int, int] = (40, 48), seed: int = 0) -> Path:
+    """Smooth random HR images and their LR in the layout ``folder/{HR,LR_bicubic/X{scale}}``."""
+    random = np.random.default_rng(seed)
+    for sub in ("HR", f"LR_bicubic/X{scale}"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        hr = imresize(random.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8), size=size)
+        save_image(folder / "HR" / f"p{index}.png", hr)
+        save_image(folder / f"LR_bicubic/X{scale}" / f"p{index}x{scale}.png", make_lr(hr, scale))
+    return folder
+
+
+def make_data(folder: Path, scale: int = 2) -> Path:
+    """``folder`` with a training set `train`, a validation set `val` and a test set `toy`."""
+    for index, (name, count) in enumerate((("train", 5), ("val", 2), ("toy", 2))):
+        make_set(folder / name, count, scale, seed=index)
+    return folder
+
+
+TINY = {
+    "model": "SSIU",
+    "scale": 2,
+    "n_feats": 8,
+    "num_heads": 2,
+    "n_blocks": 3,
+    "training_dataset": "train",
+    "patch_size": 24,
+    "batch_size": 2,
+    "data_repeat": 2,
+    "threads": 0,
+    "max_iterations": 6,
+    "log_every": 2,
+    "save_every": 2,
+    "log_name": "run",
+    "test_every": 0,
+    "eval_sets": [],
+    "deterministic": True,
+}
+
+
+def tiny_config(folder: Path, **changes: Any) -> Config:
+    """A run in ``folder/logs/run`` on the sets of ``folder/data``; five training images, ten samples an epoch."""
+    paths = {"data_path": str(folder / "data"), "log_path": str(folder / "logs"), "cache_dir": str(folder / "cache")}
+    return make_config({**TINY, **paths, **changes})
+
+
+TIMING = {"it_per_s", "data_wait", "peak_mib"}
+
+
+def outcome(run: Path) -> list:
+    """The final state without the free keys, and metrics.jsonl without timings."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    state = load_checkpoint(run / "models" / "last.pt")
+    for key in ("log_name", "threads"):
+        state["config"].pop(key)
+    return [state, [{key: value for key, value in line.items() if key not in TIMING} for line in lines]]

@@ -1,0 +1,217 @@
+"""A run that is stopped anywhere and resumed ends exactly as one that was not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import same
+from tiny_run import make_data, outcome, tiny_config
+
+from ssiu.checkpoint import load_checkpoint, save_checkpoint
+from ssiu.data.images import save_image
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, StoppedError
+from ssiu.training.run_folder import RunFolder
+from ssiu.training.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+RUN = {
+    "max_iterations": 8, "ema_decay": 0.9, "validation_set": "val", "eval_sets": ["toy"], "test_every": 1,
+    "log_every": 3, "save_every": 4, "grad_clip": 0.1, "warmup_epochs": 1, "batch_size": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("resume")
+    make_data(root / "data")
+    return root
+
+
+def stop_after(run: Trainer, step: int) -> None:
+    original = run.train_step
+
+    def train_step(batches):
+        original(batches)
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run.train_step = train_step
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(folder):
+    Trainer(tiny_config(folder, log_name="whole", **RUN)).run()
+    return outcome(folder / "logs/whole")
+
+
+@pytest.mark.parametrize("threads", [0, 2, 4])
+def test_stopping_after_every_step_changes_nothing(folder, uninterrupted, threads):
+    config = tiny_config(folder, log_name=f"stopped{threads}", threads=threads, **RUN)
+    for step in range(1, 8):
+        run = Trainer(config, "auto")
+        assert run.step == step - 1
+        stop_after(run, step)
+        with pytest.raises(StoppedError, match=f"stopped by SIGTERM; step {step} of 8 is saved") as caught:
+            run.run()
+        assert caught.value.exit_code == 143
+    assert Trainer(config, "auto").run().startswith("finished: 1 iterations, 8 in all")
+    assert same(outcome(config.run_folder), uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"precision": "fp16"}, {"precision": "bf16"}, {"optimizer": "adam"}, {"accumulate": 2}, {"log_every": 100}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_other_settings_resume_bit_identically_too(folder, change):
+    change = {**RUN, "max_iterations": 5, "test_every": 0, **change}
+    configs = [tiny_config(folder, log_name=f"{name}{hash(str(change))}", **change) for name in ("whole", "part")]
+    Trainer(configs[0]).run()
+    run = Trainer(configs[1], "auto")
+    stop_after(run, 2)
+    with pytest.raises(StoppedError):
+        run.run()
+    Trainer(configs[1], "auto").run()
+    assert same(*(outcome(config.run_folder) for config in configs))
+
+
+@pytest.mark.parametrize("step", [5, 8])  # 8 is the last
+def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted, step):
+    config = tiny_config(folder, log_name=f"validation{step}", **RUN)
+    run = Trainer(config, "auto")
+    original = run._validate
+
+    def validate():
+        if run.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        original()
+
+    run._validate = validate
+    with pytest.raises(StoppedError, match="SIGINT") as caught:
+        run.run()
+    assert caught.value.exit_code == 130
+    assert load_checkpoint(config.run_folder / "models/last.pt")["validated"] == step - 1
+    Trainer(config, "auto").run()
+    assert same(outcome(config.run_folder), uninterrupted)
+
+
+def test_a_finished_run_says_so(folder, uninterrupted):
+    config = tiny_config(folder, log_name="whole", **RUN)
+    assert Trainer(config, "auto").run().startswith("already complete: 8 iterations")
+    assert same(outcome(config.run_folder), uninterrupted)
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before_and_says_so(folder, uninterrupted, caplog):
+    config = tiny_config(folder, log_name="damaged", **RUN)
+    run = Trainer(config)
+    stop_after(run, 6)
+    with pytest.raises(StoppedError):
+        run.run()
+    last = config.run_folder / "models/last.pt"
+    last.write_bytes(last.read_bytes()[:-1000])
+    run = Trainer(config, "auto")
+    assert run.step == 4 and "last.pt" in caplog.text
+    run.run()
+    assert same(outcome(config.run_folder), uninterrupted)
+
+
+def test_when_every_checkpoint_is_damaged_nothing_starts_over(folder):
+    config = tiny_config(folder, log_name="ruined", max_iterations=4)
+    Trainer(config).run()
+    for path in (config.run_folder / "models").iterdir():
+        path.write_bytes(b"nonsense")
+    with pytest.raises(BadInputError, match="none of the 2 checkpoints"):
+        Trainer(config, "auto")
+
+
+def test_a_checkpoint_or_run_folder_can_be_continued_elsewhere(folder):
+    source = tiny_config(folder, log_name="source", max_iterations=4)
+    Trainer(source).run()
+    ends = []
+    for index, path in enumerate((source.run_folder, source.run_folder / "models/step_00000002.pt")):
+        config = tiny_config(folder, log_name=f"elsewhere{index}", max_iterations=4)
+        run = Trainer(config, str(path))
+        assert run.step == (4, 2)[index]
+        run.run()
+        ends.append(run.model.state_dict())
+    assert same(dict(ends[0]), dict(ends[1]))
+
+
+@pytest.mark.parametrize("path", ["nowhere.pt", "nowhere", "logs"])
+def test_resuming_from_nothing_is_an_error(folder, path):
+    with pytest.raises(MissingInputError, match=path):
+        Trainer(tiny_config(folder, log_name="nothing"), str(folder / path))
+
+
+def test_changed_settings_are_refused_by_name_unless_allowed(folder, caplog):
+    Trainer(tiny_config(folder, log_name="changed", max_iterations=4)).run()
+    config = tiny_config(folder, log_name="changed", max_iterations=5, lr=0.5, threads=2, keep_last=5)
+    with pytest.raises(ConfigError, match=r"lr: 0.001 -> 0.5.*--allow-changes") as caught:
+        Trainer(config, "auto")
+    assert "max_iterations: 4 -> 5" in str(caught.value) and "threads" not in str(caught.value)
+    assert Trainer(config, "auto", allow_changes=True).step == 4
+    assert "lr: 0.001 -> 0.5" in caplog.text
+
+
+def test_changed_training_images_are_refused_unless_allowed(tmp_path):
+    make_data(tmp_path / "data")
+    config = tiny_config(tmp_path, max_iterations=2)
+    Trainer(config).run()
+    image = tmp_path / "data/train/HR/p0.png"
+    from ssiu.data.images import read_rgb
+
+    pixels = read_rgb(image)
+    pixels[0, 0] ^= 1
+    image.unlink()
+    save_image(image, pixels)
+    with pytest.raises(BadInputError, match="training images are not those"):
+        Trainer(config, "auto")
+    assert Trainer(config, "auto", allow_changes=True).step == 2
+
+
+def test_a_weights_file_is_not_a_run(folder, reference):
+    with pytest.raises(BadInputError, match="no checkpoint of a training run"):
+        Trainer(tiny_config(folder, log_name="weights"), str(reference / "official_tiny_x2.pt"))
+
+
+def test_metrics_are_cut_back_to_the_checkpoint_and_torn_lines_dropped(tmp_path):
+    lines = [{"kind": "train", "step": 2}, {"kind": "validation", "step": 4}, {"kind": "train", "step": 4}]
+    for tail in ('{"kind": "train", "st', '{"kind": "train", "step": 6}\n'):
+        folder = RunFolder(tmp_path / str(len(tail)))
+        folder.metrics_path.write_text("".join(json.dumps(line) + "\n" for line in lines) + tail)
+        folder.open("", 4, 4)
+        folder.close()
+        assert [json.loads(line) for line in folder.metrics_path.read_text().splitlines()] == lines
+
+
+def test_a_checkpoint_of_another_scale_is_refused(folder):
+    Trainer(tiny_config(folder, log_name="scale", max_iterations=2)).run()
+    path = folder / "logs/scale/models/last.pt"
+    state = load_checkpoint(path)
+    state["config"]["scale"] = 3
+    save_checkpoint(path, state)
+    with pytest.raises(ConfigError, match="scale: 3 -> 2"):
+        Trainer(tiny_config(folder, log_name="scale", max_iterations=2), "auto")
+
+
+def test_the_command_line_starts_continues_and_reports(tmp_path):
+    """The contract others script against: same command to start and to go on; last stdout line; exit code."""
+    make_data(tmp_path / "data")
+    config = tmp_path / "run.yml"
+    config.write_text(tiny_config(tmp_path).to_yaml())
+    command = [sys.executable, str(ROOT / "train.py"), "--config", str(config), f"log_path={tmp_path}/D", "log_name=N"]
+    command += ["max_iterations=4", "save_every=1", "threads=1", "--resume", "auto"]
+    first = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == f"finished: 4 iterations, 4 in all, {tmp_path}/D/N/models/last.pt"
+    assert torch.load(tmp_path / "D/N/models/last.pt", weights_only=True)["step"] == 4
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (again.returncode, again.stdout.splitlines()[-1][:16]) == (0, "already complete")
+    wrong = subprocess.run([*command, "lr=x"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 78 and wrong.stderr.startswith("error:") and "'lr'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

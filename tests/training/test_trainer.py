@@ -1,0 +1,351 @@
+"""The training loop: the original's losses, what each key changes, and what stops it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import make_data, tiny_config
+from torch import nn
+
+from ssiu.checkpoint import load_checkpoint
+from ssiu.errors import (
+    BadInputError,
+    BusyError,
+    ConfigError,
+    DeviceMemoryError,
+    MissingInputError,
+    NonFiniteError,
+    OutputError,
+)
+from ssiu.models.ssiu import from_authors
+from ssiu.training.trainer import Trainer
+from ssiu.weights import load_model, save_weights
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("trainer")
+    make_data(root / "data")
+    return root
+
+
+_runs = iter(range(10_000))
+
+
+def trainer(folder: Path, resume: str = "none", stream=None, **changes) -> Trainer:
+    changes.setdefault("log_name", f"run{next(_runs)}")
+    return Trainer(tiny_config(folder, **changes), resume, stream=stream)
+
+
+def steps(run: Trainer, count: int) -> Trainer:
+    for batch in list(run.stream.loader(0, count * run.config.accumulate)):
+        run.train_step([batch])
+    return run
+
+
+def weights(run: Trainer) -> torch.Tensor:
+    return nn.utils.parameters_to_vector(run.model.parameters()).detach().clone()
+
+
+def metrics(run: Trainer, kind: str) -> list[dict]:
+    lines = (run.config.run_folder / "metrics.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, lines) if line["kind"] == kind]
+
+
+class GoldenStream:
+    """The recorded batches of the original's four steps."""
+
+    samples_per_epoch = 2
+    manifest = "golden"
+
+    def __init__(self, golden):
+        self.batches = [
+            (torch.from_numpy(x), torch.from_numpy(y)) for x, y in zip(golden["x"], golden["y"], strict=True)
+        ]
+
+    def loader(self, start, stop, *args, **kwargs):
+        return self.batches[start:stop]
+
+    def names(self, m):
+        return ["recorded"] * 2
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_four_steps_equal_those_of_the_original_code(folder, reference, scale):
+    golden = np.load(reference / f"train_tiny_x{scale}.npz")
+    initial = {name[5:]: torch.from_numpy(golden[name]) for name in golden.files if name.startswith("init/")}
+    run = trainer(
+        folder, scale=scale, patch_size=16 * scale, num_heads=4, epochs=290, max_iterations=None,
+        stream=GoldenStream(golden),
+    )  # fmt: skip
+    run.model.load_state_dict(from_authors(initial))
+    for index, batch in enumerate(run.stream.batches):
+        run.train_step([batch])
+        loss, l1, fft = run.terms[-1].tolist()
+        assert loss == pytest.approx(golden["loss"][index], rel=1e-5)
+        assert l1 == pytest.approx(golden["l1"][index], rel=1e-5)
+        assert fft == pytest.approx(golden["fft"][index], rel=1e-5)
+        assert run.optimizer.param_groups[0]["lr"] == pytest.approx(golden["lr"][index], rel=1e-9)
+    final = load_model(reference / f"official_tiny_x{scale}.pt").state_dict()
+    for name, tensor in run.model.state_dict().items():
+        assert (tensor - final[name]).abs().max() <= 1e-5, name
+
+
+def test_a_run_writes_its_folder_and_a_checkpoint_readable_without_code(folder):
+    run = trainer(folder, eval_sets=["toy"], validation_set="val", test_every=1, max_iterations=4, ema_decay=0.9)
+    message = run.run()
+    home = run.config.run_folder
+    assert message == f"finished: 4 iterations, 4 in all, {home}/models/last.pt"
+    assert {"config.yml", "log.txt", "metrics.jsonl", "models", "tensorboard", "results"} <= {
+        p.name for p in home.iterdir()
+    }
+    assert torch.load(home / "models/last.pt", weights_only=True)["step"] == 4
+    train = metrics(run, "train")
+    assert [line["step"] for line in train] == [2, 4]
+    assert {"loss", "l1", "fft", "lr", "it_per_s", "data_wait", "peak_mib"} <= set(train[0])
+    assert [line["step"] for line in metrics(run, "validation")] == [1, 2, 3, 4]
+    assert sorted(p.name for p in (home / "results").iterdir()) == [
+        "toy_p0.png",
+        "toy_p1.png",
+        "val_p0.png",
+        "val_p1.png",
+    ]
+    log = (home / "log.txt").read_text()
+    assert "command:" in log and "torch" in log and "device: cpu" in log and "ETA" in log
+
+
+def test_the_best_checkpoint_is_chosen_on_the_validation_set_alone(folder):
+    run = trainer(folder, eval_sets=["toy"], validation_set="val", test_every=1, max_iterations=6)
+    run.run()
+    scores = {line["step"]: line["psnr/val"] for line in metrics(run, "validation")}
+    best = load_checkpoint(run.config.run_folder / "models/best.pt")
+    assert best["step"] == max(scores, key=scores.get)
+    assert best["best"]["psnr"] == max(scores.values())
+
+
+def test_keep_last_keeps_that_many_older_checkpoints(folder):
+    for keep in (1, 3):
+        run = trainer(folder, save_every=1, keep_last=keep)
+        run.run()
+        names = sorted(p.name for p in (run.config.run_folder / "models").iterdir())
+        assert names == ["last.pt", *(f"step_{step:08d}.pt" for step in range(6 - keep, 6))]
+        assert load_checkpoint(run.config.run_folder / "models" / names[1])["step"] == 6 - keep
+
+
+def test_accumulating_k_batches_of_b_equals_one_batch_of_kb(folder):
+    torch.set_default_dtype(torch.float64)
+    try:
+        whole = trainer(folder, batch_size=6, max_iterations=20)
+        parts = trainer(folder, batch_size=2, accumulate=3, max_iterations=20)
+        for run, k in ((whole, 1), (parts, 3)):
+            batches = list(run.stream.loader(0, 20 * k))
+            for step in range(20):
+                run.train_step(batches[step * k : (step + 1) * k])
+        assert (weights(whole) - weights(parts)).abs().max() <= 1e-9
+        assert torch.stack(whole.terms) == pytest.approx(torch.stack(parts.terms), rel=1e-9)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_accumulated_gradients_of_the_first_step_equal_in_float32(folder):
+    gradients = []
+    for batch_size, k in ((6, 1), (2, 3)):
+        run = trainer(folder, batch_size=batch_size, accumulate=k)
+        run.optimizer.zero_grad = lambda set_to_none=True: None  # keep them to look at
+        run.train_step(list(run.stream.loader(0, k)))
+        gradients.append(torch.cat([p.grad.flatten() for p in run.model.parameters()]))
+    assert (gradients[0] - gradients[1]).norm() <= 1e-6 * gradients[0].norm()
+
+
+def test_ema_is_the_exponential_average_of_the_weights_with_a_short_memory_at_first(folder):
+    run = trainer(folder, ema_decay=0.25)
+    average = 0
+    for batch, decay in zip(run.stream.loader(0, 5), (0, 2 / 11, 3 / 12, 0.25, 0.25), strict=True):
+        run.train_step([batch])
+        average = decay * average + (1 - decay) * weights(run)
+    kept = nn.utils.parameters_to_vector(run.ema.module.parameters())
+    assert (kept - average).abs().max() <= 1e-6
+    assert (kept - weights(run)).abs().max() > 1e-4
+
+
+def test_grad_clip_limits_the_norm_of_the_gradient(folder):
+    norms = {}
+    for clip in (0.0, 1e-3):
+        run = trainer(folder, grad_clip=clip)
+        run.optimizer.zero_grad = lambda set_to_none=True: None
+        run.train_step(list(run.stream.loader(0, 1)))
+        norms[clip] = torch.cat([p.grad.flatten() for p in run.model.parameters()]).norm().item()
+    assert norms[0.0] > 1e-2
+    assert norms[1e-3] == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_adam_decays_weights_through_the_gradient_and_adamw_directly(folder):
+    ends = [weights(steps(trainer(folder, optimizer=kind, weight_decay=0.5), 3)) for kind in ("adam", "adamw")]
+    free = weights(steps(trainer(folder, weight_decay=0.0), 3))
+    assert not torch.equal(*ends) and not torch.equal(ends[1], free)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"lr": 2e-3}, {"betas": [0.5, 0.9]}, {"lambda_fft": 0.1}, {"lambda_l1": 0.5}, {"precision": "bf16"},
+     {"data_augment": False}, {"data_repeat": 3}, {"patch_size": 16}, {"batch_size": 3}, {"eta_min": 9e-4},
+     {"warmup_epochs": 1}, {"scheduler": "multistep", "decays": [1], "gamma": 0.1}, {"beta_sign": "plus"},
+     {"skip": "raw"}, {"num_heads": 4}, {"attention": "dense"}, {"moe": False}, {"max_iterations": 7},
+     {"training_dataset": "toy"}, {"model": "SSUFSR"}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_every_key_of_the_numbers_changes_the_weights_but_the_alias_does_not(folder, change):
+    ours = weights(steps(trainer(folder), 6))
+    theirs = weights(steps(trainer(folder, **change), 6))
+    assert torch.equal(ours, theirs) == ("model" in change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"threads": 2},
+        {"gpu_ids": [3]},
+        {"log_every": 1},
+        {"save_every": 1},
+        {"keep_last": 1},
+        {"checkpoint_activations": True},
+    ],
+)
+def test_a_free_key_changes_nothing(folder, change):
+    runs = [trainer(folder), trainer(folder, **change)]
+    for run in runs:
+        run.run()
+    assert torch.equal(weights(runs[0]), weights(runs[1]))
+
+
+def test_init_trunk_takes_all_but_the_tail_of_another_scale(folder, tmp_path):
+    source = trainer(folder, patch_size=24)
+    save_weights(tmp_path / "x2.safetensors", source.model)
+    run = trainer(folder, scale=2, seed=7, init_trunk=str(tmp_path / "x2.safetensors"))
+    fresh = trainer(folder, scale=2, seed=7)
+    for name, tensor in run.model.state_dict().items():
+        assert torch.equal(tensor, (fresh if name.startswith("tail.") else source).model.state_dict()[name]), name
+
+
+def test_pretrain_starts_from_all_weights(folder, tmp_path):
+    source = trainer(folder)
+    save_weights(tmp_path / "x2.safetensors", source.model)
+    run = trainer(folder, seed=7, pretrain=str(tmp_path / "x2.safetensors"))
+    assert torch.equal(weights(run), weights(source))
+
+
+def test_compiled_training_gives_the_same_losses(folder):
+    plain, compiled = (steps(trainer(folder, compile=flag), 3) for flag in (False, True))
+    assert torch.stack(plain.terms) == pytest.approx(torch.stack(compiled.terms), rel=1e-4)
+    assert list(plain.model.state_dict()) == list(compiled.model.state_dict())
+
+
+def test_fp16_scales_the_loss_and_survives_a_few_overflows_but_not_many(folder):
+    run = trainer(folder, precision="fp16", max_iterations=100)
+    assert run.scaler.is_enabled() and not trainer(folder).scaler.is_enabled()
+    batch = next(iter(run.stream.loader(0, 1)))
+    before = weights(run)
+    for parameter in run.model.tail.parameters():
+        parameter.register_hook(lambda gradient: gradient * float("inf"))
+    for _ in range(20):
+        run.train_step([batch])
+    assert torch.equal(weights(run), before)
+    with pytest.raises(NonFiniteError, match="gradient is not finite at step 21"):
+        run.train_step([batch])
+
+
+@pytest.mark.parametrize("broken", ["input", "weight", "rate"])
+def test_a_non_finite_loss_stops_the_run_and_names_step_and_images(folder, broken):
+    run = trainer(folder, max_iterations=20, log_every=4, save_every=4, lr=1e-3)
+    if broken == "rate":
+        run.config = run.config.model_copy(update={"lr": 1e25})
+        run.schedule = type(run.schedule)(run.config, run.stream.samples_per_epoch)
+    original = run.train_step
+
+    def train_step(batches):
+        if run.step == 5 and broken == "input":
+            batches = [(lr.float() / 255 * float("nan"), hr) for lr, hr in batches]
+        if run.step == 5 and broken == "weight":
+            next(run.model.parameters()).data.view(-1)[0] = float("nan")
+        original(batches)
+
+    run.train_step = train_step
+    with pytest.raises(NonFiniteError, match=r"not finite at step \d+ \(p\d") as caught:
+        run.run()
+    assert caught.value.exit_code == 70
+    report = json.loads((run.config.run_folder / "non_finite.json").read_text())
+    if broken != "rate":
+        assert report["step"] == 6
+        assert report["images"]["6"] == run.stream.names(5)
+    for path in (run.config.run_folder / "models").glob("*.pt"):
+        state = load_checkpoint(path)
+        assert all(t.isfinite().all() for t in state["model"].values())
+
+
+def test_weights_broken_by_the_last_step_before_a_save_are_not_saved(folder):
+    run = trainer(folder, save_every=3, log_every=100)
+    original = run.train_step
+
+    def train_step(batches):
+        original(batches)
+        if run.step == 3:
+            next(run.model.parameters()).data.view(-1)[0] = float("inf")
+
+    run.train_step = train_step
+    with pytest.raises(NonFiniteError, match="step 3"):
+        run.run()
+    assert not list((run.config.run_folder / "models").glob("*.pt"))
+
+
+@pytest.mark.parametrize("where", ["forward", "backward", "optimizer"])
+def test_out_of_memory_names_the_keys_to_lower(folder, where):
+    run = trainer(folder, save_every=1)
+
+    def fail(*args, **kwargs):
+        if run.step == 3:
+            raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+
+    hooks = {
+        "forward": lambda: run.model.register_forward_pre_hook(fail),
+        "backward": lambda: next(run.model.parameters()).register_hook(fail),
+        "optimizer": lambda: run.optimizer.register_step_pre_hook(fail),
+    }
+    hooks[where]()
+    with pytest.raises(DeviceMemoryError, match=r"batch_size 2 and patch_size 24.*lower batch_size") as caught:
+        run.run()
+    assert caught.value.exit_code == 69
+    assert load_checkpoint(run.config.run_folder / "models/last.pt")["step"] == 3
+
+
+def test_a_folder_that_holds_a_run_is_not_started_into(folder):
+    name = trainer(folder, max_iterations=1).run() and f"run{next(_runs) - 1}"
+    with pytest.raises(OutputError, match="already holds a run; --resume auto continues it"):
+        trainer(folder, log_name=name)
+
+
+def test_a_folder_in_use_is_refused_naming_the_process(folder):
+    holder = trainer(folder)
+    with pytest.raises(BusyError, match=r"in use by pid \d+ on "):
+        trainer(folder, "auto", log_name=holder.config.log_name)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"data_path": "/nowhere"}, MissingInputError, "/nowhere"),
+        ({"training_dataset": "absent"}, MissingInputError, "absent"),
+        ({"patch_size": 64}, BadInputError, "smaller than patch_size 64"),
+        ({"eval_sets": ["absent"], "test_every": 1}, ConfigError, "absent"),
+        ({"validation_set": "absent"}, MissingInputError, "absent"),
+        ({"pretrain": "/nowhere.pt"}, MissingInputError, "nowhere.pt"),
+        ({"device": "cuda"}, ConfigError, "'device'"),
+        ({"n_blocks": 4}, ConfigError, "n_blocks"),
+    ],
+)
+def test_bad_settings_are_named_before_step_one(folder, change, error, message):
+    if change.get("device") == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(error, match=message):
+        trainer(folder, **change)
