@@ -98,11 +98,12 @@ def test_two_ranks_apply_the_gradients_of_one_process(lab: Lab, change: dict) ->
     assert (two - one).norm() <= 1e-6 * one.norm()
 
 
-def test_twenty_steps_in_float64_end_in_the_same_weights(lab: Lab) -> None:
-    config = lab.write("double", validation_set=None, test_every=0)
+@pytest.mark.parametrize(("optimizer", "worlds"), [("adamw", (1, 2, 4)), ("muon", (1, 2))])
+def test_twenty_steps_in_float64_end_in_the_same_weights(lab: Lab, optimizer: str, worlds: tuple[int, ...]) -> None:
+    config = lab.write("double", validation_set=None, test_every=0, optimizer=optimizer)
     ends = []
-    for world in (1, 2, 4):
-        target = lab.folder / f"double{world}.pt"
+    for world in worlds:
+        target = lab.folder / f"double_{optimizer}{world}.pt"
         ranks = lab.start(world, "ranks:weights_in_double", str(config), str(target))
         assert codes(ranks) == [0] * world, [rank.output for rank in ranks]
         ends.append(torch.load(target, weights_only=True))

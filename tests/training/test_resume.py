@@ -65,8 +65,10 @@ def test_stopping_after_every_step_changes_nothing(folder, uninterrupted, thread
 
 @pytest.mark.parametrize(
     "change",
-    [{"precision": "fp16"}, {"precision": "bf16"}, {"optimizer": "adam"}, {"accumulate": 2}, {"log_every": 100}],
-    ids=lambda change: next(iter(change)),
+    [{"precision": "fp16"}, {"precision": "bf16"}, {"optimizer": "adam"}, {"accumulate": 2}, {"log_every": 100},
+     {"optimizer": "muon"}, {"optimizer": "muon", "accumulate": 2}, {"optimizer": "muon", "precision": "fp16"},
+     {"optimizer": "muon", "precision": "bf16"}],
+    ids=lambda change: "-".join(map(str, change.values())),
 )  # fmt: skip
 def test_other_settings_resume_bit_identically_too(folder, change):
     change = {**RUN, "max_iterations": 5, "test_every": 0, **change}

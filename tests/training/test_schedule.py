@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ssiu.config import make_config
-from ssiu.training.optimizers import build_optimizer
 from ssiu.training.schedule import Schedule
 
 
@@ -61,6 +60,29 @@ def test_multistep_multiplies_by_gamma_after_each_decay():
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
+def test_wsd_is_constant_until_the_last_share_then_falls_in_a_line_to_eta_min():
+    by_steps = schedule(scheduler="wsd", decay_share=0.4, max_iterations=100)
+    fall = [1e-6 + (1e-3 - 1e-6) * (1 - t / 40) for t in range(41)]
+    assert [by_steps.learning_rate(s) for s in range(101)] == pytest.approx([1e-3] * 60 + fall)
+    by_epochs = schedule(scheduler="wsd", decay_share=0.4)  # 10 epochs of 10 steps
+    assert [by_epochs.learning_rate(s) for s in range(60)] == [1e-3] * 60
+    assert [by_epochs.learning_rate(s) for s in range(60, 100)] == pytest.approx(
+        [fall[s // 10 * 10] for s in range(40)]
+    )
+
+
+def test_wsd_takes_its_share_of_what_the_warmup_leaves():
+    ours = schedule(scheduler="wsd", decay_share=0.5, max_iterations=100, warmup_epochs=2)  # 20 steps; 40 fall
+    fall = [1e-6 + (1e-3 - 1e-6) * (1 - t / 40) for t in range(41)]
+    expected = [0.5e-3] * 10 + [1e-3] * 10 + [1e-3] * 40 + fall
+    assert [ours.learning_rate(s) for s in range(101)] == pytest.approx(expected)
+
+
+def test_wsd_over_the_whole_run_is_one_line():
+    ours = schedule(scheduler="wsd", decay_share=1.0, eta_min=0.0, max_iterations=10)
+    assert [ours.learning_rate(s) for s in range(11)] == pytest.approx([1e-3 * (1 - s / 10) for s in range(11)])
+
+
 def test_batches_run_on_over_the_end_of_an_epoch():
     ours = schedule(samples=25, epochs=2)  # 50 samples, 10 a step
     assert ours.total_steps == 5
@@ -85,14 +107,3 @@ def test_accumulate_counts_optimizer_steps():
 def test_validations_are_equally_spaced_and_include_the_end(keys, expected):
     ours = schedule(**keys)
     assert [step for step in range(ours.total_steps + 1) if ours.validates(step)] == expected
-
-
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
-def test_the_optimizer_gets_the_configs_numbers(name, kind):
-    model = torch.nn.Linear(2, 2)
-    config = make_config({"optimizer": name, "betas": [0.8, 0.9], "weight_decay": 0.1, "lr": 0.5})
-    optimizer = build_optimizer(model, config)
-    assert type(optimizer) is kind
-    (group,) = optimizer.param_groups
-    assert (group["betas"], group["weight_decay"], group["lr"]) == ((0.8, 0.9), 0.1, 0.5)
-    assert len(group["params"]) == 2

@@ -134,11 +134,12 @@ def test_keep_last_keeps_that_many_older_checkpoints(folder):
         assert load_checkpoint(run.config.run_folder / "models" / names[1])["step"] == 6 - keep
 
 
-def test_accumulating_k_batches_of_b_equals_one_batch_of_kb(folder):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_accumulating_k_batches_of_b_equals_one_batch_of_kb(folder, optimizer):
     torch.set_default_dtype(torch.float64)
     try:
-        whole = trainer(folder, batch_size=6, max_iterations=20)
-        parts = trainer(folder, batch_size=2, accumulate=3, max_iterations=20)
+        whole = trainer(folder, batch_size=6, max_iterations=20, optimizer=optimizer)
+        parts = trainer(folder, batch_size=2, accumulate=3, max_iterations=20, optimizer=optimizer)
         for run, k in ((whole, 1), (parts, 3)):
             batches = list(run.stream.loader(0, 20 * k))
             for step in range(20):
