@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ssiu.checkpoint import load_checkpoint
 from ssiu.errors import ConfigError
-from ssiu.trainer import Trainer
 from ssiu.training.optimizers import Muon
+from ssiu.training.trainer import Trainer
 
 OLD = {"max_iterations": 6, "save_every": 2, "ema_decay": 0.9}  # the run of checkpoint_f7a8675.pt
 

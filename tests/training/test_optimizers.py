@@ -15,8 +15,8 @@ from ssiu.config import make_config
 from ssiu.models import MODELS
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
-from ssiu.trainer import Trainer
 from ssiu.training.optimizers import Muon, build_optimizer, matrix_shapes, orthogonalise
+from ssiu.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
