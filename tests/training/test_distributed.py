@@ -78,7 +78,7 @@ def whole(lab: Lab) -> list:
     ranks = lab.train(2, "whole")
     assert codes(ranks) == [0, 0], [rank.output for rank in ranks]
     assert "finished: 20 iterations" in ranks[0].output and "finished" not in ranks[1].output
-    return outcome(lab.last("whole").parents[2])
+    return outcome(lab.last("whole").parents[1])
 
 
 # the same numbers as one process
@@ -124,7 +124,7 @@ def test_a_signal_to_any_rank_stops_all_and_the_rest_is_bit_identical(lab: Lab, 
     assert "stopped by SIGTERM; step 7 of 20 is saved" in ranks[0].output
     assert load_checkpoint(lab.last(name))["step"] == 7
     assert codes(lab.train(2, name)) == [0, 0]
-    assert same(outcome(lab.last(name).parents[2]), whole)
+    assert same(outcome(lab.last(name).parents[1]), whole)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.full)])
@@ -147,7 +147,7 @@ def test_no_rank_survives_another_and_the_run_goes_on_bit_identically(lab: Lab, 
         assert survivor == 75, ranks[1 - victim].output
         assert "another one died" in ranks[1 - victim].output and "Traceback" not in ranks[1 - victim].output
         assert codes(lab.train(2, name)) == [0, 0]
-        assert same(outcome(lab.last(name).parents[2]), whole)
+        assert same(outcome(lab.last(name).parents[1]), whole)
     print(f"{killed} ranks killed, the other gone after {slowest:.2f} s at most")
 
 
@@ -157,7 +157,7 @@ def test_a_run_goes_on_with_another_number_of_ranks(lab: Lab, whole: list, world
     ranks = lab.start(worlds[0], "ranks:signalled", signal.SIGTERM, 10, 0, lab.arguments(name))
     assert codes(ranks) == [143] * worlds[0]
     assert codes(lab.train(worlds[1], name)) == [0] * worlds[1]
-    state, lines = outcome(lab.last(name).parents[2])
+    state, lines = outcome(lab.last(name).parents[1])
     assert state["step"] == 20
     assert [line["step"] for line in lines] == [line["step"] for line in whole[1]]
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (lines, whole[1])]
@@ -215,7 +215,7 @@ def test_two_agents_as_two_nodes_end_like_two_ranks(lab: Lab, whole: list) -> No
     agents = [torchrun(lab, "nodes", *where, f"--node_rank={rank}") for rank in range(2)]
     outputs = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], outputs
-    assert same(outcome(lab.last("nodes").parents[2]), whole)
+    assert same(outcome(lab.last("nodes").parents[1]), whole)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
