@@ -44,7 +44,7 @@ class SSIUArch(Architecture[SSIU]):
             architecture=self,
             purpose="SR",
             tags=[f"{arguments['n_feats']}dim", f"{arguments['n_blocks']}st"],
-            supports_half=False,  # attention overflows float16
+            supports_half=False,  # never tried on a GPU
             supports_bfloat16=True,
             scale=arguments["scale"],
             input_channels=3,
