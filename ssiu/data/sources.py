@@ -95,7 +95,7 @@ def read_manifest(path: Path = MANIFEST) -> Manifest:
 
 
 def obtain_sets(manifest: Manifest, name: str, data_path: Path, scales: Sequence[int]) -> list[str]:
-    """Puts the sets of an archive into ``data_path``, LR images of ``scales`` included; returns their names.
+    """Puts the sets of an archive into ``data_path`` and makes their LR images of ``scales``; returns their names.
 
     Raises what `fetch` raises when no source gives the archive, BadInputError (65) when an archive's images are not
     the right ones, SaveError (74) when the disk is too small, BusyError (75) when another download works there.
@@ -108,9 +108,9 @@ def obtain_sets(manifest: Manifest, name: str, data_path: Path, scales: Sequence
                 _from_any(
                     archive.sources, lambda source: _obtain_images(manifest, archive, source, work, data_path, absent)
                 )
-    for each in archive.sets:
-        folders = set_folders(data_path, each)
-        make_lr_folders(list_images(folders.hr), folders.lr_root, scales)
+    if scales:
+        for folders in (set_folders(data_path, each) for each in archive.sets):
+            make_lr_folders(list_images(folders.hr), folders.lr_root, scales)
     return list(archive.sets)
 
 

@@ -46,7 +46,8 @@ def unpack(archive: Path, place: Callable[[str], str | None], folder: Path) -> i
                 require_space(archive.parent, size, f"unpacking {name!a:.100}")
                 _write(opened, size, folder / target, f"{archive}: member {name!a:.100}")
     except DAMAGED as error:
-        raise BadInputError(f"{archive} is damaged or no archive ({str(error) or type(error).__name__})") from None
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise BadInputError(f"{archive} is damaged or no archive ({reason})") from None
     return len(written)
 
 

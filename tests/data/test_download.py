@@ -159,7 +159,7 @@ def test_a_disk_that_is_too_small_is_said_before(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BusyError, match="connection failed .*refused"):
+    with pytest.raises(BusyError, match=r"connection failed .*refused"):
         fetch(Source(url="http://127.0.0.1:9/a.zip", about=1), tmp_path / "a.zip", IMPATIENT)
 
 

@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments) -> None:
         pass
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.close_connection = True
         server, asked = self.server, self.headers.get("Range")
         server.requests.append((self.path, asked))
