@@ -111,6 +111,11 @@ def find_weights(model: str, scale: int) -> Path:
     return found
 
 
+def shipped_file(name: str) -> Path | None:
+    """The weights file of this name from where weights are looked for, if it is there."""
+    return next((folder / name for folder in SHIPPED if (folder / name).is_file()), None)
+
+
 def weights_folder() -> Path:
     """Where downloaded weights belong: pretrain_model of a clone, else the user's cache; `find_weights` looks there."""
     return SHIPPED[0] if SHIPPED[0].is_dir() else SHIPPED[-1]

@@ -28,7 +28,6 @@ from ssiu.weights import load_model, weights_folder
 
 
 def download_weights(manifest: Manifest, folder: Path, scales: Sequence[int]) -> None:
-    log_to_console()  # of each file: how many of its tensors the network took
     for scale, path in zip(scales, obtain_weights(manifest, folder, scales), strict=True):
         load_model(path, scale=scale, model="SSIU")
     print(f"licence of the weights: {manifest.weights.licence}")
@@ -70,6 +69,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--scales", type=int, nargs="+", choices=(2, 3, 4), default=[2, 3, 4], metavar="S")
     parser.add_argument("--sources", type=Path, default=MANIFEST, metavar="FILE", help="instead of the package's list")
     args = parser.parse_args(argv)
+    log_to_console()
     manifest = read_manifest(args.sources)
     if args.what == "weights":
         download_weights(manifest, args.to or weights_folder(), args.scales)

@@ -7,6 +7,7 @@ file, or with another one, makes the file start again. Nobody sees ``{file}`` be
 
 import hashlib
 import http.client
+import logging
 import os
 import re
 import shutil
@@ -23,6 +24,8 @@ from tqdm import tqdm
 
 from ssiu.errors import BadInputError, BusyError, SaveError
 from ssiu.files import make_folder, write_atomically
+
+log = logging.getLogger("ssiu")
 
 CHUNK = 1 << 20
 GAIN = 1 << 20  # bytes more than ever before: the server works, so its failures are counted anew
@@ -80,6 +83,7 @@ def fetch(source: Source, path: Path, connection: Connection) -> Path:
             return path
         path.unlink()
     make_folder(path.parent)
+    log.info("fetching %s (%.1f MB, %.1f of it here)", source.url, source.expected_bytes / 1e6, _size(part) / 1e6)
     most, failures, continued = _size(part), 0, part.exists()
     while True:
         try:
@@ -90,6 +94,7 @@ def fetch(source: Source, path: Path, connection: Connection) -> Path:
             most = max(most, arrived)
             if failures >= connection.attempts:
                 raise BusyError(f"{source.url}: {error}; {arrived:,} bytes arrived and are kept") from None
+            log.info("%s; trying again", error)
             time.sleep(min(connection.wait * 2 ** max(failures - 1, 0), LONGEST_WAIT))
             continued = True
             continue
