@@ -41,7 +41,7 @@ def weights_of(kind: str, scale: int, manifest: Manifest) -> Path:
         if path is None:
             raise MissingInputError(f"{name} is in none of {', '.join(map(str, SHIPPED))}; clone the repository again")
         return path
-    path = shipped_file(manifest.weights.files[scale].name)
+    path = shipped_file(manifest.weights_file(scale).name)
     if path is None:
         (path,) = obtain_weights(manifest, weights_folder(), [scale])
     require_released(manifest, path, scale)

@@ -22,7 +22,7 @@ from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
 """Of the usual copies of the test sets and their mod12 crops: images, pixels, a digest of the pixels, per folder."""
 
-KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "Flickr2K": 2650, "DF2K": 3450}
+KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "DIV2K_valid": 100, "Flickr2K": 2650, "DF2K": 3450}
 DF2K_STEMS = {*DF2K_NAMES["DIV2K"].values(), *DF2K_NAMES["Flickr2K"].values()}
 DIV2K_VALIDATION = {f"{i:04}" for i in range(801, 901)}
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import yaml
 from filelock import FileLock, Timeout
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from ssiu.data.check import DF2K_STEMS, FACTS, check_set
 from ssiu.data.download import Connection, Model, Source, fetch, mismatch, require_space
@@ -29,7 +29,6 @@ ARCHIVES = {"benchmark": ("benchmark",), "div2k": ("div2k_train", "div2k_valid")
 """What `ssiu download` takes beside df2k and weights, and the archives it means."""
 
 WORK = ".ssiu_download"
-LR_BYTES = 1.1  # of an LR image, per byte of HR / scale^2: small PNG files are a little larger
 
 
 class SetFiles(Model):
@@ -39,6 +38,17 @@ class SetFiles(Model):
     images: int
     members: str
     licence: str
+
+    @field_validator("members")
+    @classmethod
+    def _one_group(cls, value: str) -> str:
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"no regular expression ({error})") from None
+        if groups != 1:
+            raise ValueError(f"{groups} groups, expected one: the name of the image")
+        return value
 
 
 class Archive(Model):
@@ -80,6 +90,18 @@ class Manifest(Model):
     weights: ReleasedWeights
     by_application: dict[str, OnRequest]
 
+    def archive(self, name: str) -> Archive:
+        """Raises ConfigError (78) where the manifest is of somebody who left it out."""
+        if name not in self.archives:
+            raise ConfigError(f"the list of sources has no archive '{name}', only {', '.join(self.archives)}")
+        return self.archives[name]
+
+    def weights_file(self, scale: int) -> WeightsFile:
+        """As `archive`."""
+        if scale not in self.weights.files:
+            raise ConfigError(f"the list of sources has no weights for x{scale}")
+        return self.weights.files[scale]
+
 
 def read_manifest(path: Path = MANIFEST) -> Manifest:
     """Raises MissingInputError (66), or ConfigError (78) naming the key that is wrong."""
@@ -100,13 +122,16 @@ def obtain_sets(manifest: Manifest, name: str, data_path: Path, scales: Sequence
     Raises what `fetch` raises when no source gives the archive, BadInputError (65) when an archive's images are not
     the right ones, SaveError (74) when the disk is too small, BusyError (75) when another download works there.
     """
-    archive = manifest.archives[name]
-    absent = {each: files for each, files in archive.sets.items() if not has_usual_copy(data_path, each)}
-    if absent or (data_path / WORK / name).exists():  # else by a command that was killed at its end
+    archive = manifest.archive(name)
+
+    def absent() -> dict[str, SetFiles]:
+        return {each: files for each, files in archive.sets.items() if not has_usual_copy(data_path, each)}
+
+    if absent() or (data_path / WORK / name).exists():  # the latter of a command that was killed at its end
         with _work_folder(data_path, name) as work:
-            if absent:
+            if sets := absent():  # as it is now that nobody else works here
                 _from_any(
-                    archive.sources, lambda source: _obtain_images(manifest, archive, source, work, data_path, absent)
+                    archive.sources, lambda source: _obtain_images(manifest, archive, source, work, data_path, sets)
                 )
     if scales:
         for folders in (set_folders(data_path, each) for each in archive.sets):
@@ -131,7 +156,7 @@ def obtain_weights(manifest: Manifest, folder: Path, scales: Sequence[int]) -> l
     """Puts the authors' files of ``scales`` into ``folder``; returns their paths. Errors as `obtain_sets`."""
     paths = []
     for scale in scales:
-        file = manifest.weights.files[scale]
+        file = manifest.weights_file(scale)
         target = folder / file.name
         if not target.is_file():
             with _work_folder(folder, file.name) as work:
@@ -144,7 +169,7 @@ def obtain_weights(manifest: Manifest, folder: Path, scales: Sequence[int]) -> l
 
 def require_released(manifest: Manifest, path: Path, scale: int) -> None:
     """Raises OutputError (73) when the file at ``path`` is not the one the authors released for ``scale``."""
-    problem = mismatch(manifest.weights.files[scale].source, path)
+    problem = mismatch(manifest.weights_file(scale).source, path)
     if problem:
         raise OutputError(f"{path} is there but is not the authors' release ({problem}); move it away and try again")
 

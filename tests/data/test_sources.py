@@ -292,11 +292,18 @@ def test_the_command_downloads_checks_and_names_licences(
         command.main(["benchmark", *options])
 
 
+def _archive(members: str) -> dict[str, Any]:
+    files = {"hr": "Toy", "images": 1, "members": members, "licence": "none"}
+    return {"unpacked": 1, "sources": [{"url": "http://x"}], "sets": {"Toy": files}}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"conection": {}}, "key 'conection'"),
         ({"connection": {"timeout": 0, "attempts": 1, "wait": 0}}, r"key 'connection\.timeout'"),
+        ({"archives": {"a": _archive("(")}}, r"archives\.a\.sets\.Toy\.members.*no regular expression"),
+        ({"archives": {"a": _archive("x")}}, r"archives\.a\.sets\.Toy\.members.*0 groups, expected one"),
         ({"weights": {"licence": "x", "files": {2: {"name": "a", "source": {"url": "ftp://x"}}}}}, r"source\.url"),
     ],
 )
@@ -304,6 +311,13 @@ def test_a_mistake_in_the_manifest_is_named(tmp_path: Path, server: FileServer, 
     file = write_manifest(tmp_path / "sources.yaml", manifest_of(server, "/x.tar.gz") | change)
     with pytest.raises(ConfigError, match=expected):
         read_manifest(file)
+
+
+def test_a_manifest_without_something_says_so(tmp_path: Path, server: FileServer) -> None:
+    with pytest.raises(ConfigError, match="no archive 'flickr2k', only benchmark"):
+        obtain_sets(manifest(server), "flickr2k", tmp_path, [])
+    with pytest.raises(ConfigError, match="no weights for x3"):
+        obtain_weights(manifest(server), tmp_path, [3])
 
 
 def test_the_shipped_manifest_is_whole() -> None:
@@ -317,6 +331,7 @@ def test_the_shipped_manifest_is_whole() -> None:
     }  # fmt: skip
     place = sources._placer(known.archives["benchmark"].sets)
     assert place("baseline-c9e9/benchmark/Set5/HR/baby.png") == place("benchmark/Set5/HR/baby.png")
+    assert place("benchmark/Set5/HR/._baby.png") is None  # what macOS puts into archives
     assert place("benchmark/Set5/LR_bicubic/X2/babyx2.png") is None
     assert place("benchmark/Urban100/HR/img_001.png") == "benchmark/Urban100/HR/img_001.png"
     flickr = sources._placer(known.archives["flickr2k"].sets)
