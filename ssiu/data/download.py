@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
@@ -165,7 +166,7 @@ def _receive(source: Source, part: Path, timeout: float) -> None:
         have, whole = _begin(source, part, response, have)
         limit = source.bytes or whole or source.most_bytes
         progress = tqdm(
-            desc=part.name.split("-")[0], total=whole or source.expected_bytes, initial=have, unit="B",
+            desc=urlsplit(source.url).netloc, total=whole or source.expected_bytes, initial=have, unit="B",
             unit_scale=True, disable=None, leave=False,
         )  # fmt: skip
         with progress, _disk(part), part.open("ab") as file:
