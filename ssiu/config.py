@@ -320,7 +320,7 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
 def find_config(path: str | Path) -> Path:
     """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``ablations/table4_l1``."""
     path = Path(path)
-    if not path.exists() and not path.is_absolute() and ".." not in path.parts:
+    if not path.is_file() and not path.is_absolute() and ".." not in path.parts:
         name = path.with_suffix(".yml")
         name = name.relative_to("configs") if name.parts[:1] == ("configs",) else name
         return next((folder / name for folder in SHIPPED_CONFIGS if (folder / name).is_file()), path)

@@ -263,8 +263,8 @@ class Trainer:
         side, window = config.patch_size // config.scale, self.model.size_multiple
         if window > 1 and side <= 2 * window:
             log.warning(
-                "LR patches of %dx%d: every window of the attention touches the border, which a long training learns to "
-                "count on and whole images do not have; use patch_size=%d or more (docs/training.md)",
+                "LR patches of %dx%d: every window of the attention touches the border, and a long training learns to "
+                "count on that; use patch_size=%d or more (docs/training.md)",
                 *(side, side, 3 * window * config.scale),
             )
 
