@@ -17,9 +17,9 @@ from ssiu.cli.console import command_parser
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
-from ssiu.data.pairs import first_names, list_images, set_folders
+from ssiu.data.pairs import list_images, set_folders
 from ssiu.data.test_sets import BENCHMARKS
-from ssiu.errors import BadInputError, SSIUError
+from ssiu.errors import BadInputError, SSIUError, first_names
 from ssiu.report.tables import Table
 
 

@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     name, scale = MODELS[config.model].__name__, config.scale
     test_sets = load_test_sets(config)
     weights_path = Path(config.pretrain) if config.pretrain else find_weights(config.model, scale)
-    device = select_device(config)
+    device = select_device(config.device, config.gpu_ids)
     set_arithmetic(config.precision, config.deterministic)
     model = build_model(config).to(device).eval()
     weights = load_weights(model, weights_path)

@@ -12,7 +12,6 @@ from pathlib import Path
 import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import Config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network
@@ -53,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode has a line of its own
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
-    device = select_device(Config(device=args.device))
+    device = select_device(args.device)
     model = load_network(args.weights, args.scale, device)
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
     report = upscale_files(upscaler, jobs, args.output, args.overwrite)

@@ -23,9 +23,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from ssiu.data.images import decode_rgb, image_size, read_bytes
-from ssiu.data.pairs import first_names
 from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import TEMPORARY_SUFFIX, make_folder, write_atomically
 
 logger = logging.getLogger("ssiu")

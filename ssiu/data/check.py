@@ -13,11 +13,11 @@ from PIL import Image
 from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import Pair, available_sets, child, first_names, list_images, match_pairs, set_folders
+from ssiu.data.pairs import Pair, available_sets, child, list_images, match_pairs, set_folders
 from ssiu.data.parallel import in_parallel
 from ssiu.data.prepare import DF2K_NAMES
 from ssiu.data.test_sets import BENCHMARKS
-from ssiu.errors import BadInputError, MissingInputError, SSIUError
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
 """Of the usual copies of the test sets: images, pixels and a digest of the decoded pixels, per folder."""

@@ -7,13 +7,12 @@ Layouts, `s` being the scale; names of folders are matched without regard to cas
     {data_path}/{set}/{set}_train_HR/*.png        {data_path}/{set}/{set}_train_LR_bicubic/X{s}/{stem}x{s}.png
 """
 
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssiu.data.images import IMAGE_SUFFIXES, image_size
-from ssiu.errors import BadInputError, MissingInputError
+from ssiu.errors import BadInputError, MissingInputError, first_names
 
 HEADER_READERS = 16  # threads: on network disks the wait is latency
 
@@ -30,12 +29,6 @@ class Pair:
     hr: Path
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
-
-
-def first_names(names: Iterable[str], most: int = 5) -> str:
-    """``a, b, c and 7 more``."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def child(folder: Path, name: str) -> Path:

@@ -8,8 +8,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from ssiu.data.pairs import first_names
-from ssiu.errors import SSIUError
+from ssiu.errors import SSIUError, first_names
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -9,9 +9,9 @@ from tqdm import tqdm
 
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import image_size, open_file, read_rgb, save_image
-from ssiu.data.pairs import first_names, list_images
+from ssiu.data.pairs import list_images
 from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers, write_atomically
 
 DF2K_NAMES = {
