@@ -1,12 +1,11 @@
 """Every kind of image is read as it is and written without loss."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_kinds import CHANNELS, png
 from PIL import Image, ImageCms
 
 from ssiu.errors import BadInputError, OutputError
@@ -14,38 +13,11 @@ from ssiu.upscaling.image_files import DecodedImage, read_image, write_image
 
 RNG = np.random.default_rng(0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG colour type
 SUFFIXES = (".png", ".tif", ".webp", ".bmp", ".jpg")
-ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def noise(channels: int, dtype: type, height: int = 21, width: int = 34) -> np.ndarray:
     return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels)).astype(dtype)
-
-
-def packed(samples: np.ndarray, depth: int) -> bytes:
-    """Rows of samples (H, W, C) with PNG's filter byte 0 before each, ``depth`` bits a sample."""
-    rows = samples.reshape(len(samples), -1)
-    if depth == 16:
-        data = rows.astype(">u2").view(np.uint8)
-    else:
-        bits = np.unpackbits(rows.astype(np.uint8)[..., None], axis=2)[..., 8 - depth :]
-        data = np.packbits(bits.reshape(len(rows), -1), axis=1)
-    return b"".join(b"\0" + row.tobytes() for row in data)
-
-
-def png(samples: np.ndarray, depth: int, colour: int, interlaced: bool = False, **chunks: bytes) -> bytes:
-    """A PNG by hand, of any depth and colour type; ``chunks`` stand before the pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width, _ = samples.shape
-    passes = [samples[y::dy, x::dx] for y, x, dy, dx in ADAM7] if interlaced else [samples]
-    rows = b"".join(packed(part, depth) for part in passes if part.size)
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    body = chunk(b"IHDR", header) + b"".join(chunk(name.encode(), content) for name, content in chunks.items())
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
