@@ -59,7 +59,7 @@ def _features(path: Path) -> _Features | SSIUError:
     thumbnail /= np.linalg.norm(thumbnail) + 1e-6
     points, descriptors = cv2.SIFT_create(KEYPOINTS, contrastThreshold=0.02).detectAndCompute(gray, None)
     if descriptors is None:
-        points, descriptors = (), np.zeros((0, 128), np.float32)
+        points, descriptors = [], np.zeros((0, 128), np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True) + 1e-6
     points = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
     return _Features(gray, points, descriptors, thumbnail)

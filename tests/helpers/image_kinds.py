@@ -147,7 +147,7 @@ def read_kinds() -> dict[str, bytes]:
         "alpha.bmp": saved(OPAQUE, "BMP"),
         "keyed gray.png": noise_png(2, 0, tRNS=b"\0\1"),
         "keyed gray 16.png": noise_png(16, 0, tRNS=b"\0\1"),
-        "keyed.png": noise_png(8, 2, tRNS=RGB[0, 0].astype(">u2").tobytes()),
+        "keyed.png": noise_png(8, 2, tRNS=(noise(3, np.uint16)[0, 0] & 255).astype(">u2").tobytes()),
         "keyed palette.png": noise_png(4, 3, tRNS=b"\0\x80"),
         "opaque.png": saved(OPAQUE, "PNG"),
     }  # fmt: skip
