@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults import in_child, limit_file_size
+from faults import ends_within, in_child, limit_file_size
 
 from ssiu.cli import prepare as prepare_command
 from ssiu.data import prepare
@@ -121,10 +121,8 @@ def test_a_pipe_or_folder_among_the_images_is_named_after_the_others_are_done(
 ) -> None:
     os.mkfifo(photos / "pipe.png")
     (photos / "folder.png").mkdir()
-    signal.alarm(60)
-    with pytest.raises(BadInputError, match=r"folder\.png: is a folder.*2 in all; also .*pipe\.png"):
+    with ends_within(60), pytest.raises(BadInputError, match=r"folder\.png: is a folder.*2 in all; also .*pipe\.png"):
         make_pairs(photos, tmp_path / "set", [2], copy=copy)
-    signal.alarm(0)
     assert len(list((tmp_path / "set/LR_bicubic/X2").iterdir())) == 3
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from doubling import Doubling
-from faults import in_child
+from faults import ends_within, in_child
 from image_kinds import chunk, noise, packed_tiff, png
 from PIL import Image
 from small_sets import photo
@@ -83,9 +83,8 @@ def test_a_full_disk_or_device_and_control_c_stop_the_batch(photos: Path, error:
 def test_a_12_bit_tiff_and_a_pipe_are_named_and_the_others_go_on(command, photos: Path) -> None:
     (photos / "aa.tif").write_bytes(packed_tiff(12))
     os.mkfifo(photos.parent / "pipe.png")  # its reader would wait for ever for a writer
-    signal.alarm(60)
-    code, out, err = command(photos, photos.parent / "pipe.png", "--output", photos.parent / "out")
-    signal.alarm(0)
+    with ends_within(60):
+        code, out, err = command(photos, photos.parent / "pipe.png", "--output", photos.parent / "out")
     assert code == 65 and "3 upscaled" in out and "2 failed" in out
     assert "aa.tif: 12 bits per sample" in err and "pipe.png: is a pipe or device" in err
 
