@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssiu.data.bicubic import make_lr
-from ssiu.data.images import image_size, open_file, read_rgb, save_image
+from ssiu.data.decoding import open_file
+from ssiu.data.images import image_size, read_rgb, save_image
 from ssiu.data.pairs import list_images
 from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names

@@ -14,7 +14,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from ssiu.data.images import IMAGE_SUFFIXES, MAX_PIXELS, PHOTOGRAPHS, PNG_SIGNATURE, decode, read_bytes
+from ssiu.data.decoding import MAX_PIXELS, PHOTOGRAPHS, PNG_SIGNATURE, decode
+from ssiu.data.images import IMAGE_SUFFIXES, read_bytes
 from ssiu.errors import OutputError
 from ssiu.files import write_atomically
 
@@ -40,7 +41,7 @@ class DecodedImage:
 def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decodes a PNG, JPEG, WebP, BMP or TIFF of any size up to ``max_pixels``, turned as its EXIF orientation says.
 
-    Raises MissingInputError (66), or BadInputError (65) naming the file; `ssiu.data.images.decode` says for what.
+    Raises MissingInputError (66), or BadInputError (65) naming the file; `ssiu.data.decoding.decode` says for what.
     """
     turned = (*PHOTOGRAPHS, "PNG")  # data sets show PNG as it is stored
     return DecodedImage(*decode(path, read_bytes(path, max_pixels), max_pixels, turned))

@@ -16,6 +16,7 @@ from image_kinds import PALETTES, PNG_KINDS, chunk, noise_png, refused_kinds
 from PIL import Image
 
 from ssiu.data import images
+from ssiu.data.decoding import PNG_SIGNATURE
 from ssiu.data.images import image_size, read_rgb, save_image
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 
@@ -28,7 +29,7 @@ def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     """A PNG written by hand: any bit depth and colour type, also those Pillow cannot write."""
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return images.PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_lossless_formats_return_the_very_pixels(tmp_path: Path) -> None:
