@@ -99,8 +99,9 @@ class Config(BaseModel):
     muon_lr: float = Field(
         6e-3, gt=0, le=1e3, description="muon: highest rate of the 1x1 convolutions; lr is that of all other parameters"
     )
+    muon_weight_decay: float = Field(0.05, ge=0, description="muon: on the 1x1 convolutions")
     betas: tuple[float, float] = Field((0.9, 0.99), description="decay rates of Adam's moments")
-    weight_decay: float = Field(1e-4, ge=0, description="on every parameter")
+    weight_decay: float = Field(1e-4, ge=0, description="on every parameter (muon: on those of lr)")
     scheduler: Literal["cosine", "multistep", "wsd"] = Field(
         "cosine", description="cosine to eta_min, steps at decays, or wsd: constant, then linear to eta_min"
     )

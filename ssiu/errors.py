@@ -60,7 +60,7 @@ class SaveError(SSIUError):
 
 
 class BusyError(SSIUError):
-    """Somebody else holds the folder, or a worker or rank died: trying again can help."""
+    """Somebody else holds the folder, a worker or rank died, or a server did not answer: trying again can help."""
 
     exit_code = 75
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from ssiu.cli.console import command_parser
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
+from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.weights import load_model, read_weights, save_authors_weights, save_weights, tensors_digest
 
 
@@ -60,5 +61,16 @@ def main(argv: Sequence[str]) -> None:
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=Path, help="the file to write")
         command.set_defaults(convert=convert)
+    for name, write, summary, use in (
+        ("comfyui", export_comfyui, "a custom node folder for ComfyUI", "put it into ComfyUI's custom_nodes"),
+        ("spandrel", export_spandrel, "what a pull request to spandrel adds", "its README.md says what to do with it"),
+    ):
+        command = formats.add_parser(name, help=summary, description=summary)
+        command.add_argument("target", type=Path, metavar="DIR", help="the folder to make")
+        command.set_defaults(folder=write, use=use)
     arguments = parser.parse_args(argv)
-    print(f"wrote {arguments.target}: {arguments.convert(arguments.source, arguments.target)}")
+    if "folder" in arguments:
+        files = arguments.folder(arguments.target)
+        print(f"wrote {arguments.target}: {len(files)} files; {arguments.use}")
+    else:
+        print(f"wrote {arguments.target}: {arguments.convert(arguments.source, arguments.target)}")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ssiu.config import Config
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import Pair, available_sets, find_pairs, set_folders
+from ssiu.data.pairs import MOD12, Pair, available_sets, download_hint, find_pairs, set_folders
 from ssiu.errors import ConfigError, MissingInputError
 
 BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
@@ -19,7 +19,9 @@ class BenchmarkSet:
     """A test set: ``len()``, and ``set[i]`` -> (name, LR uint8 (h, w, 3), HR uint8 (scale*h, scale*w, 3))."""
 
     def __init__(self, name: str, pairs: list[Pair], scale: int):
-        self.name, self.pairs, self.scale = name, pairs, scale
+        mod12 = name in BENCHMARKS and all(side % 12 == 0 for pair in pairs for side in pair.hr_size)
+        self.name = name + MOD12 if mod12 else name  # no usual copy has such sizes only
+        self.pairs, self.scale = pairs, scale
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -60,7 +62,7 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
         arguments = [argument for argument in sys.argv if not argument.startswith("eval_sets=")]
         rest = f"eval_sets=[{','.join(test_set.name for test_set in sets)}]"
         raise MissingInputError(
-            f"missing test sets: {'; '.join(missing)}. docs/data.md says where to get them; without them: "
-            f"{shlex.join(['python', *arguments, rest])}"
+            f"missing test sets: {'; '.join(missing)}{download_hint(absent, data_path)}; "
+            f"without them: {shlex.join(['python', *arguments, rest])}"
         )
     return sets

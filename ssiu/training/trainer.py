@@ -260,6 +260,13 @@ class Trainer:
         log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
         log.info("data: %s, %s samples an epoch", config.training_dataset, f"{schedule.samples_per_epoch:,}")
         log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
+        side, window = config.patch_size // config.scale, self.model.size_multiple
+        if window > 1 and side <= 2 * window:
+            log.warning(
+                "LR patches of %dx%d: every window of the attention touches the border, which a long training learns to "
+                "count on and whole images do not have; use patch_size=%d or more (docs/training.md)",
+                *(side, side, 3 * window * config.scale),
+            )
 
     def _log_step(self, clock: Clock, bar: tqdm) -> None:
         """Apart from validations and saves the one place where the host waits for the device."""
