@@ -1,12 +1,29 @@
 """Writing files so that a reader, or a kill, never sees half of one."""
 
+import contextlib
+import errno
 import os
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from ssiu.errors import OutputError, SaveError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows, where an open file can be neither removed nor renamed
+    fcntl = None
+
 TEMPORARY_SUFFIX = ".part"
+NAME_REFUSED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # by the file system, whatever is free
+
+
+def nonempty_path(text: str) -> Path:
+    """``text`` of the command line as a path; an empty one would mean the current folder without saying so."""
+    if not text:
+        raise ValueError
+    return Path(text)
 
 
 def make_folder(path: Path) -> Path:
@@ -25,36 +42,84 @@ def user_cache_folder(name: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / name
 
 
-def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes]) -> None:
+def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], overwrite: bool = True) -> None:
     """Writes ``data`` or its parts to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
 
-    After a kill at any moment ``path`` holds either its old content or all of ``data``. A symbolic link
-    at ``path`` is refused (OutputError, 73) and a failed write (disk full, quota) raises SaveError (74)
-    after removing the temporary file.
+    After a kill at any moment ``path`` holds either its old content or all of ``data``. Without ``overwrite`` the
+    name is taken only if it is free at the end: FileExistsError, whoever took it meanwhile. A symbolic link at
+    ``path`` and a name the file system refuses are an OutputError (73); a failed write (disk full, quota) raises
+    SaveError (74). The temporary file is removed.
     """
-    if path.is_symlink():
-        raise OutputError(f"{path} is a symbolic link; refusing to write through it: remove it or choose another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+    temporary = None
     written = 0
     try:
-        with temporary.open("wb") as file:
+        if path.is_symlink():
+            raise OutputError(f"{path} is a symbolic link; refusing to write through it: remove or rename it")
+        temporary, file = _create_locked(path.parent)
+        with file:
             for part in [data] if isinstance(data, bytes | memoryview) else data:
                 written += len(part)
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+            if fcntl is None:
+                file.close()
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _take_name(temporary, path)
+        if fcntl is not None:  # Windows has no folders that can be opened
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError) or isinstance(error, FileExistsError):
+            raise
+        if error.errno in NAME_REFUSED:
+            raise OutputError(f"cannot write {path}: {error.strerror}; choose another name") from None
         raise SaveError(
             f"cannot write {path}: {error.strerror or error} ({written:,} bytes needed); "
             "what was there before is unchanged: free some space and run the same command again"
         ) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+
+
+def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary file, locked for as long as it is open; its name is short whatever the final one is."""
+    while True:
+        path = folder / f".ssiu-{secrets.token_hex(8)}{TEMPORARY_SUFFIX}"
+        file = path.open("xb")
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():  # else `remove_leftovers` of another run came between the two calls
+            return path, file
+        file.close()
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Renames ``temporary`` to ``path``; FileExistsError where that name is taken."""
+    if fcntl is None:
+        temporary.rename(path)  # on Windows this never replaces
+        return
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
         raise
+    except OSError:  # a file system without hard links, such as exFAT
+        path.touch(exist_ok=False)
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of killed runs from ``folder``; those of running ones are locked and stay."""
+    for path in folder.glob(f".ssiu-*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:  # OSError: locked, or already gone
+            if fcntl is not None:
+                fcntl.flock(held.enter_context(path.open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()

@@ -14,17 +14,20 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in paralle
 from ssiu.cli.console import command_parser
 from ssiu.data.prepare import make_df2k, make_pairs
 from ssiu.errors import ConfigError
+from ssiu.files import nonempty_path
 
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("prepare", __doc__)
     parser.add_argument("source", help="folder of HR images, or the word df2k")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the new set; for df2k: your data_path")
+    parser.add_argument("--output", type=nonempty_path, required=True, help="the new set; for df2k: your data_path")
     parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=range(2, 9), metavar="S")
     parser.add_argument("--copy", action="store_true", help="copy the HR images instead of linking to them")
     parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
     parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
     arguments = parser.parse_args(argv)
+    if not arguments.source:
+        parser.error("the source is empty; name a folder")
     if arguments.source == "df2k":
         if not (arguments.div2k and arguments.flickr2k):
             raise ConfigError("df2k needs --div2k and --flickr2k: the folders of the two unpacked downloads")

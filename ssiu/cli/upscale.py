@@ -9,10 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import cv2
+
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network
+from ssiu.files import nonempty_path
 from ssiu.upscaling.batch import plan, upscale_files
 from ssiu.upscaling.tiles import Tile
 from ssiu.upscaling.upscaler import Upscaler
@@ -33,7 +36,9 @@ def tile_side(text: str) -> Tile:
 def main(argv: Sequence[str]) -> int:
     parser = command_parser("upscale", __doc__)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="an image, a folder, or a quoted pattern")
-    parser.add_argument("--output", required=True, type=Path, metavar="OUT", help="a folder, or a file for one image")
+    parser.add_argument(
+        "--output", required=True, type=nonempty_path, metavar="OUT", help="a folder, or a file for one image"
+    )
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, .pt or .onnx; default: the shipped")
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
@@ -44,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
     args = parser.parse_args(argv)
     log_to_console()
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode has a line of its own
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
     device = select_device(args.device)

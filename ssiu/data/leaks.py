@@ -61,7 +61,8 @@ def _features(path: Path) -> _Features | SSIUError:
     if descriptors is None:
         points, descriptors = [], np.zeros((0, 128), np.float32)
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True) + 1e-6
-    return _Features(gray, cv2.KeyPoint_convert(points).reshape(-1, 2), descriptors, thumbnail)
+    points = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+    return _Features(gray, points, descriptors, thumbnail)
 
 
 def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak], list[SSIUError]]:

@@ -1,17 +1,19 @@
 """Makes data sets: LR images from HR ones, and DF2K from its two downloads."""
 
-import shutil
+import filecmp
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ssiu.data.bicubic import make_lr
+from ssiu.data.decoding import open_file
 from ssiu.data.images import image_size, read_rgb, save_image
 from ssiu.data.pairs import list_images
 from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SSIUError, first_names
-from ssiu.files import make_folder
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
+from ssiu.files import make_folder, remove_leftovers, write_atomically
 
 DF2K_NAMES = {
     "DIV2K": {f"{i:04}": f"{i:04}" for i in range(1, 801)},
@@ -26,8 +28,8 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
     LR images that are there, newer than their HR image and of the right size are kept, so an interrupted run
     can be repeated. ``hr_folder`` may be ``output/HR`` itself. Returns the number of LR images written.
 
-    Raises MissingInputError (66), BadInputError (65) naming damaged or too small images after all the others were
-    done, OutputError (73), SaveError (74).
+    Raises MissingInputError (66), BadInputError (65) or OutputError (73) naming images that are damaged, too small or
+    have too long a name after all the others were done, SaveError (74).
     """
     images = list_images(hr_folder)
     place_hr(images, output / "HR", copy)
@@ -37,27 +39,46 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
 def place_hr(images: dict[str, Path], folder: Path, copy: bool) -> None:
     """Links or copies ``images`` (new stem -> file) into ``folder``; what is there under such a name must be it.
 
-    Raises OutputError (73) when another file has the name.
+    Raises OutputError (73) when another file has the name, also an older content of the same file, SaveError (74).
     """
-    make_folder(folder)
+    remove_leftovers(make_folder(folder))
     for stem, path in tqdm(images.items(), "placing HR", disable=None, leave=False):
         target = folder / (stem + path.suffix.lower())
-        if target.exists() and (target.samefile(path) or (copy and target.stat().st_size == path.stat().st_size)):
-            continue
-        if target.exists() or target.is_symlink():
-            raise OutputError(f"{target} exists and is not {path}; remove it or choose another --output")
-        if copy:
-            partial = target.with_name(f".{target.name}.part")
-            shutil.copyfile(path, partial)
-            partial.replace(target)
-        else:
-            target.symlink_to(path.resolve())
+        try:
+            if _is_placed(path, target, copy):
+                continue
+            if copy:
+                _copy(path, target)
+            else:
+                target.symlink_to(path.resolve())
+        except (BadInputError, MissingInputError):
+            continue  # no file: it will be named when its LR images are made
+        except FileExistsError:
+            if not _is_placed(path, target, copy):  # another run may have placed it just now
+                raise OutputError(
+                    f"{target} exists and is not {path} as it is now; remove it or choose another --output"
+                ) from None
+        except OSError as error:
+            raise OutputError(f"cannot make {target}: {error.strerror}; use --copy or another --output") from None
+
+
+def _is_placed(path: Path, target: Path, copy: bool) -> bool:
+    """Whether ``target`` is a link to ``path``, or a copy: the same size and time, or the same content."""
+    return target.exists() and (target.samefile(path) or (copy and filecmp.cmp(path, target)))
+
+
+def _copy(path: Path, target: Path) -> None:
+    """Copies content and time of ``path``; FileExistsError where ``target`` exists."""
+    with open_file(path) as file:
+        status = os.fstat(file.fileno())
+        write_atomically(target, file.read(), overwrite=False)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]) -> int:
     """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`."""
     for scale in scales:
-        make_folder(folder / f"X{scale}")
+        remove_leftovers(make_folder(folder / f"X{scale}"))
 
     def make(item: tuple[str, Path]) -> int | SSIUError:
         stem, path = item
@@ -72,8 +93,12 @@ def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]
                 for scale, target in targets.items():
                     save_image(target, make_lr(hr, scale))
             return len(targets)
-        except (BadInputError, MissingInputError) as error:
+        except SaveError:
+            raise
+        except SSIUError as error:
             return error
+        except Exception as error:  # whatever one file does must not stop the others
+            return BadInputError(f"{path}: {type(error).__name__}: {error}")
 
     results = list(in_parallel(make, list(images.items()), "making LR"))
     raise_all([result for result in results if isinstance(result, SSIUError)])

@@ -1,18 +1,23 @@
 """Upscaling many image files: what becomes what, one after the other, and what went wrong at the end."""
 
+import contextlib
 import glob
+import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ssiu.data.images import IMAGE_SUFFIXES, image_size
-from ssiu.errors import BadInputError, MissingInputError, OutputError
-from ssiu.files import make_folder
+from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
+from ssiu.errors import BadInputError, DeviceMemoryError, MissingInputError, OutputError, SaveError, SSIUError
+from ssiu.files import make_folder, remove_leftovers
 from ssiu.upscaling.image_files import DecodedImage, check_can_hold, read_image, write_image
 from ssiu.upscaling.upscaler import Upscaler
+
+logger = logging.getLogger("ssiu")
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,17 @@ class Report:
     kept: list[Path] = field(default_factory=list)  # outputs that were there before
     failed: list[str] = field(default_factory=list)  # one line each
 
+    @contextlib.contextmanager
+    def noting(self, source: Path) -> Iterator[None]:
+        """Whatever goes wrong inside becomes a line of ``failed``; only full disks and devices end the batch."""
+        try:
+            yield
+        except (SaveError, DeviceMemoryError):
+            raise
+        except Exception as error:  # decoders, networks and file systems have more kinds than anybody thought of
+            line = str(error) if isinstance(error, SSIUError) else f"{type(error).__name__}: {error}"
+            self.failed.append(" ".join((line if str(source) in line else f"{source}: {line}").splitlines()))
+
     def summary(self) -> str:
         """One line."""
         megapixels = self.sr_pixels / 1e6
@@ -42,26 +58,38 @@ class Report:
         return line + (f", {len(self.failed)} failed" if self.failed else "")
 
 
-def plan(inputs: Iterable[str], output: Path, suffix: str | None = None) -> list[Job]:
+def plan(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
     """The jobs for files, folders and glob patterns, in order.
 
     Folders are searched recursively and keep their structure under ``output``, patterns from their first wildcard on;
-    hidden files and what lies in ``output`` are left out. ``suffix`` such as ".png" replaces the images' own; it may
-    also be that of ``output`` itself, the file a single image becomes.
+    hidden files and what lies in ``output`` are left out, and so are images of other formats, which are counted in the
+    log. ``suffix`` such as ".png" replaces the images' own; it may also be that of ``output`` itself, the file a single
+    image becomes.
 
     Raises MissingInputError (66) for an input without images, BadInputError (65) where two would become one file,
-    OutputError (73) where an image would replace one of the inputs.
+    OutputError (73) where an image would replace one of the inputs, or ``output`` is named like a file that is not
+    written.
     """
-    found = [place for pattern in inputs for place in _images(pattern, output)]
-    if output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
-        if len(found) > 1:
+    try:
+        found = [place for pattern in inputs for place in _images(pattern, output)]
+        if not is_image_name(output) or output.is_dir():
+            jobs = [Job(path, output / (inside.with_suffix(suffix) if suffix else inside)) for path, inside in found]
+        elif output.suffix.lower() not in IMAGE_SUFFIXES:
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise OutputError(f"--output {output}: cannot write images as '{output.suffix}'; known: {known}")
+        elif len(found) > 1:
             raise OutputError(f"--output {output} is a file name, but there are {len(found)} images; name a folder")
-        return _checked([Job(found[0][0], output.with_suffix(suffix) if suffix else output)])
-    return _checked([Job(path, output / (inside.with_suffix(suffix) if suffix else inside)) for path, inside in found])
+        else:
+            jobs = [Job(found[0][0], output.with_suffix(suffix) if suffix else output)]
+        return _checked(jobs)
+    except (OSError, RuntimeError, ValueError) as error:  # names too long, links in a circle, patterns like **.png
+        raise MissingInputError(f"{' '.join(inputs)}: {error}; name an image, a folder or a pattern") from None
 
 
 def _images(pattern: str, output: Path) -> Iterator[tuple[Path, Path]]:
     """(file, its path within the output folder) of everything an input means."""
+    if not pattern:
+        raise MissingInputError("an INPUT is empty; name an image, a folder or a pattern")
     path = Path(pattern)
     if path.is_dir():
         base, candidates = path, path.rglob("*")
@@ -74,17 +102,24 @@ def _images(pattern: str, output: Path) -> Iterator[tuple[Path, Path]]:
         yield path, Path(path.name)
         return
     written = output.resolve()
-    images = [
-        (file, file.relative_to(base))
+    if written in (base.resolve(), *base.resolve().parents):
+        raise OutputError(f"--output {output} is the folder of the images, or holds it; choose another one")
+    files = [
+        file
         for file in sorted(candidates)
-        if file.suffix.lower() in IMAGE_SUFFIXES
+        if is_image_name(file)
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(base).parts)
         and written not in file.resolve().parents
     ]
-    if not images:
-        raise MissingInputError(f"{pattern}: no images there; looked for {', '.join(IMAGE_SUFFIXES)}")
-    yield from images
+    others = Counter(file.suffix.lower() for file in files if file.suffix.lower() not in IMAGE_SUFFIXES)
+    passed_over = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
+    if len(files) == others.total():
+        known = f"looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; there are {passed_over}" if others else "")
+        raise MissingInputError(f"{pattern}: no images there; {known}")
+    if others:
+        logger.info("%r: passed over %s, which are not read; convert them first", pattern, passed_over)
+    yield from ((file, file.relative_to(base)) for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def _checked(jobs: list[Job]) -> list[Job]:
@@ -102,34 +137,38 @@ def _checked(jobs: list[Job]) -> list[Job]:
 
 
 def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: bool = False) -> Report:
-    """Upscales every image; broken ones and outputs that cannot be are in the report and do not stop the others.
+    """Upscales every image; whatever goes wrong with one is in the report and does not stop the others.
 
-    Nothing outside ``output`` is written, not through a link either. Raises OutputError (73) when ``output`` cannot be
-    created, SaveError (74) when a disk is full, DeviceMemoryError (69), NonFiniteError (70).
+    Nothing outside ``output`` is written, not through a link either, and without ``overwrite`` no file is replaced,
+    also not one that another run writes at the same time. Raises OutputError (73) when ``output`` cannot be created,
+    SaveError (74) when a disk is full, DeviceMemoryError (69).
     """
     folder = make_folder(output.parent if any(job.target == output for job in jobs) else output).resolve()
+    for parent in {job.target.parent for job in jobs}:
+        with contextlib.suppress(OSError, RuntimeError):  # such a folder is named where it is needed
+            if not _leads_outside(parent, folder):
+                remove_leftovers(parent)
     report = Report()
     started = time.perf_counter()
     sizes = {}
     for job in jobs:  # headers only
-        if job.target.exists() and not overwrite:
-            report.kept.append(job.target)
-            continue
-        try:
-            height, width = image_size(job.source)
-            sizes[job] = height * width
-        except (BadInputError, MissingInputError) as error:
-            report.failed.append(str(error))
+        with report.noting(job.source):
+            if job.target.exists() and not overwrite:
+                report.kept.append(job.target)
+            else:
+                height, width = image_size(job.source)
+                sizes[job] = height * width
     total = sum(sizes.values()) * upscaler.scale**2 / 1e6
     with tqdm(total=total, unit="MP", unit_scale=False, disable=None, bar_format=_BAR) as bar:
         for job, lr_pixels in sizes.items():
             bar.set_postfix_str(job.source.name)
             expected = bar.n + lr_pixels * upscaler.scale**2 / 1e6
-            try:
-                report.sr_pixels += _upscale_file(upscaler, job, folder, bar)
-                report.done += 1
-            except (BadInputError, MissingInputError, OutputError) as error:
-                report.failed.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
+            with report.noting(job.source):
+                try:
+                    report.sr_pixels += _upscale_file(upscaler, job, folder, overwrite, bar)
+                    report.done += 1
+                except FileExistsError:
+                    report.kept.append(job.target)
             bar.update(expected - bar.n)
     report.seconds = time.perf_counter() - started
     return report
@@ -138,17 +177,27 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
 _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}{postfix}]"
 
 
-def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, bar: tqdm) -> int:
-    """Number of SR pixels written; everything that can fail without the network is checked before it runs."""
+def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, bar: tqdm) -> int:
+    """Number of SR pixels written; everything that can fail without the network is checked before it runs.
+
+    Raises FileExistsError when the target was written meanwhile by somebody else and ``overwrite`` is off.
+    """
+    if job.target.exists() and not overwrite:
+        raise FileExistsError
     image = read_image(job.source)
     height, width, channels = image.pixels.shape
     check_can_hold(job.target.suffix, height * upscaler.scale, width * upscaler.scale, channels, image.pixels.dtype)
     make_folder(job.target.parent)
-    parent = job.target.parent.resolve()
-    if folder not in (parent, *parent.parents):
+    if _leads_outside(job.target.parent, folder):
         raise OutputError(f"{job.target.parent} leads outside {folder}; remove the link")
     if job.target.is_symlink():
         raise OutputError(f"{job.target} is a symbolic link; refusing to write through it: remove it")
     sr = upscaler(image.pixels, lambda lr_pixels: bar.update(lr_pixels * upscaler.scale**2 / 1e6))
-    write_image(job.target, DecodedImage(sr, image.icc_profile))
+    write_image(job.target, DecodedImage(sr, image.icc_profile), overwrite)
     return sr.shape[0] * sr.shape[1]
+
+
+def _leads_outside(path: Path, folder: Path) -> bool:
+    """Whether ``path`` lies elsewhere than in ``folder``, which is resolved, once its links are followed."""
+    resolved = path.resolve()
+    return folder not in (resolved, *resolved.parents)

@@ -206,6 +206,20 @@ def test_planted_leaks_are_found_and_strangers_are_not(shared: Path, plants: Pat
     assert by_name["crop.png"].covered == pytest.approx(200 * 220 / (720 * 576), abs=0.02)
 
 
+@pytest.mark.parametrize("where", ["train", "test", "both"])
+def test_images_without_any_key_point_are_searched_too(tmp_path: Path, where: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    sky = np.repeat(np.linspace(40, 200, 80, dtype=np.uint8)[None, :, None], 60, axis=0).repeat(3, axis=2)
+    for name, image in (("noise", noise), ("sky", sky), ("flat", np.full_like(sky, 90))):
+        save_image(tmp_path / f"{name}.png", image)
+    plain = [tmp_path / "sky.png", tmp_path / "flat.png"]
+    train = plain if where != "test" else [tmp_path / "noise.png"]
+    test = plain if where != "train" else [tmp_path / "noise.png"]
+    leaks, unreadable = find_leaks(train, test)
+    assert not unreadable
+    assert [(leak.train.name, leak.test.name) for leak in leaks] == [("sky.png", "sky.png")] * (where == "both")
+
+
 @pytest.mark.full
 def test_no_training_photo_shows_a_test_image(shared: Path, plants: Path) -> None:
     tests = [path for name in ("Set5", "Set14", "B100") for path in (shared / f"data/benchmark/{name}/HR").iterdir()]

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 import struct
 import time
 import tracemalloc
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import ends_within
+from image_kinds import PALETTES, PNG_KINDS, chunk, noise_png, refused_kinds
 from PIL import Image
 
 from ssiu.data import images
+from ssiu.data.decoding import PNG_SIGNATURE
 from ssiu.data.images import image_size, read_rgb, save_image
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 
@@ -24,11 +28,8 @@ GRAY = RNG.integers(0, 256, (21, 34), dtype=np.uint8)
 def png(width: int, height: int, depth: int, colour: int, rows: bytes) -> bytes:
     """A PNG written by hand: any bit depth and colour type, also those Pillow cannot write."""
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return images.PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return PNG_SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def test_lossless_formats_return_the_very_pixels(tmp_path: Path) -> None:
@@ -170,6 +171,58 @@ def test_a_small_file_that_declares_400_megapixels_costs_nothing(tmp_path: Path)
     assert time.perf_counter() - start < 1 and peak < 20_000_000
 
 
+def test_more_than_pillows_own_limit_is_large_not_damaged(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png(20_000, 20_000, 1, 0, b""))
+    for read in (image_size, read_rgb):
+        with pytest.raises(BadInputError, match=r"bomb\.png: declares .* megapixels; at most 64 are read$"):
+            read(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("depth, colour", PNG_KINDS + PALETTES)
+def test_a_png_that_lacks_a_row_is_damaged_though_its_checksums_are_right(
+    tmp_path: Path, depth: int, colour: int, interlaced: bool
+) -> None:
+    whole = noise_png(depth, colour, interlaced)
+    (tmp_path / "a.png").write_bytes(whole)
+    if depth < 16 and colour in (0, 2, 3):
+        assert read_rgb(tmp_path / "a.png").shape == (13, 19, 3)
+    start = whole.index(b"IDAT")
+    size = int.from_bytes(whole[start - 4 : start], "big")
+    rows = zlib.decompress(whole[start + 4 : start + 4 + size])
+    for kept in (0, len(rows) // 2, len(rows) - 1):
+        cut = chunk(b"IDAT", zlib.compress(rows[:kept])) + chunk(b"IEND", b"")
+        (tmp_path / "a.png").write_bytes(whole[: start - 4] + cut)
+        with pytest.raises(BadInputError, match=r"a\.png: damaged PNG \(the last .* bytes of its rows are missing"):
+            read_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("name", refused_kinds())
+def test_training_images_are_refused_wherever_upscale_refuses_them(tmp_path: Path, name: str) -> None:
+    from ssiu.upscaling.image_files import read_image
+
+    (tmp_path / name).write_bytes(refused_kinds()[name])
+    messages = []
+    for reader in (read_rgb, read_image):
+        with pytest.raises(BadInputError) as caught:
+            reader(tmp_path / name)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_transparent_colour_of_few_bits_is_seen(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(noise_png(2, 0, tRNS=b"\0\1"))  # Pillow compares it with the 8-bit gray
+    with pytest.raises(BadInputError, match="transparent pixels"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (read_rgb, image_size):
+        with ends_within(10), pytest.raises(BadInputError, match=r"pipe\.png: is a pipe or device"):
+            read(tmp_path / "pipe.png")
+
+
 def test_the_pixel_limit_can_be_moved(tmp_path: Path) -> None:
     save_image(tmp_path / "a.png", RGB)
     assert read_rgb(tmp_path / "a.png", max_pixels=21 * 34).shape == (21, 34, 3)
@@ -178,13 +231,15 @@ def test_the_pixel_limit_can_be_moved(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photographs_are_turned_as_their_camera_says(tmp_path: Path, orientation: int) -> None:
+@pytest.mark.parametrize("kind", ["JPEG", "MPO"])
+def test_photographs_are_turned_as_their_camera_says(tmp_path: Path, orientation: int, kind: str) -> None:
     from PIL import ImageOps
 
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = tmp_path / "a.jpg"
-    Image.fromarray(RGB).save(path, quality=95, exif=exif)
+    previews = {"save_all": True, "append_images": [Image.fromarray(RGB).resize((4, 4))]} if kind == "MPO" else {}
+    Image.fromarray(RGB).save(path, kind, quality=95, exif=exif, **previews)
     with Image.open(path) as image:
         expected = np.array(ImageOps.exif_transpose(image))
     np.testing.assert_array_equal(read_rgb(path), expected)

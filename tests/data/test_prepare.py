@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import ends_within, in_child, limit_file_size
 
+from ssiu.cli import prepare as prepare_command
+from ssiu.data import prepare
 from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.images import read_rgb, save_image
 from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import DF2K_NAMES, make_df2k, make_pairs
-from ssiu.errors import BadInputError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, MissingInputError, OutputError, run_cli
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -62,6 +65,90 @@ def test_copies_are_files_of_their_own(tmp_path: Path, photos: Path) -> None:
     assert [copy.name for copy in copies] == ["a.png", "b é.webp", "gray.bmp"]
     assert not any(copy.is_symlink() for copy in copies)
     assert copies[0].read_bytes() == (photos / "a.png").read_bytes()
+
+
+def test_a_full_disk_while_copying_is_a_save_error_and_leaves_nothing(tmp_path: Path, photos: Path) -> None:
+    def run() -> None:
+        limit_file_size(1000, kill=False)
+        make_pairs(photos, tmp_path / "set", [2], copy=True)
+
+    code, message = in_child(run)
+    assert code == 74 and "SaveError: cannot write" in message and "a.png" in message
+    assert not list((tmp_path / "set/HR").iterdir())
+
+
+@pytest.mark.parametrize("seconds", [-100, 0, 100])
+def test_a_copy_of_what_the_image_was_is_never_paired_with_new_lr(tmp_path: Path, photos: Path, seconds: int) -> None:
+    def changed(value: int) -> None:
+        save_image(photos / "gray.bmp", np.full((24, 24), value, np.uint8))  # always the same size
+
+    changed(1)
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    changed(2)
+    time_ns = (tmp_path / "set/HR/gray.bmp").stat().st_mtime_ns + (seconds or 0.001) * 10**9
+    os.utime(photos / "gray.bmp", ns=(int(time_ns), int(time_ns)))
+    with pytest.raises(OutputError, match=r"set/HR/gray\.bmp exists and is not .* as it is now; remove it"):
+        make_pairs(photos, tmp_path / "set", [2], copy=True)
+    for pair in find_pairs(tmp_path, "set", 2):
+        np.testing.assert_array_equal(read_rgb(pair.lr), make_lr(read_rgb(pair.hr), 2))
+    (tmp_path / "set/HR/gray.bmp").unlink()
+    (tmp_path / "set/LR_bicubic/X2/grayx2.png").unlink()
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    assert read_rgb(tmp_path / "set/LR_bicubic/X2/grayx2.png").max() == 2
+
+
+def test_copies_of_an_older_version_without_times_are_known_by_content(tmp_path: Path, photos: Path) -> None:
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    for copy in (tmp_path / "set/HR").iterdir():
+        os.utime(copy)
+    assert make_pairs(photos, tmp_path / "set", [2], copy=True) == 0
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_names_near_255_bytes(tmp_path: Path, photos: Path, copy: bool) -> None:
+    (photos / "a.png").rename(photos / f"{'ü' * 124}.png")  # LR: 254 bytes
+    (photos / "gray.bmp").rename(photos / f"{'z' * 251}.bmp")  # LR: 257 bytes, which no file system takes
+    with pytest.raises(OutputError, match=r"zzx2\.png: File name too long; choose another name"):
+        make_pairs(photos, tmp_path / "set", [2], copy=copy)
+    assert len(list((tmp_path / "set/LR_bicubic/X2").iterdir())) == 2
+    assert len(list((tmp_path / "set/HR").iterdir())) == 3
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_a_pipe_or_folder_among_the_images_is_named_after_the_others_are_done(
+    tmp_path: Path, photos: Path, copy: bool
+) -> None:
+    os.mkfifo(photos / "pipe.png")
+    (photos / "folder.png").mkdir()
+    with ends_within(60), pytest.raises(BadInputError, match=r"folder\.png: is a folder.*2 in all; also .*pipe\.png"):
+        make_pairs(photos, tmp_path / "set", [2], copy=copy)
+    assert len(list((tmp_path / "set/LR_bicubic/X2").iterdir())) == 3
+
+
+def test_an_exception_nobody_thought_of_does_not_stop_the_others(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails_on_gray(hr: np.ndarray, scale: int) -> np.ndarray:
+        if hr.shape[0] == hr.shape[1]:
+            raise RuntimeError("nobody thought of this")
+        return make_lr(hr, scale)
+
+    monkeypatch.setattr(prepare, "make_lr", fails_on_gray)
+    with pytest.raises(BadInputError, match=r"gray\.bmp: RuntimeError: nobody thought of this"):
+        make_pairs(photos, tmp_path / "set", [2])
+    assert len(list((tmp_path / "set/LR_bicubic/X2").iterdir())) == 2
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path, photos: Path) -> None:
+    def killed() -> None:
+        limit_file_size(100, kill=True)
+        make_pairs(photos, tmp_path / "set", [2], copy=True)
+
+    assert in_child(killed)[0] == -signal.SIGXFSZ
+    assert len(list((tmp_path / "set/HR").glob(".ssiu-*"))) == 1
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    assert len(list((tmp_path / "set/HR").iterdir())) == 3
 
 
 def test_a_damaged_image_is_named_after_the_others_are_done(tmp_path: Path, photos: Path) -> None:
@@ -137,6 +224,16 @@ def test_the_command_line_works_and_ends_with_one_line(tmp_path: Path, photos: P
     ):
         failed = run_script(*arguments)
         assert failed.returncode == code and failed.stderr.startswith("error: ") and failed.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [["", "--output", "set"], [".", "--output", ""]])
+def test_an_empty_path_is_not_the_current_folder(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    with pytest.raises(SystemExit) as ended:
+        run_cli(prepare_command.main, arguments)
+    assert ended.value.code == 2 and len(list(photos.iterdir())) == 3
 
 
 @pytest.mark.full

@@ -1,6 +1,7 @@
 """What the fault tests share: children that are killed or starved at a chosen moment, hostile torch files."""
 
 import builtins
+import contextlib
 import functools
 import io
 import json
@@ -66,6 +67,22 @@ def at_io_call(number: int, act: Callable[[], None], names: tuple[str, ...] = ()
                 act()
 
     sys.setprofile(profile)
+
+
+@contextlib.contextmanager
+def ends_within(seconds: int) -> Iterator[None]:
+    """TimeoutError in what waits longer than this."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not ended after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def limit_file_size(size: int, kill: bool) -> None:

@@ -1,12 +1,11 @@
 """Every kind of image is read as it is and written without loss."""
 
 import io
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from image_kinds import CHANNELS, packed_tiff, png, tiff
 from PIL import Image, ImageCms
 
 from ssiu.errors import BadInputError, OutputError
@@ -14,38 +13,11 @@ from ssiu.upscaling.image_files import DecodedImage, read_image, write_image
 
 RNG = np.random.default_rng(0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG colour type
 SUFFIXES = (".png", ".tif", ".webp", ".bmp", ".jpg")
-ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 
 
 def noise(channels: int, dtype: type, height: int = 21, width: int = 34) -> np.ndarray:
     return RNG.integers(0, np.iinfo(dtype).max + 1, (height, width, channels)).astype(dtype)
-
-
-def packed(samples: np.ndarray, depth: int) -> bytes:
-    """Rows of samples (H, W, C) with PNG's filter byte 0 before each, ``depth`` bits a sample."""
-    rows = samples.reshape(len(samples), -1)
-    if depth == 16:
-        data = rows.astype(">u2").view(np.uint8)
-    else:
-        bits = np.unpackbits(rows.astype(np.uint8)[..., None], axis=2)[..., 8 - depth :]
-        data = np.packbits(bits.reshape(len(rows), -1), axis=1)
-    return b"".join(b"\0" + row.tobytes() for row in data)
-
-
-def png(samples: np.ndarray, depth: int, colour: int, interlaced: bool = False, **chunks: bytes) -> bytes:
-    """A PNG by hand, of any depth and colour type; ``chunks`` stand before the pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    height, width, _ = samples.shape
-    passes = [samples[y::dy, x::dx] for y, x, dy, dx in ADAM7] if interlaced else [samples]
-    rows = b"".join(packed(part, depth) for part in passes if part.size)
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
-    body = chunk(b"IHDR", header) + b"".join(chunk(name.encode(), content) for name, content in chunks.items())
-    return b"\x89PNG\r\n\x1a\n" + body + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -142,11 +114,57 @@ def test_images_are_turned_as_their_camera_says(tmp_path: Path, suffix: str, ori
 
 
 def test_a_turned_16_bit_tiff_is_shown_upright(tmp_path: Path) -> None:
-    import tifffile
-
     pixels = noise(3, np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", extratags=[(274, "H", 1, 6, True)], metadata=None)
+    (tmp_path / "a.tif").write_bytes(tiff(pixels, extratags=[(274, "H", 1, 6, True)]))
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, np.rot90(pixels, -1))
+
+
+def test_a_16_bit_tiff_whose_white_is_0_is_no_negative(tmp_path: Path) -> None:
+    pixels = noise(1, np.uint16)
+    (tmp_path / "a.tif").write_bytes(tiff(pixels[..., 0], "miniswhite"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, 65535 - pixels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("meaning", ["unassalpha", "unspecified", "assocalpha"])
+def test_a_fourth_sample_is_alpha_only_where_the_file_says_so(tmp_path: Path, dtype: type, meaning: str) -> None:
+    pixels = noise(4, dtype)
+    pixels[..., :3] //= 2
+    pixels[..., 3] |= 128 if dtype == np.uint8 else 32768  # premultiplied colours are at most alpha
+    (tmp_path / "a.tif").write_bytes(tiff(pixels, extrasamples=[meaning]))
+    if meaning == "assocalpha" and dtype == np.uint16:
+        with pytest.raises(BadInputError, match=r"a\.tif: a TIFF of 16 bits with premultiplied alpha"):
+            read_image(tmp_path / "a.tif")
+        return
+    found = read_image(tmp_path / "a.tif").pixels
+    if meaning == "unassalpha":
+        np.testing.assert_array_equal(found, pixels)
+    elif meaning == "unspecified":
+        np.testing.assert_array_equal(found, pixels[..., :3])
+    else:
+        straight = 255 * pixels[..., :3].astype(int) // pixels[..., 3:]
+        np.testing.assert_array_equal(found, np.dstack([straight, pixels[..., 3]]))
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"rowsperstrip": 4}])
+def test_a_cut_16_bit_tiff_is_called_damaged(tmp_path: Path, options: dict) -> None:
+    whole = tiff(noise(3, np.uint16), **options)
+    for size in range(20, len(whole) - 1, len(whole) // 50):
+        (tmp_path / "a.tif").write_bytes(whole[:size])
+        with pytest.raises(BadInputError, match=r"a\.tif: damaged|a\.tif: a TIFF of|not a readable"):
+            read_image(tmp_path / "a.tif")
+    (tmp_path / "a.tif").write_bytes(whole[:-100])
+    with pytest.raises(BadInputError, match=r"a\.tif: damaged image \(its 16-bit samples, .*\); fetch it again"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("bits, kind", [(10, ""), (12, ""), (14, ""), (16, ", floating point"), (16, ", signed")])
+def test_samples_of_other_depths_and_kinds_are_named(tmp_path: Path, bits: int, kind: str) -> None:
+    dtype = np.float16 if "float" in kind else np.int16
+    content = tiff(np.ones((5, 4), dtype), "minisblack") if kind else packed_tiff(bits)
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(BadInputError, match=rf"a\.tif: {bits} bits per sample{kind}; expected .*: convert it first$"):
+        read_image(tmp_path / "a.tif")
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:

@@ -1,11 +1,11 @@
 """`ssiu.upscale` and `ssiu upscale` as people use them."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from doubling import Doubling
 from PIL import Image
 from small_sets import photo, small_set
 from test_image_files import PROFILE, noise
@@ -13,54 +13,15 @@ from tiny import tiny
 from torch.nn import functional as F
 
 import ssiu
-from ssiu.cli import upscale as upscale_command
 from ssiu.data.images import read_rgb, save_image
-from ssiu.errors import BadInputError, NonFiniteError, run_cli
+from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import to_uint8
 from ssiu.upscaling import tiles
 from ssiu.upscaling.image_files import DecodedImage, read_image, write_image
 from ssiu.upscaling.tiles import super_resolve
 from ssiu.upscaling.upscaler import Upscaler
-from ssiu.weights import save_weights
 
 IMAGE = photo("chelsea", 37, 50)
-
-
-class Doubling(torch.nn.Module):
-    """Bilinear x2 with an attribute a network has, and a record of what it was given."""
-
-    scale = 2
-    device = torch.device("cpu")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[torch.Tensor] = []
-
-    def forward(self, lr: torch.Tensor) -> torch.Tensor:
-        self.seen.append(lr)
-        return F.interpolate(lr, scale_factor=2, mode="bilinear")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "tiny_x2.safetensors"
-    save_weights(path, tiny(2))
-    return path
-
-
-@pytest.fixture
-def command(weights: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
-    """Runs the script with small weights: exit code, stdout, stderr."""
-    monkeypatch.setattr(logging.getLogger("ssiu"), "handlers", [])
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        words = [str(argument) for argument in arguments]
-        words += [] if "--weights" in words else ["--weights", str(weights)]
-        with pytest.raises(SystemExit) as ended:
-            run_cli(upscale_command.main, [*words, "--device", "cpu"])
-        return ended.value.code, *capsys.readouterr()
-
-    return run
 
 
 # ---------------------------------------------------------------- one image in memory

@@ -1,0 +1,246 @@
+"""Decoding image files: their very samples, or a refusal that says what the file is, never a silently changed value.
+
+Pillow decodes up to 8 bits and OpenCV 16; what they would cut, wrap, mix up or fill in is refused before.
+"""
+
+import io
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    EXTRASAMPLES,
+    PLANAR_CONFIGURATION,
+    SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
+    ImageFileDirectory_v2,
+)
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
+
+from ssiu.errors import BadInputError, MissingInputError, SSIUError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B")  # of Pillow; I;16: 16-bit gray
+MAX_PIXELS = 64_000_000
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")  # turned by their EXIF orientation; MPO: a camera's JPEG with previews behind it
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SAMPLE_FORMATS = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}  # of TIFF; 1 and 4: unsigned
+TIFF_COLOURS = {0: "gray", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
+INFLATED = 1 << 20  # bytes that are unpacked at a time
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Opens ``path``; raises MissingInputError (66), or BadInputError (65) for a folder, pipe or device."""
+    try:
+        if path.is_dir():
+            raise BadInputError(f"{path}: is a folder, expected an image")
+        if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
+            raise BadInputError(f"{path}: is a pipe or device, expected an image file")
+        return path.open("rb")
+    except FileNotFoundError:
+        raise MissingInputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise MissingInputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+@contextmanager
+def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image with only its header read; every failure inside is reported with the file's name."""
+    with open_file(path) if content is None else io.BytesIO(content) as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about size and metadata: we check sizes ourselves
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > max_pixels:
+                    raise _too_large(path, f"{width}x{height} = {width * height / 1e6:,.0f}", max_pixels)
+                yield image
+        except SSIUError:
+            raise
+        except Image.DecompressionBombError:  # Pillow's own limit, met before the size is known
+            raise _too_large(path, f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:,.0f}", max_pixels) from None
+        except Image.UnidentifiedImageError:
+            raise _unidentified(path, file) from None
+        except MemoryError:
+            raise BadInputError(f"{path}: not enough memory to decode it") from None
+        except Exception as error:  # decoders raise many kinds on damaged files; all of them mean the same here
+            raise _damaged(path, str(error) or type(error).__name__) from error
+
+
+def _too_large(path: Path, declared: str, max_pixels: int) -> BadInputError:
+    return BadInputError(f"{path}: declares {declared} megapixels; at most {max_pixels / 1e6:,.0f} are read")
+
+
+def _not_read(path: Path, kind: str) -> BadInputError:
+    return BadInputError(f"{path}: {kind}; expected gray, RGB or palette of 8 or 16 bits: convert it first")
+
+
+def _damaged(path: Path, how: str, what: str = "image") -> BadInputError:
+    return BadInputError(f"{path}: damaged {what} ({how}); fetch it again")
+
+
+def _unidentified(path: Path, file: BinaryIO) -> BadInputError:
+    """Says what Pillow does not know: a kind of TIFF, or no image at all."""
+    file.seek(0)
+    head = file.read(8)
+    if head[:4] not in TIFF_SIGNATURES:
+        return BadInputError(f"{path}: not a readable image; expected {', '.join(FORMATS)}")
+    try:
+        tags = ImageFileDirectory_v2(head + file.read(8) if 43 in head[2:4] else head)  # 43: BigTIFF
+        file.seek(tags.next)
+        tags.load(file)
+        return _not_read(path, _tiff_problem(tags) or _tiff_colours(tags))
+    except Exception:  # Pillow raises many kinds here too
+        return _damaged(path, "its directory cannot be read", "TIFF")
+
+
+def _tiff_colours(tags: Mapping[int, Any]) -> str:
+    colours = TIFF_COLOURS.get(tags[PHOTOMETRIC], f"photometric interpretation {tags[PHOTOMETRIC]}")
+    bits, samples = max(tags.get(BITSPERSAMPLE, (1,))), tags.get(SAMPLESPERPIXEL, 1)
+    return f"a TIFF of {bits} bits, {colours}, {samples} samples a pixel"
+
+
+def _tiff_problem(tags: Mapping[int, Any]) -> str | None:
+    """What in a TIFF's tags says that Pillow (up to 8 bits) or OpenCV (16) would not give its very samples."""
+    bits, formats = tags.get(BITSPERSAMPLE, (1,)), tags.get(SAMPLEFORMAT, (1,))
+    if len(set(bits)) > 1 or bits[0] not in (1, 2, 4, 8, 16) or not set(formats) <= {1, 4}:
+        return f"{max(bits)} bits per sample{SAMPLE_FORMATS.get(formats[0], '')}"
+    if bits[0] < 16:
+        return None
+    samples = tags.get(SAMPLESPERPIXEL, 1)
+    if (tags.get(PHOTOMETRIC), samples) not in ((0, 1), (1, 1), (2, 3), (2, 4)):
+        return _tiff_colours(tags)
+    if samples > 1 and tags.get(PLANAR_CONFIGURATION) == 2:
+        return "a TIFF of 16 bits in separate planes"
+    return "a TIFF of 16 bits with premultiplied alpha" if 1 in tags.get(EXTRASAMPLES, ()) else None
+
+
+def orientation(image: Image.Image, turned: tuple[str, ...]) -> int:
+    """EXIF orientation 1-8 of images of the formats ``turned``; the decoders turn TIFF by themselves."""
+    found = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format in turned else 1
+    return found if found in range(1, 9) else 1
+
+
+def decode(
+    path: Path, content: bytes, max_pixels: int = MAX_PIXELS, turned: tuple[str, ...] = PHOTOGRAPHS
+) -> tuple[np.ndarray, bytes | None]:
+    """The samples of a file in memory, (H, W, C) uint8 or uint16, and its colour profile; ``path`` names it in errors.
+
+    C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. A palette becomes RGB, a transparent colour becomes alpha;
+    1, 2 and 4 bits become 8. EXIF orientation is applied to the formats ``turned``.
+    Raises BadInputError (65): damaged or truncated (all checksums and rows of a PNG are verified), several frames,
+    more than ``max_pixels`` declared, other colours, depths or formats.
+    """
+    with opened(path, content, max_pixels) as image:
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            raise BadInputError(f"{path}: has {image.n_frames} frames or pages; expected a single image: split it")
+        depth = 8
+        if image.format == "PNG":
+            depth = _check_png(path, content)
+        elif image.format == "TIFF":
+            if problem := _tiff_problem(image.tag_v2):
+                raise _not_read(path, problem)
+            depth = image.tag_v2.get(BITSPERSAMPLE, (1,))[0]
+        if image.mode not in MODES:
+            raise _not_read(path, {"CMYK": "a CMYK image"}.get(image.mode, f"an image of mode {image.mode}"))
+        pixels = _pixels16(path, image, content) if depth == 16 else _pixels8(image, depth)
+        pixels = _upright(pixels, orientation(image, turned))  # in PNG it may stand behind the pixels
+        return np.ascontiguousarray(pixels), image.info.get("icc_profile")
+
+
+def _check_png(path: Path, content: bytes) -> int:
+    """Checks what Pillow does not: every CRC, and that all rows and a palette are there. Returns the bit depth."""
+    position, kinds, compressed = len(PNG_SIGNATURE), [], []
+    while b"IEND" not in kinds:
+        header = content[position : position + 8]
+        if len(header) < 8:
+            raise _damaged(path, "ends without IEND, truncated", "PNG")
+        length, kind = struct.unpack(">I4s", header)
+        body = memoryview(content)[position + 4 : position + 8 + length]  # the kind belongs to what is summed
+        stored = content[position + 8 + length : position + 12 + length]
+        if len(stored) < 4 or zlib.crc32(body) != int.from_bytes(stored, "big"):
+            raise _damaged(path, f"checksum of the chunk at byte {position} is wrong", "PNG")
+        kinds.append(kind)
+        if kind == b"IDAT":
+            compressed.append(body[4:])
+        position += 12 + length
+    if kinds[0] != b"IHDR":
+        raise _damaged(path, "does not begin with IHDR", "PNG")
+    width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", content, 16)
+    if colour == 3 and b"PLTE" not in kinds:
+        raise _damaged(path, "its palette is missing", "PNG")
+    missing = sum(
+        math.ceil((height - y) / dy) * (1 + math.ceil(math.ceil((width - x) / dx) * PNG_CHANNELS[colour] * depth / 8))
+        for x, y, dx, dy in (ADAM7 if interlaced else ((0, 0, 1, 1),))
+        if width > x and height > y
+    )  # bytes: each row has its filter's number in front
+    data, inflate = b"".join(compressed), zlib.decompressobj()
+    while missing > 0:
+        rows = inflate.decompress(data, INFLATED)
+        if not rows:
+            raise _damaged(path, f"the last {missing:,} bytes of its rows are missing", "PNG")
+        missing -= len(rows)
+        data = inflate.unconsumed_tail
+    return depth
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turned and mirrored as EXIF ``orientation`` says; Pillow's `exif_transpose` has no 16-bit colours."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _pixels8(image: Image.Image, depth: int) -> np.ndarray:
+    """(H, W, C) uint8."""
+    image.load()
+    key = image.info.get("transparency")
+    if image.mode in ("1", "L"):
+        gray = np.array(image.convert("L"))
+        if key is None:
+            return gray[..., None]
+        return _with_key(gray[..., None], [min(key * 255 // (2**depth - 1), 255)])  # in the file's depth, or 255 of 1
+    if image.mode == "P" or key is not None:
+        image = image.convert("RGBA" if key is not None else "RGB")
+    elif image.mode == "PA":
+        image = image.convert("RGBA")
+    return np.array(image)
+
+
+def _pixels16(path: Path, image: Image.Image, content: bytes) -> np.ndarray:
+    """(H, W, C) uint16, by OpenCV: Pillow would cut colours to their upper bytes without a word."""
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[1::-1] != image.size:
+        compression = image.info.get("compression", "deflate")
+        raise _damaged(path, f"its 16-bit samples, {compression}, cannot be decoded")
+    key = image.info.get("transparency")
+    if pixels.ndim == 2:
+        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # white is 0
+            pixels = 65535 - pixels
+        return pixels[..., None] if key is None else _with_key(pixels[..., None], [key])
+    if image.format == "PNG":
+        is_gray = content[len(PNG_SIGNATURE) + 8 + 9] == 4
+        return pixels[..., [0, 3] if is_gray else [2, 1, 0, 3][: pixels.shape[2]]]
+    dropped = image.tag_v2.get(EXTRASAMPLES) == (0,)  # a sample of unknown meaning, which Pillow drops at 8 bits too
+    return pixels[..., [2, 1, 0, 3][: 3 if dropped else pixels.shape[2]]]
+
+
+def _with_key(pixels: np.ndarray, key: list[int]) -> np.ndarray:
+    """An alpha channel that hides the pixels of colour ``key``."""
+    alpha = np.where((pixels == key).all(axis=2), 0, np.iinfo(pixels.dtype).max).astype(pixels.dtype)
+    return np.dstack([pixels, alpha])
