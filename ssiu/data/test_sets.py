@@ -1,7 +1,6 @@
 """Test sets: full images in name order, read one at a time."""
 
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +35,16 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
 
     Raises:
         ConfigError (78): a name that is neither a usual test set nor a folder of data_path.
-        MissingInputError (66): names every set that is not there and the command that does without them.
+        MissingInputError (66): names every set that is not there, and what to do next.
         BadInputError (65): a pair that does not fit.
     """
     data_path = Path(config.data_path)
     usual = {name.lower(): name for name in BENCHMARKS}
     names = [usual.get(name.lower(), name) for name in config.eval_sets]
+    if names and not data_path.is_dir():
+        raise MissingInputError(
+            f"data_path {data_path.absolute()}: no such folder, so there is no test set yet. {_next_steps(data_path)}"
+        )
     unknown = [name for name in names if name not in BENCHMARKS and set_folders(data_path, name) is None]
     if unknown:
         known = sorted(set(available_sets(data_path)) | set(BENCHMARKS))
@@ -57,10 +60,16 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
             except MissingInputError as error:
                 missing.append(str(error))
     if missing:
-        arguments = [argument for argument in sys.argv if not argument.startswith("eval_sets=")]
-        rest = f"eval_sets=[{','.join(test_set.name for test_set in sets)}]"
-        raise MissingInputError(
-            f"missing test sets: {'; '.join(missing)}. docs/data.md says where to get them; without them: "
-            f"{shlex.join(['python', *arguments, rest])}"
-        )
+        there = shlex.quote(f"eval_sets=[{','.join(test_set.name for test_set in sets)}]")
+        without = f"To go on without, add {there} to the command; " if sets else ""
+        raise MissingInputError(f"missing test sets: {'; '.join(missing)}. {without}{_next_steps(data_path)}")
     return sets
+
+
+def _next_steps(data_path: Path) -> str:
+    """What somebody without test sets can do."""
+    return (
+        f"python -m ssiu download benchmark --to {shlex.quote(str(data_path))} fetches the usual ones, docs/data.md says "
+        "where they and your own go; without data: python -m ssiu quickstart, or python -m ssiu upscale IMAGE --output "
+        "FOLDER"
+    )

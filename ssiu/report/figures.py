@@ -191,9 +191,3 @@ def lam_figure(lr: np.ndarray, box: Box, scale: int, attributions: dict[str, Att
         axis.set_xticks([])
         axis.set_yticks([])
     return figure
-
-
-def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
-    """``NAME=PATH`` arguments; a bare path is named after its last part."""
-    pairs = [argument.partition("=") for argument in arguments]
-    return {name if path else Path(name).stem: Path(path or name) for name, _, path in pairs}
