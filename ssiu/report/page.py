@@ -141,13 +141,17 @@ def choose(
 
 def telling_box(a: np.ndarray, b: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     """(left, top, width, height): the whole image, or the square of ``pixels`` where ``a`` and ``b`` differ most."""
-    height, width = a.shape[:2]
+    return heaviest_box(np.abs(a.astype(np.int32) - b).sum(axis=2), pixels)
+
+
+def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
+    """(left, top, width, height): all of ``weights`` (H, W), or the square of ``pixels`` with the largest sum."""
+    height, width = weights.shape
     if height * width <= pixels:
         return 0, 0, width, height
     box_height = min(height, int(pixels**0.5))
     box_width = min(width, pixels // box_height)
-    difference = np.abs(a.astype(np.int32) - b).sum(axis=2)
-    sums = np.pad(difference.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # (H + 1, W + 1) sums of all above and left
+    sums = np.pad(weights.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # (H + 1, W + 1) sums of all above and left
     over = sums[box_height:, box_width:] - sums[:-box_height, box_width:]
     over = over - sums[box_height:, :-box_width] + sums[:-box_height, :-box_width]
     top, left = np.unravel_index(over.argmax(), over.shape)
