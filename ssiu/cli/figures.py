@@ -100,7 +100,9 @@ def main(argv: Sequence[str]) -> None:
     command.add_argument("--set", default="Set5")
     command.add_argument("--image", required=True, help="name of the image without suffix")
     command.add_argument("--scale", type=int, choices=(2, 3, 4), required=True)
-    command.add_argument("--box", type=_box, metavar="L,T,W,H", help="HR pixels; default: where the last method gains most")
+    command.add_argument(
+        "--box", type=_box, metavar="L,T,W,H", help="HR pixels; default: where the last method gains most"
+    )
     command.set_defaults(draw=compare, output="compare.png")
 
     command = commands.add_parser("tradeoff", help="Fig. 1: PSNR over multiply-accumulates, from Table I")
@@ -110,7 +112,9 @@ def main(argv: Sequence[str]) -> None:
     command.set_defaults(draw=tradeoff, output="tradeoff.png")
 
     command = commands.add_parser("curves", help="loss and PSNR of training runs")
-    command.add_argument("runs", nargs="+", metavar="[NAME=]RUN[+RUN]", help="run folders or their metrics.jsonl; + goes on")
+    command.add_argument(
+        "runs", nargs="+", metavar="[NAME=]RUN[+RUN]", help="run folders or their metrics.jsonl; + goes on"
+    )
     command.add_argument("--x", choices=("step", "time"), default="step", help="time = minutes of training")
     command.set_defaults(draw=curves, output="curves.png")
 

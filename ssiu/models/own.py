@@ -37,7 +37,12 @@ def build_own_model(model: str, scale: int, arguments: dict[str, Any]) -> nn.Mod
         network = kind(scale=scale, **arguments)
     except Exception as error:
         raise _failure(model, f"cannot be built with scale={scale} and model_args {arguments}", error) from error
-    known = {"scale": scale, "size_multiple": 1, "tail_prefixes": (), "arguments": partial(dict, scale=scale, **arguments)}
+    known = {
+        "scale": scale,
+        "size_multiple": 1,
+        "tail_prefixes": (),
+        "arguments": partial(dict, scale=scale, **arguments),
+    }
     for name, value in known.items():
         if not hasattr(network, name):
             setattr(network, name, value)

@@ -235,7 +235,9 @@ def lam_figure(lr: np.ndarray, box: Box, scale: int, attributions: dict[str, Att
         axis.imshow(gray)
         drawn = axis.imshow(strength / strength.max(), cmap=SHARES, norm=PowerNorm(1 / 3, 0, 1))
         axis.set_xlabel(f"{name}\ndiffusion index {attribution.diffusion_index:.2f}", fontsize=8)
-    bar = figure.colorbar(drawn, ax=list(axes), ticks=(0, 0.001, 0.01, 0.05, 0.2, 0.5, 1), format="{x:g}", fraction=0.05)
+    bar = figure.colorbar(
+        drawn, ax=list(axes), ticks=(0, 0.001, 0.01, 0.05, 0.2, 0.5, 1), format="{x:g}", fraction=0.05
+    )
     bar.set_label("share, of the largest pixel's", fontsize=8)
     bar.ax.set_facecolor("#555555")  # what the colours are seen on
     bar.ax.tick_params(labelsize=7)

@@ -115,14 +115,10 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table
         if any(row.printed(protocol, name) for row in rows)
     ]
     header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
-    body: list[list[Cell]] = [
-        [row.method, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows
-    ]
+    body: list[list[Cell]] = [[row.method, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows]
     for name, protocol in columns:
         values = [row.printed(protocol, name) or (ABSENT, ABSENT) for row in rows]
-        ranked = [
-            pair if row.method != BICUBIC else (ABSENT, ABSENT) for row, pair in zip(rows, values, strict=True)
-        ]
+        ranked = [pair if row.method != BICUBIC else (ABSENT, ABSENT) for row, pair in zip(rows, values, strict=True)]
         places = [_places([pair[number] for pair in ranked]) for number in (0, 1)]
         for line, (psnr, ssim), psnr_place, ssim_place in zip(body, values, *places, strict=True):
             line.append((Number(psnr, psnr_place), Number(ssim, ssim_place)) if psnr != ABSENT else ABSENT)

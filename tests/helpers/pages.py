@@ -10,7 +10,12 @@ from ssiu.report.tables import comparison
 
 
 def write_page(
-    data: Path, folder: Path, sets: list[str], scale: int = 2, save_image: bool = True, beside: Path | None = None,
+    data: Path,
+    folder: Path,
+    sets: list[str],
+    scale: int = 2,
+    save_image: bool = True,
+    beside: Path | None = None,
     shown: int | None = 6,
 ) -> Path:
     """The results of a network that smooths a little more than bicubic, as `test.py` writes them; returns the page."""

@@ -186,7 +186,9 @@ def test_the_wheel_zooms_at_the_pointer_once_an_image_was_clicked(opened):
     page.wait_for_timeout(100)
     x, y, zoom = _place(figure)
     assert zoom == pytest.approx(2.718281828**1.2, rel=1e-3)
-    assert (x + 0.75 / zoom, y + 0.25 / zoom) == pytest.approx((0.75, 0.25), abs=5e-3), "what is under the pointer stays"
+    assert (x + 0.75 / zoom, y + 0.25 / zoom) == pytest.approx((0.75, 0.25), abs=5e-3), (
+        "what is under the pointer stays"
+    )
     for _ in range(4):
         page.mouse.wheel(0, 100)
     page.wait_for_function("!document.querySelector('.view').classList.contains('zoomed')")

@@ -90,7 +90,11 @@ def test_several_runs_of_one_model_and_scale_are_told_apart(tmp_path):
     for name, checkpoint in (("first", "logs/a.pt"), ("second", "logs/b.pt"), ("second_again", "logs/b.pt")):
         (tmp_path / name).mkdir()
         paths.append(_summary(tmp_path / name / "summary.json", "net", checkpoint=checkpoint, Set5=(32.0, 0.9)))
-    assert [row.method for row in result_rows(_unnamed(*paths))] == ["net (first)", "net (second)", "net (second_again)"]
+    assert [row.method for row in result_rows(_unnamed(*paths))] == [
+        "net (first)",
+        "net (second)",
+        "net (second_again)",
+    ]
     named = [("A", paths[0]), (None, paths[1]), ("B", paths[2])]
     assert [row.method for row in result_rows(named)] == ["A", "net", "B"]
     with pytest.raises(BadInputError, match="Set5 of A x4 is given twice"):
