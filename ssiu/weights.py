@@ -76,9 +76,11 @@ def load_model(
         raise BadInputError(f"{path} fits none of {', '.join(MODELS)}; its tensors begin with {names!a:.300}")
     kind, arguments = architecture
     if model is not None and MODELS[model] is not kind:
-        raise _mismatch(path, "model", kind.__name__, MODELS[model].__name__)
+        raise BadInputError(f"{path} holds weights of {kind.__name__}, not {MODELS[model].__name__}; use others")
     if scale is not None and scale != arguments["scale"]:
-        raise _mismatch(path, "scale", arguments["scale"], scale)
+        raise BadInputError(
+            f"{path} upscales by {arguments['scale']}, not {scale}; leave the scale out or use another file"
+        )
     try:
         network = kind(**arguments)
     except (ConfigError, TypeError) as error:
@@ -130,6 +132,11 @@ def read_weights(path: Path | str) -> Weights:
     Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
     """
     path = Path(path)
+    if path.suffix in (".pt2", ".onnx") and path.is_file():
+        raise BadInputError(
+            f"{path} is an exported network, not weights; expected .safetensors or .pt here "
+            f"({'torch.export.load runs it' if path.suffix == '.pt2' else 'ssiu upscale --weights runs it'})"
+        )
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:

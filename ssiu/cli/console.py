@@ -56,5 +56,6 @@ def log_to_console() -> None:
     log.setLevel(logging.INFO)
     if not log.handlers:
         handler = _ConsoleHandler()
+        handler.addFilter(lambda record: record.levelno < logging.ERROR)  # what ends a command is its last line anyway
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)

@@ -1,13 +1,17 @@
 """Test sets: full images in name order, read one at a time."""
 
+import hashlib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ssiu.config import Config
+from ssiu.data.cache import CachedImage
 from ssiu.data.images import read_rgb
 from ssiu.data.pairs import Pair, available_sets, find_pairs, set_folders
+from ssiu.data.parallel import in_parallel
 from ssiu.errors import ConfigError, MissingInputError
 
 BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
@@ -66,10 +70,27 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
     return sets
 
 
+def shared_files(train: Sequence[CachedImage], sets: Sequence[BenchmarkSet]) -> dict[str, list[str]]:
+    """Names of the images of each set whose HR file is one of the training set's, byte for byte; only sets with some.
+
+    The cache knows the digests of the training files, so only those of the test sets are read.
+    """
+    known = {image.source_sha256 for image in train}
+    shared = {}
+    for test_set in sets:
+        digests = in_parallel(
+            lambda pair: hashlib.sha256(pair.hr.read_bytes()).hexdigest(), test_set.pairs, "comparing"
+        )
+        names = [pair.name for pair, digest in zip(test_set.pairs, digests, strict=True) if digest in known]
+        if names:
+            shared[test_set.name] = names
+    return shared
+
+
 def _next_steps(data_path: Path) -> str:
     """What somebody without test sets can do."""
     return (
-        f"python -m ssiu download benchmark --to {shlex.quote(str(data_path))} fetches the usual ones, docs/data.md says "
-        "where they and your own go; without data: python -m ssiu quickstart, or python -m ssiu upscale IMAGE --output "
-        "FOLDER"
+        f"python -m ssiu download benchmark --to {shlex.quote(str(data_path))} fetches the usual ones, docs/data.md "
+        "says where they and your own go; without data: python -m ssiu quickstart, or "
+        "python -m ssiu upscale IMAGE --output FOLDER"
     )

@@ -190,11 +190,11 @@ def _above_one(evaluation: Evaluation) -> str:
     if not above:
         return ""
     largest = max(above, key=lambda result: result.scores["official"].ssim)
+    names = first_names([html.escape(result.key) for result in above])
     return (
-        f"<p>The <b>official</b> SSIM of {first_names([html.escape(result.key) for result in above])} is above 1 (up to "
-        f"{largest.scores['official'].ssim:.4f}), which no similarity can be: that code computes variances near 0 as "
-        "differences of numbers near 1.8e7 in float32, where neighbours are 1 or 2 apart. The number is what it prints; "
-        "look at <b>standard</b>.</p>"
+        f"<p>The <b>official</b> SSIM of {names} is above 1 (up to {largest.scores['official'].ssim:.4f}), which "
+        "no similarity can be: that code computes variances near 0 as differences of numbers near 1.8e7 in float32, "
+        "where neighbours are 1 or 2 apart. The number is what it prints; look at <b>standard</b>.</p>"
     )
 
 

@@ -106,7 +106,7 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
 def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table:
     """The table of one scale, a column per test set and protocol; the three best methods of a column are marked.
 
-    Bicubic is no competitor and has no place. ``absent`` are the sets that are not on disk, which is said below the table.
+    Bicubic is no competitor and has no place. ``absent`` are the sets that are not on disk, which is said below.
     """
     columns = [
         (name, protocol)

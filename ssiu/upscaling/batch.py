@@ -2,15 +2,14 @@
 
 import glob
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from tqdm import tqdm
 
 from ssiu.data.images import IMAGE_SUFFIXES, image_size
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.files import make_folder
+from ssiu.progress import Progress
 from ssiu.upscaling.image_files import DecodedImage, check_can_hold, read_image, write_image
 from ssiu.upscaling.upscaler import Upscaler
 
@@ -42,7 +41,7 @@ class Report:
         return line + (f", {len(self.failed)} failed" if self.failed else "")
 
 
-def plan(inputs: Iterable[str], output: Path, suffix: str | None = None) -> list[Job]:
+def plan(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
     """The jobs for files, folders and glob patterns, in order.
 
     Folders are searched recursively and keep their structure under ``output``, patterns from their first wildcard on;
@@ -53,6 +52,12 @@ def plan(inputs: Iterable[str], output: Path, suffix: str | None = None) -> list
     OutputError (73) where an image would replace one of the inputs.
     """
     found = [place for pattern in inputs for place in _images(pattern, output)]
+    named = output.suffix and not output.is_dir() and output.suffix.lower() not in IMAGE_SUFFIXES
+    if named and len(found) == 1 and Path(inputs[0]).is_file():
+        raise OutputError(
+            f"--output {output} ends in {output.suffix}; expected {', '.join(IMAGE_SUFFIXES)} for an image, or a "
+            "folder: create it first if that is its name"
+        )
     if output.suffix.lower() in IMAGE_SUFFIXES and not output.is_dir():
         if len(found) > 1:
             raise OutputError(f"--output {output} is a file name, but there are {len(found)} images; name a folder")
@@ -121,7 +126,7 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
         except (BadInputError, MissingInputError) as error:
             report.failed.append(str(error))
     total = sum(sizes.values()) * upscaler.scale**2 / 1e6
-    with tqdm(total=total, unit="MP", unit_scale=False, disable=None, bar_format=_BAR) as bar:
+    with Progress(total=total, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR) as bar:
         for job, lr_pixels in sizes.items():
             bar.set_postfix_str(job.source.name)
             expected = bar.n + lr_pixels * upscaler.scale**2 / 1e6
@@ -131,6 +136,7 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
             except (BadInputError, MissingInputError, OutputError) as error:
                 report.failed.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
             bar.update(expected - bar.n)
+        bar.refresh()  # with the last image in it
     report.seconds = time.perf_counter() - started
     return report
 
@@ -138,7 +144,7 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
 _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}{postfix}]"
 
 
-def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, bar: tqdm) -> int:
+def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, bar: Progress) -> int:
     """Number of SR pixels written; everything that can fail without the network is checked before it runs."""
     image = read_image(job.source)
     height, width, channels = image.pixels.shape

@@ -140,7 +140,9 @@ def test_it_is_trained_continued_tested_upscales_and_is_exported(here: Path, cap
 def test_weights_are_named_where_there_are_none(here: Path) -> None:
     small_set(here / "data", 2)
     (here / "own.yml").write_text("model: my_nets.net:Net\nscale: 2\neval_sets: [Set5]\n")
-    with pytest.raises(MissingInputError, match="no weights for my_nets.net:Net here; name a file with pretrain=FILE"):
+    with pytest.raises(
+        MissingInputError, match=r"no weights for my_nets\.net:Net here; name a file with pretrain=FILE"
+    ):
         test_command.main(["--config", "own.yml"])
 
 
@@ -174,7 +176,7 @@ def test_a_saved_run_is_not_rebuilt_from_what_its_checkpoint_says(here: Path) ->
     state = load_checkpoint(path)
     state["config"]["model"], state["config"]["model_args"] = "my_nets.net:Net", {"width": 4}
     save_checkpoint(path, state)
-    with pytest.raises(ConfigError, match="made with other settings: model: my_nets.net:Net -> SSIU"):
+    with pytest.raises(ConfigError, match=r"made with other settings: model: my_nets\.net:Net -> SSIU"):
         Trainer(tiny_config(here, max_iterations=8), "auto")
     assert not any(name.startswith("my_nets") for name in sys.modules)
 
