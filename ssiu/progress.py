@@ -28,8 +28,13 @@ class Progress(tqdm):
 
     def __init__(self, *args: Any, file: TextIO | None = None, **options: Any):
         file = file or sys.stderr
-        if not file.isatty():
+        self.on_terminal = file.isatty()
+        if not self.on_terminal:
             options |= {"mininterval": SECONDS, "maxinterval": SECONDS, "delay": SECONDS, "leave": True}
             options |= {"bar_format": LINE, "desc": options.get("desc", "done")}
             file = _Lines(file)
         super().__init__(*args, file=file, **options)
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+        """What is worked on, at the end of the bar; it makes no line of its own."""
+        super().set_postfix_str(s, refresh and self.on_terminal)

@@ -12,6 +12,7 @@ def lines_of(count: int, **options: object) -> list[str]:
     written = io.StringIO()
     with Progress(total=count, unit="images", file=written, miniters=1, **options) as bar:
         for _ in range(count):
+            bar.set_postfix_str("what it is at")
             bar.update()
     return written.getvalue().splitlines()
 

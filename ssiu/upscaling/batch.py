@@ -136,7 +136,6 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
             except (BadInputError, MissingInputError, OutputError) as error:
                 report.failed.append(str(error) if str(job.source) in str(error) else f"{job.source}: {error}")
             bar.update(expected - bar.n)
-        bar.refresh()  # with the last image in it
     report.seconds = time.perf_counter() - started
     return report
 
