@@ -5,4 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
 environment -e '.[dev]'
+# without its torchvision, which does not load beside the CPU build of torch: tests/helpers has a stand-in
+python -m pip show --quiet spandrel 2>/dev/null ||
+    python -m pip install --quiet --disable-pip-version-check --no-deps spandrel==0.4.2 typing_extensions
 exec python -m pytest "$@"

@@ -106,8 +106,9 @@ class Config(BaseModel):
     muon_lr: float = Field(
         6e-3, gt=0, le=1e3, description="muon: highest rate of the 1x1 convolutions; lr is that of all other parameters"
     )
+    muon_weight_decay: float = Field(0.05, ge=0, description="muon: on the 1x1 convolutions")
     betas: tuple[float, float] = Field((0.9, 0.99), description="decay rates of Adam's moments")
-    weight_decay: float = Field(1e-4, ge=0, description="on every parameter")
+    weight_decay: float = Field(1e-4, ge=0, description="on every parameter (muon: on those of lr)")
     scheduler: Literal["cosine", "multistep", "wsd"] = Field(
         "cosine", description="cosine to eta_min, steps at decays, or wsd: constant, then linear to eta_min"
     )
@@ -351,7 +352,7 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
 def find_config(path: str | Path) -> Path:
     """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``ablations/table4_l1``."""
     path = Path(path)
-    if not path.exists() and not path.is_absolute() and ".." not in path.parts:
+    if not path.is_file() and not path.is_absolute() and ".." not in path.parts:
         name = path.with_suffix(".yml")
         name = name.relative_to("configs") if name.parts[:1] == ("configs",) else name
         return next((folder / name for folder in SHIPPED_CONFIGS if (folder / name).is_file()), path)

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -13,27 +13,32 @@ from ssiu.errors import ConfigError, DeviceMemoryError
 
 log = logging.getLogger("ssiu")
 
+OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime and 32-bit operators say, in lower case
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "32-bit index math",
+)
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def select_device(config: Config, local_rank: int | None = None) -> torch.device:
-    """The device for ``device`` and ``gpu_ids``; under torchrun each rank takes the GPU of its ``local_rank``.
+def select_device(kind: str, gpu_ids: Sequence[int] = (), local_rank: int | None = None) -> torch.device:
+    """The device for the keys ``device`` and ``gpu_ids``; under torchrun each rank takes the GPU of its ``local_rank``.
 
     A GPU that is not there gives one warning, then the first GPU or the CPU; ``device: cuda`` without any is a
     ConfigError (78).
     """
-    kind = config.device
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     elif kind != "cpu" and not getattr(torch, kind).is_available():
         raise ConfigError(f"key 'device': {kind} was asked for but there is none; use device=auto or device=cpu")
     if kind != "cuda":
-        if config.gpu_ids not in ([], [0]):
-            log.warning("gpu_ids %s: no such GPU here, using the %s", config.gpu_ids, kind)
+        if list(gpu_ids) not in ([], [0]):
+            log.warning("gpu_ids %s: no such GPU here, using the %s", list(gpu_ids), kind)
         return torch.device(kind)
     if local_rank is not None:
         return torch.device("cuda", local_rank % torch.cuda.device_count())
-    ids = config.gpu_ids or [0]
+    ids = list(gpu_ids) or [0]
     if len(ids) > 1:
         log.warning(
             "gpu_ids %s: one process uses one GPU, taking the first; for all of them: "
@@ -78,16 +83,20 @@ def describe(device: torch.device) -> str:
     return f"{device.type}, {torch.get_num_threads()} threads"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is an allocation that failed, on any device, or a map too large for an operator."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
 @contextlib.contextmanager
 def memory_advice(config: Config) -> Iterator[None]:
     """Turns running out of memory into DeviceMemoryError (69) with the keys to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        message = str(error).lower()
-        if type(error) is RuntimeError and not any(
-            words in message for words in ("out of memory", "can't allocate memory", "not enough memory")
-        ):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise DeviceMemoryError(
             f"out of memory with batch_size {config.batch_size} and patch_size {config.patch_size} "

@@ -7,7 +7,7 @@ expected, what was found and what to do. The codes follow ``sysexits.h`` so that
 
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 
@@ -60,7 +60,7 @@ class SaveError(SSIUError):
 
 
 class BusyError(SSIUError):
-    """Somebody else holds the folder, or a worker or rank died: trying again can help."""
+    """Somebody else holds the folder, a worker or rank died, or a server did not answer: trying again can help."""
 
     exit_code = 75
 
@@ -71,6 +71,12 @@ class StoppedError(SSIUError):
     def __init__(self, message: str, signum: int):
         super().__init__(message)
         self.exit_code = 128 + signum
+
+
+def first_names(names: Iterable[str], most: int = 5) -> str:
+    """``a, b, c and 7 more``."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:

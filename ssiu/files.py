@@ -20,6 +20,11 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def user_cache_folder(name: str) -> Path:
+    """The folder for ``name`` in the user's cache; it may not exist yet."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / name
+
+
 def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes]) -> None:
     """Writes ``data`` or its parts to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
 

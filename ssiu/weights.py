@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, read_torch_file, tensors_digest, verified
 from ssiu.config import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
-from ssiu.files import write_atomically
+from ssiu.files import user_cache_folder, write_atomically
 from ssiu.models import MODELS, build_model
 from ssiu.models.own import is_own
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
@@ -31,7 +31,8 @@ from ssiu.models.ssiu import SSIU, from_authors, to_authors
 log = logging.getLogger("ssiu")
 
 PACKAGE = Path(__file__).resolve().parent
-SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model")  # of a clone, and of an installed package
+# of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
+SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
 WRAPPERS = ("ema", "params_ema", "model_state_dict", "state_dict", "params", "model")  # what to take out of a .pt
 
 RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "minus", "skip": "norm"}  # no other there
@@ -122,8 +123,21 @@ def find_weights(model: str, scale: int) -> Path:
     found = next((path for path in places if path.is_file()), None)
     if found is None:
         looked = ", ".join(map(str, places))
-        raise MissingInputError(f"no weights for {name} x{scale}; looked for {looked}; name a file with pretrain=FILE")
+        get = "get the authors' with python -m ssiu download weights, or " if MODELS[model] is SSIU else ""
+        raise MissingInputError(
+            f"no weights for {name} x{scale}; looked for {looked}; {get}name a file with pretrain=FILE"
+        )
     return found
+
+
+def shipped_file(name: str) -> Path | None:
+    """The weights file of this name from where weights are looked for, if it is there."""
+    return next((folder / name for folder in SHIPPED if (folder / name).is_file()), None)
+
+
+def weights_folder() -> Path:
+    """Where downloaded weights belong: pretrain_model of a clone, else the user's cache; `find_weights` looks there."""
+    return SHIPPED[0] if SHIPPED[0].is_dir() else SHIPPED[-1]
 
 
 def read_weights(path: Path | str) -> Weights:

@@ -73,10 +73,3 @@ def test_every_key_refuses_what_it_cannot_mean(tmp_path: Path, key: str) -> None
         with pytest.raises(ConfigError) as caught:
             load_config(tmp_path / "config.yml")
         assert caught.value.exit_code == 78 and "\n" not in str(caught.value)
-
-
-def test_every_key_is_read_by_the_code() -> None:
-    root = Path(__file__).parents[1]
-    text = "".join(path.read_text(encoding="utf-8") for path in root.glob("ssiu/**/*.py") if path.name != "config.py")
-    unread = [key for key in Config.model_fields if f".{key}" not in text and f'"{key}"' not in text]
-    assert unread == ["rgb_range", "colors", "log_path", "log_name"], "these four are for the config itself"

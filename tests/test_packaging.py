@@ -112,7 +112,11 @@ def test_every_import_is_a_declared_dependency() -> None:
     import ast
 
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [*declared["dependencies"], *declared["optional-dependencies"]["export"]]
+    names = [
+        *declared["dependencies"],
+        *declared["optional-dependencies"]["export"],
+        *declared["optional-dependencies"]["peers"],
+    ]
     modules = {"Pillow": "PIL", "PyYAML": "yaml", "opencv-python-headless": "cv2", "scikit-image": "skimage"}
     known = {modules.get(n := name.split(">")[0], n.replace("-", "_")) for name in names} | {"ssiu"}
     imported = {

@@ -15,6 +15,7 @@ from tiny import equal, tiny
 from ssiu import weights as weights_module
 from ssiu.checkpoint import save_checkpoint, tensors_digest
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
+from ssiu.files import user_cache_folder
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.weights import find_weights, load_model, load_trunk, read_weights, save_authors_weights, save_weights
@@ -205,6 +206,31 @@ def test_shipped_weights_are_found_by_scale_ours_before_the_authors(
     assert equal(load_model(2).state_dict(), model.state_dict())
 
 
-def test_the_places_of_shipped_weights_are_the_clone_and_the_package() -> None:
+def test_the_places_of_shipped_weights_are_the_clone_the_package_and_the_users_cache() -> None:
     package = Path(weights_module.__file__).parent
-    assert (package.parent / "pretrain_model", package / "pretrain_model") == weights_module.SHIPPED
+    assert (package.parent / "pretrain_model", package / "pretrain_model") == weights_module.SHIPPED[:2]
+    assert weights_module.SHIPPED[2:] == (user_cache_folder("weights"),)
+
+
+def test_downloaded_weights_go_into_a_clone_or_else_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone, package, cache = (tmp_path / name for name in ("clone", "package", "cache"))
+    monkeypatch.setattr(weights_module, "SHIPPED", (clone, package, cache))
+    package.mkdir()
+    assert weights_module.weights_folder() == cache
+    clone.mkdir()
+    assert weights_module.weights_folder() == clone
+    with pytest.raises(MissingInputError, match="python -m ssiu download weights"):
+        find_weights("SSIU", 2)
+    cache.mkdir()
+    save_authors_weights(cache / "model_x2_290.pt", tiny())
+    assert find_weights("SSIU", 2) == cache / "model_x2_290.pt"
+
+
+def test_the_users_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/else/where")
+    assert user_cache_folder("weights") == Path("/else/where/ssiu/weights")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert user_cache_folder("weights") == Path("/home/me/.cache/ssiu/weights")

@@ -61,7 +61,7 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
     total = sum(p.numel() for p in model.parameters())
     rows.append(["whole network", "1", f"{total:,}", f"{macs[''] / 1e9:.2f}"])
     multiple = model.size_multiple
-    padded = tuple(-(-side // multiple) * multiple for side in (height, width))
+    padded = tuple(layers.round_up(side, multiple) for side in (height, width))
     title = f"{type(model).__name__} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
     return Table(title, ["modules (with what they hold)", "number", "parameters", "GMACs"], rows)
 

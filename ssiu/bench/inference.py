@@ -8,6 +8,7 @@ products need at this machine's fp32 rate; "peak MiB" is what a call needs beyon
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from ssiu.upscaling.tiles import Network, super_resolve
 TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 
 
-def in_bf16(model: nn.Module) -> Network:
+def in_bf16(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """``model`` under autocast."""
 
     def network(lr: torch.Tensor) -> torch.Tensor:
@@ -38,7 +39,7 @@ def in_bf16(model: nn.Module) -> Network:
     return network
 
 
-CONTESTANTS: dict[str, Callable[[nn.Module], Network]] = {
+CONTESTANTS: dict[str, Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]]] = {
     "literal": literal_network,
     "eager": lambda model: model,
     "eager-bf16": in_bf16,
@@ -61,7 +62,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     """A table for every size."""
     config = load_config(arguments.config, arguments.overrides)
     sizes, turns = ([TABLE_2[0]], TABLE_2[1]) if arguments.table2 else (arguments.size or [(120, 80)], arguments.turns)
-    device = select_device(config)
+    device = select_device(config.device, config.gpu_ids)
     set_arithmetic("fp32")
     model = build_model(config).eval()
     macs = {size: count_macs(model, *reversed(size))[""] for size in map(tuple, sizes)}  # on the CPU
@@ -75,7 +76,9 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     for (width, height), products in macs.items():
         lr = torch.rand(1, 3, height, width, device=device)
         calls = {
-            name: partial(super_resolve, network, lr, config.tile, size_multiple=model.size_multiple)
+            name: partial(
+                super_resolve, replace(Network.of(network), size_multiple=model.size_multiple), lr, config.tile
+            )
             for name, network in networks.items()
         }
         results = race(calls, turns, device)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> list[Table]:
     """One table."""
     config = load_config(arguments.config, arguments.overrides)
-    device = select_device(config)
+    device = select_device(config.device, config.gpu_ids)
     set_arithmetic("fp32", config.deterministic)
     side = config.patch_size // config.scale
     model = build_model(config)

@@ -13,6 +13,8 @@ COMMANDS = {
     "train": "train a network from a YAML config",
     "test": "score a network on the test sets of a config",
     "upscale": "upscale your own images",
+    "download": "get test sets, DF2K and the authors' weights, verified",
+    "reproduce": "print Table I of the paper again: fetch, score, compare, write a page",
     "prepare": "make LR images exactly as MATLAB's imresize does",
     "check": "check data sets: counts, pairs, pixels, LR images",
     "score": "score a folder of SR images, whatever made them",

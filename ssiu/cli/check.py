@@ -17,9 +17,9 @@ from ssiu.cli.console import command_parser
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
-from ssiu.data.pairs import first_names, list_images, set_folders
+from ssiu.data.pairs import list_images, set_folders
 from ssiu.data.test_sets import BENCHMARKS
-from ssiu.errors import BadInputError, SSIUError
+from ssiu.errors import BadInputError, SSIUError, first_names
 from ssiu.report.tables import Table
 
 
@@ -30,10 +30,27 @@ def row(report: FolderReport) -> list[str]:
     return [report.set_name, report.part, f"{report.images}{expected}", report.digest, differing, verdict]
 
 
+def report_sets(data_path: Path, names: Sequence[str]) -> list[SSIUError]:
+    """Checks the sets and prints what was found; returns the problems."""
+    reports = [report for name in names for report in check_set(data_path, name)]
+    header = ["set", "part", "images", "usual copy", "LR values that differ", "verdict"]
+    print(Table(f"Data sets in {data_path}", header, [row(report) for report in reports]).text())
+    return [problem for report in reports for problem in report.problems]
+
+
+def raise_listed(problems: Sequence[SSIUError]) -> None:
+    """Prints the problems and raises the first; nothing without problems."""
+    if problems:
+        print()
+        for problem in problems:
+            print(f"- {problem}")
+        raise type(problems[0])(f"{len(problems)} problems, listed above; the first: {problems[0]}")
+
+
 def report_leaks(data_path: Path, names: list[str], train: Path) -> list[SSIUError]:
     """Prints which images of ``train`` show images of the test sets (of all sets where there is no usual one)."""
     names = [name for name in names if name in BENCHMARKS] or names
-    tests = [path for name in names for path in list_images(set_folders(data_path, name)[0]).values()]
+    tests = [path for name in names for path in list_images(set_folders(data_path, name).hr).values()]
     leaks, problems = find_leaks(list(list_images(train).values()), tests)
     header = ["training image", "shows test image", "correlation", "of its area", "size"]
     rows = [
@@ -56,10 +73,7 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser.parse_args(argv)
 
     data_path, names = find_sets(arguments.root)
-    reports = [report for name in names for report in check_set(data_path, name)]
-    header = ["set", "part", "images", "usual copy", "LR values that differ", "verdict"]
-    print(Table(f"Data sets in {data_path}", header, [row(report) for report in reports]).text())
-    problems = [problem for report in reports for problem in report.problems]
+    problems = report_sets(data_path, names)
     if arguments.deep:
         cache = ImageCache(arguments.cache_dir or default_cache_folder(data_path))
         compared, cache_problems = check_cache(arguments.root, cache)
@@ -67,8 +81,4 @@ def main(argv: Sequence[str]) -> None:
         problems += cache_problems
     if arguments.leaks:
         problems += report_leaks(data_path, names, arguments.leaks)
-    if problems:
-        print()
-        for problem in problems:
-            print(f"- {problem}")
-        raise type(problems[0])(f"{len(problems)} problems, listed above; the first: {problems[0]}")
+    raise_listed(problems)

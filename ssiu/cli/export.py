@@ -12,6 +12,7 @@ from torch import nn
 from ssiu.cli.console import command_parser
 from ssiu.config import load_config
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
+from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.weights import (
     load_configured,
     load_model,
@@ -68,7 +69,18 @@ def main(argv: Sequence[str]) -> None:
         command.add_argument("target", type=Path, help="the file to write")
         command.add_argument("--config", metavar="FILE", help="names a model of your own (docs/own_model.md)")
         command.set_defaults(convert=convert, name=name)
+    for name, write, summary, use in (
+        ("comfyui", export_comfyui, "a custom node folder for ComfyUI", "put it into ComfyUI's custom_nodes"),
+        ("spandrel", export_spandrel, "what a pull request to spandrel adds", "its README.md says what to do with it"),
+    ):
+        command = formats.add_parser(name, help=summary, description=summary)
+        command.add_argument("target", type=Path, metavar="DIR", help="the folder to make")
+        command.set_defaults(folder=write, use=use)
     arguments = parser.parse_args(argv)
+    if "folder" in arguments:
+        files = arguments.folder(arguments.target)
+        print(f"wrote {arguments.target}: {len(files)} files; {arguments.use}")
+        return
     source, target = arguments.source, arguments.target
     network = load_configured(load_config(arguments.config), source) if arguments.config else load_model(source)
     if arguments.name in ("onnx", "pt2"):

@@ -69,4 +69,4 @@ def main(argv: Sequence[str]) -> None:
     header = ["PSNR dB / SSIM of luma", *(pair.name for pair in test_sets[0].pairs), "mean"]
     print(Table(f"\nx{config.scale}, standard protocol", header, rows).text())
     print(f"LR | bicubic | SR | HR side by side: {config.run_folder / 'results'}")
-    print("next: python test.py --config configs/SSUFSR_light_x4.yml data_path=YOUR_DATA (README: get the data)")
+    print("next: python -m ssiu reproduce (downloads the test sets and the authors' weights; prints the paper's rows)")

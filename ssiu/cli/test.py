@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
     test_sets = load_test_sets(config)
     other = args.beside and other_results(args.beside, test_sets)
     weights_path = Path(config.pretrain) if config.pretrain else find_weights(config.model, scale)
-    device = select_device(config)
+    device = select_device(config.device, config.gpu_ids)
     set_arithmetic(config.precision, config.deterministic)
     model = build_model(config)
     size = complexity(model)

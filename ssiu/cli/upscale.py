@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import Config, load_config
+from ssiu.config import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     log_to_console()
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
-    device = select_device(Config(device=args.device))
+    device = select_device(args.device)
     if args.config:
         model = load_configured(load_config(args.config), args.weights, device)
     else:

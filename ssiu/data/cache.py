@@ -23,10 +23,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from ssiu.data.images import decode_rgb, image_size, read_bytes
-from ssiu.data.pairs import first_names
 from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError
-from ssiu.files import TEMPORARY_SUFFIX, make_folder, write_atomically
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
+from ssiu.files import TEMPORARY_SUFFIX, make_folder, user_cache_folder, write_atomically
 
 logger = logging.getLogger("ssiu")
 
@@ -66,7 +65,7 @@ def default_cache_folder(data_path: str | Path) -> Path:
     folder = beside if beside.exists() else beside.parent
     if os.access(folder, os.W_OK) and folder.stat().st_mode & 0o222:  # root may write anywhere, but was not invited
         return beside
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / "images"
+    return user_cache_folder("images")
 
 
 def _digest(text: str) -> str:

@@ -13,16 +13,16 @@ from PIL import Image
 from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import Pair, available_sets, child, first_names, list_images, match_pairs, set_folders
+from ssiu.data.pairs import Pair, SetFolders, available_sets, list_images, match_pairs, set_folders, usual_name
 from ssiu.data.parallel import in_parallel
 from ssiu.data.prepare import DF2K_NAMES
 from ssiu.data.test_sets import BENCHMARKS
-from ssiu.errors import BadInputError, MissingInputError, SSIUError
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
-"""Of the usual copies of the test sets: images, pixels and a digest of the decoded pixels, per folder."""
+"""Of the usual copies of the test sets and their mod12 crops: images, pixels, a digest of the pixels, per folder."""
 
-KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "Flickr2K": 2650, "DF2K": 3450}
+KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "DIV2K_valid": 100, "Flickr2K": 2650, "DF2K": 3450}
 DF2K_STEMS = {*DF2K_NAMES["DIV2K"].values(), *DF2K_NAMES["Flickr2K"].values()}
 DIV2K_VALIDATION = {f"{i:04}" for i in range(801, 901)}
 
@@ -48,32 +48,36 @@ def find_sets(root: Path) -> tuple[Path, list[str]]:
     if names := available_sets(root):
         return root, names
     if set_folders(root.parent, root.name):
-        return root.parent, [root.name]
-    raise MissingInputError(f"{root}: no data set here; expected SET/HR, benchmark/SET/HR or DF2K/DF2K_train_HR")
+        return root.parent, [name for name in available_sets(root.parent) if usual_name(name) == root.name]
+    raise MissingInputError(
+        f"{root}: no data set here; expected SET/HR, benchmark/SET/HR or DF2K/DF2K_train_HR; "
+        "python -m ssiu download gets the usual sets"
+    )
 
 
-def lr_folders(lr_root: Path) -> dict[int, Path]:
-    """The ``X{s}`` folders by scale."""
-    folders = {scale: child(lr_root, f"X{scale}") for scale in range(2, 9)}
-    return {scale: folder for scale, folder in folders.items() if folder.is_dir()}
+def lr_folders(folders: SetFolders) -> dict[int, Path]:
+    """The LR folders that are there, by scale."""
+    return {scale: folders.lr(scale) for scale in range(2, 9) if folders.lr(scale).is_dir()}
 
 
 def check_set(data_path: Path, name: str) -> list[FolderReport]:
     """Checks one set: a report for its HR folder and one for every ``X{s}`` folder."""
-    hr_folder, lr_root = set_folders(data_path, name)
-    usual_name = {usual.lower(): usual for usual in KNOWN_COUNTS}.get(name.lower(), name)
-    hr_report = FolderReport(usual_name, "HR", expected=KNOWN_COUNTS.get(usual_name))
+    folders = set_folders(data_path, name)
+    usual = usual_name(folders.name)
+    usual = {known.lower(): known for known in KNOWN_COUNTS}.get(usual.lower(), usual)
+    copy = folders.name[len(usual) :]
+    hr_report = FolderReport(usual + copy, "HR", expected=KNOWN_COUNTS.get(usual))
     try:
-        hr = list_images(hr_folder)
+        hr = list_images(folders.hr)
     except SSIUError as error:
         hr_report.problems.append(error)
         return [hr_report]
     hr_report.images = len(hr)
-    _check_names(hr_report, hr_folder, set(hr))
+    _check_names(hr_report, folders.hr, set(hr))
 
     reports, pairs = {}, {}
-    for scale, folder in lr_folders(lr_root).items():
-        report = reports[scale] = FolderReport(usual_name, f"x{scale}", expected=hr_report.expected)
+    for scale, folder in lr_folders(folders).items():
+        report = reports[scale] = FolderReport(usual + copy, f"x{scale}", expected=hr_report.expected)
         try:
             lr = list_images(folder)
             report.images = len(lr)
@@ -179,7 +183,10 @@ def _wrong_copy(sizes: list[tuple[int, int]], facts: dict) -> str:
     if 0.24 < pixels / facts["pixels"] < 0.26:
         return "these have half the size (a wrong Urban100 x2 copy that circulates): fetch the set again"
     if all(side % 12 == 0 for size in sizes for side in size):
-        return "these are cropped to multiples of 12 (a mod12 copy): fetch the uncropped set"
+        return (
+            "these are cropped to multiples of 12 (a mod12 copy): rename HR to GTmod12 and LR_bicubic/X2 to LRbicx2 "
+            "(and so on), or fetch the uncropped set: python -m ssiu download benchmark"
+        )
     return f"{pixels:,} pixels, usually {facts['pixels']:,}: fetch the set again to get comparable numbers"
 
 
@@ -208,8 +215,8 @@ def check_cache(root: Path, cache: ImageCache) -> tuple[int, list[SSIUError]]:
     of the cache itself. Returns how many cached images were compared, and the problems.
     """
     data_path, names = find_sets(root)
-    folders = [set_folders(data_path, name) for name in names]
-    folders = [folder for hr, lr_root in folders for folder in (hr, *lr_folders(lr_root).values())]
+    sets = [set_folders(data_path, name) for name in names]
+    folders = [folder for each in sets for folder in (each.hr, *lr_folders(each).values())]
     sources = [path for folder in folders for path in list_images(folder).values()]
     results = list(in_parallel(cache.verify, sources, "cache"))
     problems = [result for result in results if isinstance(result, SSIUError)]

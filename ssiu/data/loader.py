@@ -15,15 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, multiprocessing
 
+from ssiu.data.stream import BatchSource
 from ssiu.errors import BusyError, SSIUError
-
-if TYPE_CHECKING:
-    from ssiu.data.patches import PatchStream
 
 SLOTS = 3  # micro-batches that a worker prepares ahead
 STALLED_AFTER = 120  # seconds without the next batch: hung storage, not slow storage
@@ -35,7 +32,7 @@ _running: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
 
 
 class PatchLoader:
-    """Iterates over the micro-batches [start, stop) of a stream: (lr, hr) as `PatchStream.batch` returns them.
+    """Iterates over the micro-batches [start, stop) of a stream: (lr, hr) as the stream's ``batch`` returns them.
 
     With ``threads`` 0 they are made in this process. The workers live as long as the iteration. It raises
     BusyError (75) at the next batch after a worker died, when no batch arrives for two minutes, or when shared
@@ -43,7 +40,7 @@ class PatchLoader:
     """
 
     def __init__(
-        self, stream: "PatchStream", start: int, stop: int, rank: int, world: int, threads: int, pin_memory: bool
+        self, stream: BatchSource, start: int, stop: int, rank: int, world: int, threads: int, pin_memory: bool
     ):
         self.stream, self.micro_batches, self.rank, self.world = stream, range(start, stop), rank, world
         self.threads = min(threads, len(self.micro_batches))
@@ -149,7 +146,7 @@ def _check(workers: list) -> None:
 
 
 def _work(
-    stream: "PatchStream",
+    stream: BatchSource,
     micro_batches: range,
     rank: int,
     world: int,

@@ -5,17 +5,31 @@ Layouts, `s` being the scale; names of folders are matched without regard to cas
     {data_path}/benchmark/{set}/HR/*.png          {data_path}/benchmark/{set}/LR_bicubic/X{s}/{stem}x{s}.png
     {data_path}/{set}/HR/*.png                    {data_path}/{set}/LR_bicubic/X{s}/{stem}x{s}.png
     {data_path}/{set}/{set}_train_HR/*.png        {data_path}/{set}/{set}_train_LR_bicubic/X{s}/{stem}x{s}.png
+    {data_path}/{set}/{set}_HR/*.png              {data_path}/{set}/{set}_LR_bicubic/X{s}/{stem}x{s}.png
+
+and in ``benchmark/{set}`` or ``{set}`` the copy that is cropped to multiples of 12, ``GTmod12`` and ``LRbicx{s}``.
+It is called ``{set} mod12``; the plain name means it only where there is no other copy.
 """
 
-from collections.abc import Iterable
+import shlex
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssiu.data.images import IMAGE_SUFFIXES, image_size
-from ssiu.errors import BadInputError, MissingInputError
+from ssiu.errors import BadInputError, MissingInputError, first_names
 
 HEADER_READERS = 16  # threads: on network disks the wait is latency
+MOD12 = " mod12"  # ends the name of the copy that is cropped to multiples of 12
+DOWNLOADS = {
+    "benchmark": {"set5", "set14", "b100", "urban100"},
+    "manga109": {"manga109"},
+    "df2k": {"df2k"},
+    "div2k": {"div2k", "div2k_valid"},
+    "flickr2k": {"flickr2k"},
+}
+"""What `ssiu download` takes, and the sets it makes, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +44,6 @@ class Pair:
     hr: Path
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
-
-
-def first_names(names: Iterable[str], most: int = 5) -> str:
-    """``a, b, c and 7 more``."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def child(folder: Path, name: str) -> Path:
@@ -67,22 +75,61 @@ def list_images(folder: Path) -> dict[str, Path]:
     return images
 
 
-def set_folders(data_path: Path, set_name: str) -> tuple[Path, Path] | None:
-    """The HR folder and the folder of ``X{s}`` folders of a set, or None when no layout fits."""
+@dataclass(frozen=True)
+class SetFolders:
+    """Where the images of a set lie; ``name`` names the copy, such as ``Set5 mod12``."""
+
+    name: str
+    hr: Path
+    lr_root: Path
+    lr_name: str = "X{}"
+
+    def lr(self, scale: int) -> Path:
+        """The LR folder of a scale, which may be absent."""
+        return child(self.lr_root, self.lr_name.format(scale))
+
+
+def usual_name(set_name: str) -> str:
+    """The name without that of the copy: ``Set5`` of ``Set5 mod12``."""
+    return set_name.removesuffix(MOD12)
+
+
+def set_folders(data_path: Path, set_name: str) -> SetFolders | None:
+    """The folders of a set, or None when no layout fits."""
     if set_name != Path(set_name).name:  # a path, perhaps out of data_path
         return None
-    for root in (child(child(data_path, "benchmark"), set_name), child(data_path, set_name)):
-        for hr, lr in (("HR", "LR_bicubic"), (f"{root.name}_train_HR", f"{root.name}_train_LR_bicubic")):
-            if child(root, hr).is_dir():
-                return child(root, hr), child(root, lr)
+    for name in dict.fromkeys((set_name, usual_name(set_name))):
+        copies = [copy for root in _roots(data_path, name) for copy in _copies(root)]
+        if name != set_name:
+            copies = [copy for copy in copies if copy.name.endswith(MOD12)]
+        if copies:
+            return min(copies, key=lambda copy: copy.name.endswith(MOD12))  # mod12 only where it is the only one
     return None
+
+
+def _roots(data_path: Path, name: str) -> tuple[Path, Path]:
+    return child(child(data_path, "benchmark"), name), child(data_path, name)
+
+
+def _copies(root: Path) -> Iterator[SetFolders]:
+    """The copies of a set in its folder."""
+    name = root.name
+    for hr, lr in (
+        ("HR", "LR_bicubic"),
+        (f"{name}_train_HR", f"{name}_train_LR_bicubic"),
+        (f"{name}_HR", f"{name}_LR_bicubic"),
+    ):
+        if child(root, hr).is_dir():
+            yield SetFolders(name, child(root, hr), child(root, lr))
+    if child(root, "GTmod12").is_dir():
+        yield SetFolders(name + MOD12, child(root, "GTmod12"), root, "LRbicx{}")
 
 
 def available_sets(data_path: Path) -> list[str]:
     """Names of the sets that lie under ``data_path``, sorted."""
     roots = [folder for folder in (data_path, child(data_path, "benchmark")) if folder.is_dir()]
     names = {path.name for root in roots for path in root.iterdir() if path.is_dir()}
-    return sorted(name for name in names if set_folders(data_path, name))
+    return sorted({copy.name for name in names for root in _roots(data_path, name) for copy in _copies(root)})
 
 
 def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
@@ -94,21 +141,35 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
     """
     data_path = Path(data_path).absolute()
     if not data_path.is_dir():
-        raise MissingInputError(f"data_path {data_path}: no such folder; set data_path to the folder of your data")
+        hint = download_hint([set_name], data_path)
+        raise MissingInputError(
+            f"data_path {data_path}: no such folder; set data_path to the folder of your data{hint}"
+        )
     folders = set_folders(data_path, set_name)
     if folders is None:
         there = first_names(available_sets(data_path), 20) or "none"
         raise MissingInputError(
             f"data set '{set_name}' is not in {data_path}: expected {set_name}/HR or benchmark/{set_name}/HR there; "
-            f"sets found: {there}"
+            f"sets found: {there}{download_hint([set_name], data_path)}"
         )
-    hr_folder, lr_folder = folders[0], child(folders[1], f"X{scale}")
-    if not lr_folder.is_dir():
+    if not folders.lr(scale).is_dir():
+        make = f"; make them: python -m ssiu prepare {folders.hr} --output {folders.hr.parent} --scales {scale}"
         raise MissingInputError(
-            f"data set '{set_name}' has no x{scale} LR images: {lr_folder} is missing; make them: "
-            f"python -m ssiu prepare {hr_folder} --output {hr_folder.parent} --scales {scale}"
+            f"data set '{folders.name}' has no x{scale} LR images: {folders.lr(scale)} is missing"
+            + ("" if folders.name.endswith(MOD12) else make)
         )
-    return match_pairs(list_images(hr_folder), list_images(lr_folder), scale)
+    return match_pairs(list_images(folders.hr), list_images(folders.lr(scale)), scale)
+
+
+def download_hint(set_names: Iterable[str], data_path: Path) -> str:
+    """The commands that get those of the sets which can be had, to end a message with; empty without any."""
+    wanted = {name.lower() for name in set_names}
+    commands = [
+        f"python -m ssiu download {what} --to {shlex.quote(str(data_path))}"
+        for what, sets in DOWNLOADS.items()
+        if wanted & sets
+    ]
+    return f"; get {'it' if len(commands) == 1 else 'them'}: {' and '.join(commands)}" if commands else ""
 
 
 def match_pairs(hr: dict[str, Path], lr: dict[str, Path], scale: int) -> list[Pair]:

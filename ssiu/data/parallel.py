@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from ssiu.data.pairs import first_names
-from ssiu.errors import SSIUError
+from ssiu.errors import SSIUError, first_names
 from ssiu.progress import Progress
 
 Item = TypeVar("Item")

@@ -16,12 +16,11 @@ import torch
 
 from ssiu.data.cache import ImageCache
 from ssiu.data.loader import PatchLoader
-from ssiu.data.pairs import Pair, first_names
-from ssiu.errors import BadInputError, ConfigError, MissingInputError
+from ssiu.data.pairs import Pair
+from ssiu.data.stream import Batch
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, first_names
 
 WORD = 2**64 - 1
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def _mix(x: int) -> int:

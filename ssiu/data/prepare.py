@@ -6,9 +6,9 @@ from pathlib import Path
 
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import image_size, read_rgb, save_image
-from ssiu.data.pairs import first_names, list_images
+from ssiu.data.pairs import list_images
 from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SSIUError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SSIUError, first_names
 from ssiu.files import make_folder
 from ssiu.progress import Progress
 

@@ -10,7 +10,7 @@ import numpy as np
 from ssiu.config import Config
 from ssiu.data.cache import CachedImage
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import Pair, available_sets, find_pairs, set_folders
+from ssiu.data.pairs import MOD12, Pair, available_sets, download_hint, find_pairs, set_folders
 from ssiu.data.parallel import in_parallel
 from ssiu.errors import ConfigError, MissingInputError
 
@@ -22,7 +22,9 @@ class BenchmarkSet:
     """A test set: ``len()``, and ``set[i]`` -> (name, LR uint8 (h, w, 3), HR uint8 (scale*h, scale*w, 3))."""
 
     def __init__(self, name: str, pairs: list[Pair], scale: int):
-        self.name, self.pairs, self.scale = name, pairs, scale
+        mod12 = name in BENCHMARKS and all(side % 12 == 0 for pair in pairs for side in pair.hr_size)
+        self.name = name + MOD12 if mod12 else name  # no usual copy has such sizes only
+        self.pairs, self.scale = pairs, scale
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -47,26 +49,30 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
     names = [usual.get(name.lower(), name) for name in config.eval_sets]
     if names and not data_path.is_dir():
         raise MissingInputError(
-            f"data_path {data_path.absolute()}: no such folder, so there is no test set yet. {_next_steps(data_path)}"
+            f"data_path {data_path.absolute()}: no such folder, so there is no test set yet"
+            f"{_next_steps(names, data_path)}"
         )
     unknown = [name for name in names if name not in BENCHMARKS and set_folders(data_path, name) is None]
     if unknown:
         known = sorted(set(available_sets(data_path)) | set(BENCHMARKS))
         raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
-    sets, missing = [], []
+    sets, missing, failed = [], [], []
     absent = [name for name in names if set_folders(data_path, name) is None]
     if absent:
         missing.append(f"{', '.join(absent)}: not in {data_path.absolute()} (expected benchmark/{absent[0]}/HR there)")
     for name in names:
-        if name not in absent:
+        if name in absent:
+            failed.append(name)
+        else:
             try:
                 sets.append(BenchmarkSet(name, find_pairs(data_path, name, config.scale), config.scale))
             except MissingInputError as error:
                 missing.append(str(error))
+                failed.append(name)
     if missing:
-        there = shlex.quote(f"eval_sets=[{','.join(test_set.name for test_set in sets)}]")
-        without = f"To go on without, add {there} to the command; " if sets else ""
-        raise MissingInputError(f"missing test sets: {'; '.join(missing)}. {without}{_next_steps(data_path)}")
+        there = shlex.quote(f"eval_sets=[{','.join(name for name in names if name not in failed)}]")
+        without = f". To go on without, add {there} to the command" if len(failed) < len(names) else ""
+        raise MissingInputError(f"missing test sets: {'; '.join(missing)}{_next_steps(failed, data_path)}{without}")
     return sets
 
 
@@ -87,10 +93,9 @@ def shared_files(train: Sequence[CachedImage], sets: Sequence[BenchmarkSet]) -> 
     return shared
 
 
-def _next_steps(data_path: Path) -> str:
-    """What somebody without test sets can do."""
+def _next_steps(missing: Sequence[str], data_path: Path) -> str:
+    """What somebody without these test sets can do, to end a message with."""
     return (
-        f"python -m ssiu download benchmark --to {shlex.quote(str(data_path))} fetches the usual ones, docs/data.md "
-        "says where they and your own go; without data: python -m ssiu quickstart, or "
-        "python -m ssiu upscale IMAGE --output FOLDER"
+        f"{download_hint(missing, data_path)}; docs/data.md says where they and your own go. Without data: "
+        "python -m ssiu quickstart, or python -m ssiu upscale IMAGE --output FOLDER"
     )

@@ -22,7 +22,7 @@ from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
 from ssiu.progress import Progress
-from ssiu.upscaling.tiles import super_resolve
+from ssiu.upscaling.tiles import Network, super_resolve
 
 AHEAD = 2  # images read before, and scored after, the one the network is at
 
@@ -108,6 +108,7 @@ def evaluate(
     self_ensemble: bool = False,
     protocols: Sequence[str] = PROTOCOLS,
     save_to: Path | None = None,
+    look: Callable[[BenchmarkSet, int, np.ndarray, Tensor, np.ndarray], None] | None = None,
     progress: bool = True,
 ) -> Evaluation:
     """Upscales and scores every image of ``test_sets``.
@@ -119,6 +120,7 @@ def evaluate(
         model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode and on ``device``.
         tile, self_ensemble: see `super_resolve`.
         save_to: folder for the SR images, ``{set}/{name}_x{scale}.png``, clamped and rounded.
+        look: is shown every image of this rank in turn: its set and index, LR uint8, SR (3, sH, sW) float, HR uint8.
 
     Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
     puts out NaN or infinity, DeviceMemoryError (69).
@@ -131,10 +133,7 @@ def evaluate(
     together = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
-    network = model
-    if hasattr(model, "prepare_for_inference"):
-        network = model.prepare_for_inference(AUTOCAST.get(precision))
-    multiple = getattr(model, "size_multiple", 1)
+    network = Network.prepared(model, AUTOCAST.get(precision))
 
     def finish(test_set: BenchmarkSet, name: str, sr: Tensor, hr: np.ndarray) -> ImageResult:
         if save_to:
@@ -147,11 +146,11 @@ def evaluate(
         ThreadPoolExecutor(2) as pool,
         Progress(total=len(jobs), unit="images", leave=False, disable=not progress or rank > 0) as bar,
     ):
-        for (test_set, _), (name, lr, hr) in zip(jobs, _read_ahead(pool, jobs), strict=True):
+        for (test_set, index), (name, lr, hr) in zip(jobs, _read_ahead(pool, jobs), strict=True):
             bar.set_postfix_str(f"{test_set.name}/{name}")
             x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
             with autocast(torch.device(device), precision):
-                sr = super_resolve(network, x, tile, self_ensemble, size_multiple=multiple)
+                sr = super_resolve(network, x, tile, self_ensemble)
             sr = sr[0].float().cpu()  # (3, s h, s w)
             if not sr.isfinite().all():
                 raise NonFiniteError(
@@ -159,6 +158,8 @@ def evaluate(
                     "use precision=fp32 or other weights"
                 )
             results.append(pool.submit(finish, test_set, name, sr, hr))
+            if look:
+                look(test_set, index, lr, sr, hr)
             if len(results) > AHEAD:
                 results[-AHEAD - 1].result()
             bar.update()

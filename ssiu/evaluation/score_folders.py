@@ -6,8 +6,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssiu.data.images import image_size, read_rgb
-from ssiu.data.pairs import first_names, list_images
-from ssiu.errors import BadInputError, MissingInputError
+from ssiu.data.pairs import list_images
+from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
 

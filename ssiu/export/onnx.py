@@ -14,6 +14,7 @@ import torch.fx.experimental._config as symbolic_shapes
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ssiu.device import is_out_of_memory
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
 from ssiu.files import write_atomically
 from ssiu.weights import load_model
@@ -115,7 +116,7 @@ class OnnxNetwork:
         try:
             outputs = [self.session.run(None, {"lr": image[None]})[0] for image in images]
         except Exception as error:
-            if "allocate memory" in str(error):
+            if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from None
             raise
         return torch.from_numpy(np.concatenate(outputs))

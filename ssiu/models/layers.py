@@ -68,6 +68,11 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of ``multiple`` that is at least ``value``; for tensors' sizes too."""
+    return -(-value // multiple) * multiple
+
+
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Pads (B, C, H, W) at the right and bottom until both sides are multiples of ``multiple``.
 
@@ -75,7 +80,7 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """
     for dim in (2, 3):
         size = x.shape[dim]
-        position = torch.arange((size + multiple - 1) // multiple * multiple, device=x.device)
+        position = torch.arange(round_up(size, multiple), device=x.device)
         reflected = 2 * (size - 1) - position
         x = x.index_select(dim, torch.where(position < size, position, reflected).clamp(min=0))
     return x

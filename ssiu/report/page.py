@@ -21,9 +21,8 @@ from PIL import Image
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import first_names
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.errors import BadInputError
+from ssiu.errors import BadInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.report.tables import Table

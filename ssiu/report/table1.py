@@ -54,13 +54,15 @@ def published_rows(scale: int) -> list[Row]:
 
 def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tuple[Row, list[str]]:
     """MATLAB's bicubic on the paper's and ``others``' test sets in ``data_path``, and the names of those not there."""
-    found, absent = [], []
+    found: dict[str, BenchmarkSet] = {}  # by the name with the copy: "Set5" may be "Set5 mod12", which others name too
+    absent = []
     for name in dict.fromkeys((*COLUMNS, *others)):
         try:
-            found.append(BenchmarkSet(name, find_pairs(data_path, name, scale), scale))
+            test_set = BenchmarkSet(name, find_pairs(data_path, name, scale), scale)
+            found.setdefault(test_set.name, test_set)
         except MissingInputError:
             absent.append(name)
-    means = evaluate(Bicubic(scale), found).means if found else {}
+    means = evaluate(Bicubic(scale), list(found.values())).means if found else {}
     return Row(BICUBIC, scale, "computed", means), absent
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ssiu.data.pairs import usual_name
 from ssiu.evaluation.evaluate import Evaluation
 from ssiu.evaluation.metrics import Score, printed
 from ssiu.report.paper import published
@@ -116,7 +117,9 @@ def comparison(title: str, model: str, scale: int, ours: Evaluation, bicubic: Ev
     rows: list[list[Cell]] = []
     for name in ours.sets:
         row = [name, str(len(ours.of(name))), *[cell(sets[name], protocol) for _, protocol, sets in columns]]
-        rows.append([*row, cell(paper.get(name), "standard")] if paper else row)  # printed numbers are rounded already
+        rows.append(
+            [*row, cell(paper.get(usual_name(name)), "standard")] if paper else row
+        )  # printed numbers are rounded already
     return Table(title, [*header, f"paper's {model} ({paper_protocol})"] if paper else header, rows)
 
 

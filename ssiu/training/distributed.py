@@ -75,7 +75,7 @@ def join_processes(config: Config) -> Processes:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Processes(0, 1, select_device(config))
+        return Processes(0, 1, select_device(config.device, config.gpu_ids))
     if config.batch_size % world:
         raise ConfigError(
             f"key 'batch_size': {config.batch_size} cannot be split over {world} processes; use a multiple"
@@ -86,7 +86,7 @@ def join_processes(config: Config) -> Processes:
         )
     except KeyError as missing:
         raise ConfigError(f"WORLD_SIZE is {world} but {missing} is not set; start with torchrun") from None
-    device = select_device(config, local_rank)
+    device = select_device(config.device, config.gpu_ids, local_rank)
     if device.type == "cuda":
         if local_world > torch.cuda.device_count():
             raise ConfigError(

@@ -23,6 +23,7 @@ def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
             model,
             lr=config.lr,
             muon_lr=config.muon_lr,
+            muon_weight_decay=config.muon_weight_decay,
             betas=config.betas,
             weight_decay=config.weight_decay,
         )
@@ -55,18 +56,20 @@ class Muon(torch.optim.Optimizer):
     Matrices are the weights of Linear layers and of 1x1 convolutions that mix channels, one a convolution's group. One
     whose rows are a multiple of its columns is cut into squares, so that queries, keys and values are orthogonalised
     apart. Equal shapes are computed in one batch. An update has singular values near 1 and is scaled by
-    0.2 sqrt(max(rows, columns)) (Liu et al., 2025, arXiv:2502.16982), without weight decay.
+    0.2 sqrt(max(rows, columns)) (Liu et al., 2025, arXiv:2502.16982). Since it never shrinks, matrices without weight
+    decay grow for as long as the rate is high, and the network becomes unstable (docs/training.md).
 
     Args:
         model: whose parameters are optimised.
         lr: AdamW's learning rate.
         muon_lr: that of the matrices; `set_learning_rate` keeps muon_lr / lr.
+        muon_weight_decay: that of the matrices, decoupled: times the rate.
         betas, weight_decay: AdamW's.
     """
 
     def __init__(
         self, model: nn.Module, lr: float, muon_lr: float, betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
+        weight_decay: float = 0.0, muon_weight_decay: float = 0.0,
     ):  # fmt: skip
         shapes = matrix_shapes(model)
         matrices: dict[tuple[int, int], list[nn.Parameter]] = {}
@@ -77,7 +80,13 @@ class Muon(torch.optim.Optimizer):
             else:
                 others.append(parameter)
         groups: list[dict[str, Any]] = [
-            {"params": parameters, "matrix": shape, "lr": muon_lr, "relative_rate": muon_lr / lr}
+            {
+                "params": parameters,
+                "matrix": shape,
+                "lr": muon_lr,
+                "relative_rate": muon_lr / lr,
+                "weight_decay": muon_weight_decay,
+            }
             for shape, parameters in matrices.items()
         ]
         groups.append({"params": others, "matrix": None, "betas": betas, "weight_decay": weight_decay, "fused": True})
@@ -91,11 +100,13 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters and group["matrix"]:
-                self._step_matrices(parameters, *group["matrix"], group["lr"])
+                self._step_matrices(parameters, *group["matrix"], group["lr"], group["weight_decay"])
             elif parameters:
                 self._step_others(parameters, group)
 
-    def _step_matrices(self, parameters: list[nn.Parameter], rows: int, columns: int, rate: float) -> None:
+    def _step_matrices(
+        self, parameters: list[nn.Parameter], rows: int, columns: int, rate: float, decay: float
+    ) -> None:
         gradients = [p.grad for p in parameters]
         momenta = [self._state(p, "momentum")["momentum"] for p in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
@@ -104,6 +115,7 @@ class Muon(torch.optim.Optimizer):
         stacked = orthogonalise(stacked) * (-rate * UPDATE_RMS * max(rows, columns) ** 0.5)
         counts = [p.numel() // (rows * columns) for p in parameters]
         steps = [part.view_as(p) for part, p in zip(stacked.split(counts), parameters, strict=True)]
+        torch._foreach_mul_(parameters, 1 - rate * decay)
         torch._foreach_add_(parameters, steps)
 
     def _step_others(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:

@@ -11,9 +11,11 @@ import math
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -22,9 +24,11 @@ from tqdm import tqdm
 
 from ssiu.checkpoint import clean_temporaries, save_checkpoint
 from ssiu.config import Config
+from ssiu.data.bicubic import imresize
 from ssiu.data.cache import ImageCache, default_cache_folder
-from ssiu.data.pairs import find_pairs, first_names
+from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
+from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import BenchmarkSet, load_test_sets, shared_files
 from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
 from ssiu.errors import (
@@ -33,7 +37,10 @@ from ssiu.errors import (
     OutputError,
     SSIUError,
     StoppedError,
+    first_names,
 )
+from ssiu.evaluation.evaluate import evaluate
+from ssiu.evaluation.metrics import to_uint8
 from ssiu.files import write_atomically
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
@@ -44,11 +51,12 @@ from ssiu.training.resume import find_state, refuse_changes
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
-from ssiu.training.validation import comparison_strips, score_sets
+from ssiu.upscaling.tiles import Network
 from ssiu.weights import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
 
+SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores
 MAX_SKIPPED_STEPS = 20  # of the fp16 scaler in a row, before the run counts as diverged
 
 
@@ -68,6 +76,13 @@ def build_stream(config: Config) -> PatchStream:
     )
 
 
+def comparison_strip(lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> np.ndarray:
+    """LR | bicubic | SR | HR side by side, uint8 (H, 4W, 3), from LR and HR uint8 and SR (3, H, W) in [0, 1]."""
+    scale = hr.shape[0] // lr.shape[0]
+    nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
+    return np.hstack([nearest, imresize(lr, scale=scale), to_uint8(sr), hr])
+
+
 class _InterruptedError(Exception):
     """A signal arrived during validation."""
 
@@ -76,10 +91,12 @@ class Trainer:
     """One training run, ready at the step it starts or continues from.
 
     ``resume``: none (73 if the folder holds a run) | auto (continue it, or start) | a checkpoint or run folder.
-    ``stream`` replaces the configured training data by an object with the methods of `PatchStream`.
+    ``stream`` replaces the configured training data.
     """
 
-    def __init__(self, config: Config, resume: str = "none", allow_changes: bool = False, stream: Any = None):
+    def __init__(
+        self, config: Config, resume: str = "none", allow_changes: bool = False, stream: TrainingData | None = None
+    ):
         self.config = config
         set_arithmetic(config.precision, config.deterministic)
         self.processes = join_processes(config)
@@ -93,7 +110,7 @@ class Trainer:
             self.close()
             raise
 
-    def _prepare(self, resume: str, allow_changes: bool, stream: Any) -> None:
+    def _prepare(self, resume: str, allow_changes: bool, stream: TrainingData | None) -> None:
         config = self.config
         if resume == "none" and self.folder and self.folder.holds_run:
             raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
@@ -249,6 +266,13 @@ class Trainer:
         log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
         log.info("data: %s, %s samples an epoch", config.training_dataset, f"{schedule.samples_per_epoch:,}")
         log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
+        side, window = config.patch_size // config.scale, self.model.size_multiple
+        if window > 1 and side <= 2 * window:
+            log.warning(
+                "LR patches of %dx%d: every window of the attention touches the border, and a long training learns to "
+                "count on that; use patch_size=%d or more (docs/training.md)",
+                *(side, side, 3 * window * config.scale),
+            )
 
     def _log_step(self, clock: Clock, bar: tqdm) -> None:
         """Apart from validations and saves the one place where the host waits for the device."""
@@ -313,23 +337,32 @@ class Trainer:
 
     def _validate(self) -> None:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
-        model = (self.ema.module if self.ema else self.model).eval()
+        model, config = (self.ema.module if self.ema else self.model).eval(), self.config
 
         def network(lr: Tensor) -> Tensor:
             if self.stop.signum is not None and self.processes.world == 1:
                 raise _InterruptedError
             return model(lr)
 
-        network.size_multiple = model.size_multiple
         sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
+        strips: dict[str, np.ndarray] = {}
+
+        def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
+            if sum(name.startswith(f"{test_set.name}_") for name in strips) < SHOWN_IMAGES:
+                strips[f"{test_set.name}_{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
+
         try:
-            scores = score_sets(network, sets, self.config, self.device)
-            if self.folder and sets:
-                self.folder.write_images(self.step, comparison_strips(network, sets, self.config, self.device))
+            result = evaluate(
+                replace(Network.of(model), run=network), sets, device=self.device, precision=config.precision,
+                tile=config.tile, protocols=("standard",), look=look,
+            )  # fmt: skip
         except _InterruptedError:
             return
         finally:
             self.model.train()
+        scores = {test_set.name: result.mean(test_set.name) for test_set in sets}
+        if self.folder and strips:
+            self.folder.write_images(self.step, strips)
         for name, score in scores.items():
             log.info("step %d  %s  PSNR %.3f dB  SSIM %.4f  (standard)", self.step, name, score.psnr, score.ssim)
         if self.folder and scores:

@@ -5,12 +5,15 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ssiu.device import is_out_of_memory
 from ssiu.errors import DeviceMemoryError
+from ssiu.models.layers import round_up
 
 log = logging.getLogger("ssiu")
 
@@ -18,8 +21,41 @@ MARGIN = 32  # LR pixels of context around a tile: SSIU's output then differs by
 MEMORY_BUDGET = 1_000_000_000  # bytes, for tile="auto"
 BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
 
-Network = Callable[[Tensor], Tensor]
 Tile = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as upscaling needs it: what maps LR to SR, and what tiles must know of it.
+
+    run: LR (B, 3, H, W) to SR (B, 3, sH, sW).
+    size_multiple: tiles start and end at multiples of this, as the network's windows do.
+    bytes_per_lr_pixel: memory a pass takes, for tile="auto".
+    """
+
+    run: Callable[[Tensor], Tensor]
+    size_multiple: int = 1
+    bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
+
+    def __call__(self, lr: Tensor) -> Tensor:
+        return self.run(lr)
+
+    @classmethod
+    def of(cls, model: Callable[[Tensor], Tensor]) -> "Network":
+        """``model`` itself where it is one, else with the attributes it has."""
+        if isinstance(model, cls):
+            return model
+        names = ("size_multiple", "bytes_per_lr_pixel")
+        return cls(model, **{name: getattr(model, name) for name in names if hasattr(model, name)})
+
+    @classmethod
+    def prepared(cls, model: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> "Network":
+        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32)."""
+        described = cls.of(model)
+        if not hasattr(model, "prepare_for_inference"):
+            return described
+        run = model.prepare_for_inference(dtype)
+        return replace(cls.of(run), size_multiple=described.size_multiple)
 
 
 class Region(NamedTuple):
@@ -42,24 +78,22 @@ class Region(NamedTuple):
 
 
 def super_resolve(
-    network: Network, lr: Tensor, tile: Tile = 0, self_ensemble: bool = False, *, size_multiple: int | None = None
+    network: Network | Callable[[Tensor], Tensor], lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
 ) -> Tensor:
     """Upscales ``lr`` (B, 3, H, W) in [0, 1] to (B, 3, sH, sW), not clamped.
 
     Args:
-        network: a model, or a callable like ``model.prepare_for_inference()``.
+        network: a `Network`, or a model or any callable, of which `Network.of` makes one.
         tile: LR side of the square each pass of the network contributes; it sees `MARGIN` pixels more on every side and
             they are cropped away. 0 takes the whole image at once; "auto" does so where about `MEMORY_BUDGET` bytes
             are enough, else takes the largest tile that fits, and smaller ones when memory runs out all the same.
         self_ensemble: average over the eight flips and rotations of the image, at eight times the cost.
-        size_multiple: tiles start and end at multiples of this, as the network's windows do; that of ``network`` where
-            not given, else 1.
 
     Raises DeviceMemoryError (69) when the memory of the device does not suffice.
     """
     height, width = lr.shape[-2:]
     out = None
-    for region, sr in super_resolve_tiles(network, lr, tile, self_ensemble, size_multiple=size_multiple):
+    for region, sr in super_resolve_tiles(network, lr, tile, self_ensemble):
         if region == Region(0, 0, height, width):
             return sr
         scale = sr.shape[-1] // (region.right - region.left)
@@ -70,29 +104,26 @@ def super_resolve(
 
 
 def super_resolve_tiles(
-    network: Network, lr: Tensor, tile: Tile = 0, self_ensemble: bool = False, *, size_multiple: int | None = None
+    network: Network | Callable[[Tensor], Tensor], lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
 ) -> Iterator[tuple[Region, Tensor]]:
     """`super_resolve` one tile at a time: (where, SR of it), so that the whole SR image need not be in memory.
 
     Every pixel comes from one tile. ``lr`` may have any type and be anywhere if ``network`` converts what it is given.
     """
-    multiple = size_multiple or getattr(network, "size_multiple", 1)
+    network = Network.of(network)
+    multiple = network.size_multiple
     whole = Region(0, 0, *lr.shape[-2:])
-    needed = getattr(network, "bytes_per_lr_pixel", BYTES_PER_LR_PIXEL) * lr.shape[0]
-    side = _fitting_tile(whole, needed, multiple) if tile == "auto" else _round_up(tile, multiple)
+    needed = network.bytes_per_lr_pixel * lr.shape[0]
+    side = _fitting_tile(whole, needed, multiple) if tile == "auto" else round_up(tile, multiple)
     side = side or max(whole)
     waiting = deque(whole.split(side))
     while waiting:
         try:
-            sr = (
-                _ensemble(network, lr, waiting[0], multiple)
-                if self_ensemble
-                else _upscale(network, lr, waiting[0], multiple)
-            )
-        except (torch.OutOfMemoryError, RuntimeError) as error:
+            sr = (_ensemble if self_ensemble else _upscale)(network, lr, waiting[0])
+        except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = _round_up(side // 2, multiple)
+            smaller = round_up(side // 2, multiple)
             if tile != "auto" or smaller >= side:
                 raise DeviceMemoryError(
                     f"out of memory with a {whole.right}x{whole.bottom} image and tile={side}; "
@@ -105,34 +136,26 @@ def super_resolve_tiles(
             yield waiting.popleft(), sr
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is an allocation that failed, on a GPU or on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
 def _fitting_tile(whole: Region, bytes_per_pixel: int, multiple: int) -> int:
     """A tile that is expected to stay within `MEMORY_BUDGET`, as few as need be; 0 where the whole image does."""
     pixels = MEMORY_BUDGET // bytes_per_pixel
     if whole.bottom * whole.right <= pixels:
         return 0
-    largest = math.isqrt(pixels) - 2 * _round_up(MARGIN, multiple)
+    largest = math.isqrt(pixels) - 2 * round_up(MARGIN, multiple)
     number = -(-max(whole) // max(largest // multiple * multiple, multiple))  # along the longer side
-    return _round_up(-(-max(whole) // number), multiple)
+    return round_up(-(-max(whole) // number), multiple)
 
 
 @torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
-def _upscale(network: Network, lr: Tensor, region: Region, multiple: int) -> Tensor:
+def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
     """SR of ``region`` (B, 3, s h, s w), from the network's output on the region and `MARGIN` around it.
 
-    What the network sees starts at multiples of ``multiple``, and ends there too or at the border of the image: its
-    windows fall, and its borders are padded, as they are in the whole image.
+    What the network sees starts at multiples of its ``size_multiple`` and ends there too, or at the border of the
+    image: its windows fall, and its borders are padded, as they are in the whole image.
     """
+    multiple = network.size_multiple
     y, x = (max(start - MARGIN, 0) // multiple * multiple for start in region[:2])
-    seen = lr[..., y : _round_up(region.bottom + MARGIN, multiple), x : _round_up(region.right + MARGIN, multiple)]
+    seen = lr[..., y : round_up(region.bottom + MARGIN, multiple), x : round_up(region.right + MARGIN, multiple)]
     sr = network(seen)
     rows, columns = Region(region.top - y, region.left - x, region.bottom - y, region.right - x).at(
         sr.shape[-1] // seen.shape[-1]
@@ -140,7 +163,7 @@ def _upscale(network: Network, lr: Tensor, region: Region, multiple: int) -> Ten
     return sr[..., rows, columns]
 
 
-def _ensemble(network: Network, lr: Tensor, region: Region, multiple: int) -> Tensor:
+def _ensemble(network: Network, lr: Tensor, region: Region) -> Tensor:
     """The mean of `_upscale` over the eight symmetries of the square, each undone in the output."""
     total = 0
     for turns, mirrored in itertools.product(range(4), (False, True)):
@@ -150,6 +173,6 @@ def _ensemble(network: Network, lr: Tensor, region: Region, multiple: int) -> Te
         for _ in range(turns):  # counterclockwise: columns from the right become rows from the top
             top, left, bottom, right = x.shape[-1] - right, top, x.shape[-1] - left, bottom
             x = torch.rot90(x, 1, (-2, -1))
-        sr = torch.rot90(_upscale(network, x, Region(top, left, bottom, right), multiple).float(), -turns, (-2, -1))
+        sr = torch.rot90(_upscale(network, x, Region(top, left, bottom, right)).float(), -turns, (-2, -1))
         total = total + (sr.flip(-1) if mirrored else sr)
     return total / 8

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
-from ssiu.upscaling.tiles import BYTES_PER_LR_PIXEL, Tile, super_resolve_tiles
+from ssiu.upscaling.tiles import Network, Tile, super_resolve_tiles
 
 
 class Upscaler:
@@ -28,11 +29,8 @@ class Upscaler:
     def __init__(self, model: Any, *, tile: Tile = "auto", self_ensemble: bool = False, precision: str = "fp32"):
         self.scale: int = model.scale
         self.tile, self.self_ensemble, self.precision = tile, self_ensemble, precision
-        self.size_multiple = getattr(model, "size_multiple", 1)
         self.device: torch.device = model.device if hasattr(model, "device") else next(model.parameters()).device
-        self.network = model
-        if hasattr(model, "prepare_for_inference"):
-            self.network = model.prepare_for_inference(AUTOCAST.get(precision))
+        self.network = Network.prepared(model, AUTOCAST.get(precision))
 
     def __call__(self, pixels: np.ndarray, on_progress: Callable[[int], None] = lambda lr_pixels: None) -> np.ndarray:
         """(H, W, C) to (sH, sW, C) of the same type: uint8 or uint16, or float32 in [0, 1].
@@ -49,17 +47,12 @@ class Upscaler:
         planes = [colour, alpha] if varies else [colour]
         lr = torch.stack([_three_channels(plane) for plane in planes])  # (1 or 2, 3, H, W), in the range of pixels
 
-        def network(part: Tensor) -> Tensor:
-            return self.network(part.to(self.device).float() / full)
-
-        network.bytes_per_lr_pixel = getattr(self.network, "bytes_per_lr_pixel", BYTES_PER_LR_PIXEL)
+        network = replace(self.network, run=lambda part: self.network(part.to(self.device).float() / full))
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
         if alpha is not None and not varies:
             out[..., -1] = alpha[0, 0]
         with autocast(self.device, self.precision):
-            for region, sr in super_resolve_tiles(
-                network, lr, self.tile, self.self_ensemble, size_multiple=self.size_multiple
-            ):
+            for region, sr in super_resolve_tiles(network, lr, self.tile, self.self_ensemble):
                 if not sr.isfinite().all():
                     raise NonFiniteError(
                         f"the network puts out NaN or infinity in precision {self.precision}; use fp32 or other weights"

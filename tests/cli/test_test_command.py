@@ -114,7 +114,7 @@ def test_architecture_keys_that_leave_no_trace_in_the_authors_weights_act(run, t
 
 
 def test_a_missing_set_is_named_before_any_work_with_the_key_for_the_others(run, tmp_path):
-    with pytest.raises(MissingInputError, match=r"Manga109.*add 'eval_sets=\[Set5\]' to the command.*ssiu download"):
+    with pytest.raises(MissingInputError, match=r"Manga109.*ssiu download .*add 'eval_sets=\[Set5\]' to the"):
         run("eval_sets=[Set5,Manga109]")
     assert not (tmp_path / "results").exists()
 

@@ -122,6 +122,28 @@ def test_mod12_copies_and_half_size_copies_are_recognised(shared: Path, tmp_path
     assert any("half the size" in problem for problem in problems(tmp_path / "data_half"))
 
 
+def test_a_mod12_copy_in_its_own_layout_passes(shared: Path, tmp_path: Path) -> None:
+    for path in (shared / "data/benchmark/Set5/HR").iterdir():
+        hr = read_rgb(path)
+        hr = hr[: hr.shape[0] // 12 * 12, : hr.shape[1] // 12 * 12]
+        for folder, image in (("GTmod12", hr), *((f"LRbicx{s}", make_lr(hr, s)) for s in (2, 3, 4))):
+            (tmp_path / "Set5" / folder).mkdir(parents=True, exist_ok=True)
+            save_image(tmp_path / "Set5" / folder / path.name, np.ascontiguousarray(image))
+    for root in (tmp_path, tmp_path / "Set5"):
+        reports = check_root(root)
+        assert [(report.set_name, report.part) for report in reports[:2]] == [
+            ("Set5 mod12", "HR"),
+            ("Set5 mod12", "x2"),
+        ]
+        assert [report.digest for report in reports] == ["same"] * 4
+        assert not any(report.problems or report.differing for report in reports)
+    lr = tmp_path / "Set5/LRbicx4/baby.png"
+    image = read_rgb(lr).copy()
+    image[0, 0, 0] ^= 1
+    save_image(lr, image)
+    assert "Set5 mod12 x4: 1 of" in problems(tmp_path)[0]
+
+
 def test_a_renamed_copy_is_not_the_usual_one(shared: Path, tmp_path: Path) -> None:
     shutil.copytree(shared / "data/benchmark/Set5", tmp_path / "Set5")
     hr, lr = tmp_path / "Set5/HR", tmp_path / "Set5/LR_bicubic"
@@ -208,6 +230,5 @@ def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys
 
 def test_facts_know_every_folder_of_the_usual_test_sets() -> None:
     parts = {"HR", "LR_bicubic/X2", "LR_bicubic/X3", "LR_bicubic/X4"}
-    assert {name: set(facts) for name, facts in check_module.FACTS.items()} == dict.fromkeys(
-        ("Set5", "Set14", "B100", "Urban100"), parts
-    )
+    names = ("Set5", "Set14", "B100", "Urban100", "Set5 mod12", "Set14 mod12", "B100 mod12")
+    assert {name: set(facts) for name, facts in check_module.FACTS.items()} == dict.fromkeys(names, parts)

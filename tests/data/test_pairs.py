@@ -36,6 +36,64 @@ def test_training_layout_is_found_from_the_config_spelling(tmp_path: Path, name:
     assert available_sets(tmp_path) == [name]
 
 
+def make_mod12(root: Path, scale: int = 2) -> None:
+    """Turns a set on disk into the other layout, whose LR images have no suffix."""
+    (root / "HR").rename(root / "GTmod12")
+    (root / f"LR_bicubic/X{scale}").rename(root / f"LRbicx{scale}")
+    for path in (root / f"LRbicx{scale}").iterdir():
+        path.rename(path.with_name(path.name.replace(f"x{scale}.", ".")))
+
+
+@pytest.mark.parametrize("root", ["benchmark/Set5", "Set5"])
+def test_a_mod12_copy_is_read_and_results_name_it(tmp_path: Path, root: str) -> None:
+    write_set(tmp_path / root, ["b", "a"], size=(48, 60))
+    make_mod12(tmp_path / root)
+    assert available_sets(tmp_path) == ["Set5 mod12"]
+    for name in ("Set5", "set5", "Set5 mod12"):
+        config = make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": [name]})
+        (test_set,) = load_test_sets(config)
+        assert test_set.name == "Set5 mod12" and [pair.name for pair in test_set.pairs] == ["a", "b"]
+    with pytest.raises(MissingInputError, match=r"'Set5 mod12' has no x3 LR images: .*LRbicx3 is missing$"):
+        find_pairs(tmp_path, "Set5", 3)
+
+
+def test_of_two_copies_each_has_its_name(tmp_path: Path) -> None:
+    write_set(tmp_path / "benchmark/Set5", ["a"], size=(48, 60))
+    make_mod12(tmp_path / "benchmark/Set5")
+    write_set(tmp_path / "benchmark/Set5", ["a", "b"], size=(50, 61))
+    assert available_sets(tmp_path) == ["Set5", "Set5 mod12"]
+    assert len(find_pairs(tmp_path, "Set5", 2)) == 2 and len(find_pairs(tmp_path, "Set5 mod12", 2)) == 1
+    config = make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["Set5", "Set5 mod12"]})
+    assert [test_set.name for test_set in load_test_sets(config)] == ["Set5", "Set5 mod12"]
+
+
+def test_mod12_images_in_the_usual_folders_are_named_too_but_not_ones_own(tmp_path: Path) -> None:
+    for name in ("Set5", "mine"):
+        write_set(tmp_path / name, ["a"], size=(48, 60))
+    config = make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["Set5", "mine"]})
+    assert [test_set.name for test_set in load_test_sets(config)] == ["Set5 mod12", "mine"]
+
+
+def test_flickr2k_is_read_under_its_own_names(tmp_path: Path) -> None:
+    write_set(tmp_path / "Flickr2K", ["000001"])
+    (tmp_path / "Flickr2K/HR").rename(tmp_path / "Flickr2K/Flickr2K_HR")
+    (tmp_path / "Flickr2K/LR_bicubic").rename(tmp_path / "Flickr2K/Flickr2K_LR_bicubic")
+    assert [pair.name for pair in find_pairs(tmp_path, "flickr2k", 2)] == ["000001"]
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("Urban100", "download benchmark --to"), ("df2k", "download df2k --to"), ("Manga109", "download manga109 --to")],
+)
+def test_a_set_that_can_be_downloaded_is_named_with_its_command(tmp_path: Path, name: str, command: str) -> None:
+    for data_path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(MissingInputError, match=f"python -m ssiu {command} {data_path}$"):
+            find_pairs(data_path, name, 2)
+    with pytest.raises(MissingInputError) as caught:
+        find_pairs(tmp_path, "mine", 2)
+    assert "download" not in str(caught.value)
+
+
 def test_names_with_spaces_unicode_and_without_the_scale_suffix(tmp_path: Path) -> None:
     names = ["a b", "München 北京", "x2", "p.q"]
     write_set(tmp_path / "toy", names)
@@ -152,6 +210,7 @@ def test_missing_test_sets_are_all_named_with_the_key_without_them(tmp_path: Pat
         load_test_sets(config)
     assert "Urban100" in str(caught.value) and "Manga109" in str(caught.value)
     assert "add 'eval_sets=[Set5]' to the command" in str(caught.value)
+    assert f"python -m ssiu download benchmark --to {tmp_path}" in str(caught.value)
     assert load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": []})) == []
 
 

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from skimage import data
-
-from ssiu.data.bicubic import imresize
-from ssiu.data.images import save_image
+from toy_sets import write_pairs
 
 PHOTOS = {"astronaut": data.astronaut, "coffee": data.coffee, "chelsea": data.chelsea}
 WHERE = {"astronaut": (20, 170), "coffee": (100, 200), "chelsea": (60, 110)}
@@ -20,17 +18,7 @@ def photo(name: str, height: int, width: int) -> np.ndarray:
 
 def write_set(root: Path, name: str, scale: int, images: dict[str, np.ndarray]) -> Path:
     """Writes HR and LR of ``images`` as the benchmark set ``name``; returns ``root``."""
-    for stem, hr in images.items():
-        height, width = (side // scale * scale for side in hr.shape[:2])
-        for path, image in (
-            (root / "benchmark" / name / "HR" / f"{stem}.png", hr),
-            (
-                root / "benchmark" / name / "LR_bicubic" / f"X{scale}" / f"{stem}x{scale}.png",
-                imresize(hr[:height, :width], scale=1 / scale),
-            ),
-        ):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_image(path, image)
+    write_pairs(root / "benchmark" / name, images, scale)
     return root
 
 

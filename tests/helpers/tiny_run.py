@@ -5,23 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from toy_sets import write_pairs
 
 from ssiu.checkpoint import load_checkpoint
 from ssiu.config import Config, make_config
-from ssiu.data.bicubic import imresize, make_lr
-from ssiu.data.images import save_image
+from ssiu.data.bicubic import imresize
 
 
 def make_set(folder: Path, count: int = 4, scale: int = 2, size: tuple[int, int] = (40, 48), seed: int = 0) -> Path:
     """Smooth random HR images and their LR in the layout ``folder/{HR,LR_bicubic/X{scale}}``."""
     random = np.random.default_rng(seed)
-    for sub in ("HR", f"LR_bicubic/X{scale}"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
-    for index in range(count):
-        hr = imresize(random.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8), size=size)
-        save_image(folder / "HR" / f"p{index}.png", hr)
-        save_image(folder / f"LR_bicubic/X{scale}" / f"p{index}x{scale}.png", make_lr(hr, scale))
-    return folder
+    images = {
+        f"p{index}": imresize(random.integers(0, 256, (size[0] // 4, size[1] // 4, 3), dtype=np.uint8), size=size)
+        for index in range(count)
+    }
+    return write_pairs(folder, images, scale)
 
 
 def make_data(folder: Path, scale: int = 2) -> Path:

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from small_sets import small_set
+from small_sets import photo, small_set, write_set
 
 from ssiu.cli import table as table_command
 from ssiu.errors import BadInputError, MissingInputError
@@ -69,6 +69,20 @@ def test_bicubic_is_computed_on_the_sets_that_are_there_and_the_others_are_named
 
 def _unnamed(*paths):
     return [(None, path) for path in paths]
+
+
+def test_a_mod12_copy_has_columns_of_its_own(tmp_path):
+    images = {"astronaut": photo("astronaut", 48, 60)}
+    for copy in ("Set5", "Set14"):
+        write_set(tmp_path, copy, 2, images)
+    root = tmp_path / "benchmark/Set5"
+    (root / "HR").rename(root / "GTmod12")
+    (root / "LR_bicubic/X2").rename(root / "LRbicx2")
+    row, _ = bicubic_row(tmp_path, 2, ["Set5 mod12"])
+    assert list(row.means["standard"]) == ["Set5 mod12", "Set14 mod12"]
+    table = table1(2, [row, *published_rows(2)])
+    assert _column(table, "Set5 mod12 (official)")["bicubic"] != "-"
+    assert _column(table, "Set5 (official)")["bicubic"] == _column(table, "Set5 mod12 (official)")["SSIU"] == "-"
 
 
 def test_files_of_one_method_make_one_row(tmp_path):

@@ -136,7 +136,8 @@ def test_adamw_goes_on_as_muon_with_a_warning_and_moments_from_zero(folder, star
     expected = copy.deepcopy(before)
     for p, gradient in zip(expected.parameters(), gradients, strict=True):
         p.grad = gradient.clone()
-    Muon(expected, lr=rate, muon_lr=10 * rate, betas=(0.9, 0.99), weight_decay=0.1).step()
+    decays = {"weight_decay": 0.1, "muon_weight_decay": 0.05}
+    Muon(expected, lr=rate, muon_lr=10 * rate, betas=(0.9, 0.99), **decays).step()
     for (name, p), q in zip(after.named_parameters(), expected.parameters(), strict=True):
         assert torch.allclose(p, q, rtol=0, atol=1e-6), name
     assert any((p - q).abs().max() > 1e-3 for p, q in zip(after.parameters(), before.parameters(), strict=True))

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,9 +10,10 @@ from random import Random
 
 import pytest
 import torch
-from forked import ROOT, Forked, ForkServer
+from forked import ROOT, Forked
+from lab import Lab, free_port
 from tiny import same
-from tiny_run import make_data, outcome, tiny_config
+from tiny_run import outcome
 
 from ssiu.checkpoint import load_checkpoint
 
@@ -24,61 +24,24 @@ RUN = {
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 
-class Lab:
-    """One data set, and the tiny run on any number of ranks."""
-
-    def __init__(self, folder: Path, server: ForkServer):
-        self.folder, self.server = folder, server
-        make_data(folder / "data")
-        self.config = self.write("run")
-
-    def write(self, name: str, **changes: object) -> Path:
-        path = self.folder / f"{name}.yml"
-        path.write_text(tiny_config(self.folder, **{**RUN, **changes}).to_yaml())
-        return path
-
-    def arguments(self, name: str, **changes: object) -> list[str]:
-        changed = [f"{key}={value}" for key, value in changes.items()]
-        return ["--config", str(self.config), "--resume", "auto", f"log_name={name}", *changed]
-
-    def last(self, name: str) -> Path:
-        return self.folder / "logs" / name / "models/last.pt"
-
-    def start(self, world: int, function: str, *arguments: object) -> list[Forked]:
-        """One process a rank, with the environment torchrun would give it."""
-        port = free_port()
-        group = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        return [self.server.start(function, *arguments, **group, RANK=rank, LOCAL_RANK=rank) for rank in range(world)]
-
-    def train(self, world: int, name: str, **changes: object) -> list[Forked]:
-        return self.start(world, "forked:command", "train", self.arguments(name, **changes))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def codes(ranks: list[Forked], timeout: float = 60) -> list[int]:
     return [rank.wait(timeout) for rank in ranks]
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
-    folder = tmp_path_factory.mktemp("ranks")
-    server = ForkServer(folder)
-    yield Lab(folder, server)
-    server.close()
+    lab = Lab(tmp_path_factory.mktemp("ranks"), **RUN)
+    yield lab
+    lab.close()
 
 
 @pytest.fixture(scope="module")
 def whole(lab: Lab) -> list:
     """How two ranks end that nobody disturbs."""
-    ranks = lab.train(2, "whole")
+    ranks = lab.train_ranks(2, "whole")
     assert codes(ranks) == [0, 0], [rank.output for rank in ranks]
     assert "finished: 20 iterations" in ranks[0].output and "finished" not in ranks[1].output
-    return outcome(lab.last("whole").parents[2])
+    return outcome(lab.run_folder("whole"))
 
 
 # the same numbers as one process
@@ -90,7 +53,7 @@ def test_two_ranks_apply_the_gradients_of_one_process(lab: Lab, change: dict) ->
     kinds = []
     for world in (1, 2):
         target = lab.folder / f"gradients{world}{len(change)}.pt"
-        ranks = lab.start(world, "ranks:first_gradients", str(config), str(target))
+        ranks = lab.start_ranks(world, "ranks:first_gradients", str(config), str(target))
         assert codes(ranks) == [0] * world, [rank.output for rank in ranks]
         kinds.append(torch.load(target, weights_only=True))
     one, two = kinds
@@ -104,7 +67,7 @@ def test_twenty_steps_in_float64_end_in_the_same_weights(lab: Lab, optimizer: st
     ends = []
     for world in worlds:
         target = lab.folder / f"double_{optimizer}{world}.pt"
-        ranks = lab.start(world, "ranks:weights_in_double", str(config), str(target))
+        ranks = lab.start_ranks(world, "ranks:weights_in_double", str(config), str(target))
         assert codes(ranks) == [0] * world, [rank.output for rank in ranks]
         ends.append(torch.load(target, weights_only=True))
     assert ends[0].dtype == torch.float64
@@ -119,12 +82,12 @@ def test_twenty_steps_in_float64_end_in_the_same_weights(lab: Lab, optimizer: st
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_signal_to_any_rank_stops_all_and_the_rest_is_bit_identical(lab: Lab, whole: list, rank: int) -> None:
     name = f"signal{rank}"
-    ranks = lab.start(2, "ranks:signalled", signal.SIGTERM, 7, rank, lab.arguments(name))
+    ranks = lab.start_ranks(2, "ranks:signalled", signal.SIGTERM, 7, rank, lab.arguments(name))
     assert codes(ranks) == [143, 143], [rank.output for rank in ranks]
     assert "stopped by SIGTERM; step 7 of 20 is saved" in ranks[0].output
     assert load_checkpoint(lab.last(name))["step"] == 7
-    assert codes(lab.train(2, name)) == [0, 0]
-    assert same(outcome(lab.last(name).parents[2]), whole)
+    assert codes(lab.train_ranks(2, name)) == [0, 0]
+    assert same(outcome(lab.run_folder(name)), whole)
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.full)])
@@ -133,7 +96,7 @@ def test_no_rank_survives_another_and_the_run_goes_on_bit_identically(lab: Lab, 
     while killed < kills:
         name = f"killed{kills}_{runs}"
         runs += 1
-        ranks, victim = lab.train(2, name), killed % 2
+        ranks, victim = lab.train_ranks(2, name), killed % 2
         while "steps: " not in ranks[0].output:
             assert not ranks[0].ended(0.005), ranks[0].output
         if ranks[victim].ended(random.uniform(0.05, 0.6)):
@@ -146,18 +109,18 @@ def test_no_rank_survives_another_and_the_run_goes_on_bit_identically(lab: Lab, 
         killed += 1
         assert survivor == 75, ranks[1 - victim].output
         assert "another one died" in ranks[1 - victim].output and "Traceback" not in ranks[1 - victim].output
-        assert codes(lab.train(2, name)) == [0, 0]
-        assert same(outcome(lab.last(name).parents[2]), whole)
+        assert codes(lab.train_ranks(2, name)) == [0, 0]
+        assert same(outcome(lab.run_folder(name)), whole)
     print(f"{killed} ranks killed, the other gone after {slowest:.2f} s at most")
 
 
 @pytest.mark.parametrize("worlds", [(2, 1), (1, 4)])
 def test_a_run_goes_on_with_another_number_of_ranks(lab: Lab, whole: list, worlds: tuple[int, int]) -> None:
     name = f"worlds{worlds}"
-    ranks = lab.start(worlds[0], "ranks:signalled", signal.SIGTERM, 10, 0, lab.arguments(name))
+    ranks = lab.start_ranks(worlds[0], "ranks:signalled", signal.SIGTERM, 10, 0, lab.arguments(name))
     assert codes(ranks) == [143] * worlds[0]
-    assert codes(lab.train(worlds[1], name)) == [0] * worlds[1]
-    state, lines = outcome(lab.last(name).parents[2])
+    assert codes(lab.train_ranks(worlds[1], name)) == [0] * worlds[1]
+    state, lines = outcome(lab.run_folder(name))
     assert state["step"] == 20
     assert [line["step"] for line in lines] == [line["step"] for line in whole[1]]
     losses = [[line["loss"] for line in lines if "loss" in line] for lines in (lines, whole[1])]
@@ -169,7 +132,7 @@ def test_what_stops_the_first_rank_stops_all(lab: Lab) -> None:
     holder = lab.server.train(*lab.arguments("held", epochs=1000))
     while "steps: " not in holder.output:
         assert not holder.ended(0.005)
-    ranks = lab.train(2, "held", epochs=1000)
+    ranks = lab.train_ranks(2, "held", epochs=1000)
     assert codes(ranks, 30) == [75, 75]
     assert "in use by pid" in ranks[0].output and "another one died" in ranks[1].output
     holder.send(signal.SIGKILL)
@@ -190,7 +153,7 @@ def test_nodes_that_do_not_see_the_checkpoints_are_told_to_share_storage(lab: La
 
 def test_settings_that_cannot_be_spread_are_config_errors(lab: Lab) -> None:
     for ranks, message in (
-        (lab.train(2, "odd", batch_size=3), "'batch_size': 3 cannot be split over 2 processes"),
+        (lab.train_ranks(2, "odd", batch_size=3), "'batch_size': 3 cannot be split over 2 processes"),
         ([lab.server.train(*lab.arguments("alone"), WORLD_SIZE=2)], "start with torchrun"),
     ):
         assert set(codes(ranks, 30)) == {78} and message in ranks[0].output
@@ -215,7 +178,7 @@ def test_two_agents_as_two_nodes_end_like_two_ranks(lab: Lab, whole: list) -> No
     agents = [torchrun(lab, "nodes", *where, f"--node_rank={rank}") for rank in range(2)]
     outputs = [agent.communicate(timeout=120)[0] for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], outputs
-    assert same(outcome(lab.last("nodes").parents[2]), whole)
+    assert same(outcome(lab.run_folder("nodes")), whole)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])

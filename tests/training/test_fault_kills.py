@@ -8,9 +8,10 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from forked import Forked, ForkServer
+from forked import Forked
+from lab import Lab
 from tiny import same
-from tiny_run import make_data, outcome, tiny_config
+from tiny_run import outcome
 
 from ssiu.checkpoint import load_checkpoint
 
@@ -21,44 +22,35 @@ RUN = {
 WRITING, VALIDATING = "ssiu.files", "ssiu.evaluation.evaluate"
 
 
-class Lab:
-    """The same tiny run again and again, in folders of their own."""
+class Repeated(Lab):
+    """The same run again and again, after one that nobody disturbed."""
 
-    def __init__(self, folder: Path, server: ForkServer):
-        self.folder, self.server = folder, server
-        self.config = folder / "run.yml"
-        self.config.write_text(tiny_config(make_data(folder / "data").parent, **RUN).to_yaml())
+    def __init__(self, folder: Path):
+        super().__init__(folder, **RUN)
         start = time.perf_counter()
-        assert server.train(*self.arguments("whole")).wait() == 0
+        assert self.train("whole").wait() == 0
         self.duration = time.perf_counter() - start
         self.whole = self.end("whole")
 
-    def arguments(self, name: str, **changes: object) -> list[str]:
-        changed = [f"{key}={value}" for key, value in changes.items()]
-        return ["--config", str(self.config), "--resume", "auto", f"log_name={name}", *changed]
-
     def end(self, name: str) -> list:
-        run = self.folder / "logs" / name
-        best = load_checkpoint(run / "models/best.pt")
+        best = load_checkpoint(self.run_folder(name) / "models/best.pt")
         best["config"].pop("log_name")
-        return [*outcome(run), best["step"], best["model"], best["ema"]]
+        return [*outcome(self.run_folder(name)), best["step"], best["model"], best["ema"]]
 
     def assert_like_uninterrupted(self, name: str) -> None:
         assert same(self.end(name), self.whole), name
-        models = self.folder / "logs" / name / "models"
-        assert not [path for path in models.iterdir() if path.name.startswith(".")]
+        assert not [path for path in self.last(name).parent.iterdir() if path.name.startswith(".")]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory) -> Lab:
-    folder = tmp_path_factory.mktemp("lab")
-    server = ForkServer(folder)
-    yield Lab(folder, server)
-    server.close()
+def lab(tmp_path_factory) -> Repeated:
+    lab = Repeated(tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab.close()
 
 
 @pytest.mark.parametrize("kills", [15, pytest.param(100, marks=pytest.mark.full)])
-def test_sigkill_at_random_moments_changes_nothing(lab: Lab, kills: int, record_property) -> None:
+def test_sigkill_at_random_moments_changes_nothing(lab: Repeated, kills: int, record_property) -> None:
     random, seen, runs = Random(kills), Counter(), 0
     while seen.total() < kills:
         name = f"killed{kills}_{runs}"
@@ -98,7 +90,9 @@ def group_is_gone(process: Forked) -> bool:
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.full)])
-def test_a_signal_to_the_whole_group_saves_and_the_rest_is_bit_identical(lab: Lab, count: int, signum: int) -> None:
+def test_a_signal_to_the_whole_group_saves_and_the_rest_is_bit_identical(
+    lab: Repeated, count: int, signum: int
+) -> None:
     random, slowest, stops, runs = Random(count), 0.0, 0, 0
     while stops < count:
         name = f"{signal.Signals(signum).name}{count}_{runs}"
@@ -129,7 +123,7 @@ def test_a_signal_to_the_whole_group_saves_and_the_rest_is_bit_identical(lab: La
     )
 
 
-def test_a_request_delivered_twice_is_one_and_a_second_one_leaves_at_once(lab: Lab) -> None:
+def test_a_request_delivered_twice_is_one_and_a_second_one_leaves_at_once(lab: Repeated) -> None:
     """`timeout` and torchrun deliver a signal twice; a user who asks again after a second does not want to wait."""
     process = lab.server.start("forked:hung_disk", lab.arguments("hung", save_every=1000))
     wait_for("step 4/15", process)

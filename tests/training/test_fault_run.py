@@ -9,44 +9,20 @@ import time
 from pathlib import Path
 
 import pytest
-from forked import Forked, ForkServer
-from tiny_run import make_data, tiny_config
+from forked import Forked
+from lab import Lab
+from tiny_run import tiny_config
 
 from ssiu.checkpoint import load_checkpoint
 from ssiu.errors import SaveError
 from ssiu.training.trainer import Trainer
 
 
-class Lab:
-    """A tiny run that is long enough to be disturbed."""
-
-    def __init__(self, folder: Path, server: ForkServer):
-        self.folder, self.server = folder, server
-        self.config = folder / "run.yml"
-        changes = {"max_iterations": 100_000, "save_every": 5}
-        self.config.write_text(tiny_config(make_data(folder / "data").parent, **changes).to_yaml())
-
-    def arguments(self, name: str, **changes: object) -> list[str]:
-        changed = [f"{key}={value}" for key, value in changes.items()]
-        return ["--config", str(self.config), "--resume", "auto", f"log_name={name}", *changed]
-
-    def train(self, name: str, **changes: object) -> Forked:
-        return self.server.train(*self.arguments(name, **changes))
-
-    def last(self, name: str) -> Path:
-        return self.folder / "logs" / name / "models/last.pt"
-
-    def wait_for_checkpoint(self, process: Forked, name: str) -> None:
-        while not self.last(name).exists():
-            assert not process.ended(0.01), process.output
-
-
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
-    folder = tmp_path_factory.mktemp("lab")
-    server = ForkServer(folder)
-    yield Lab(folder, server)
-    server.close()
+    lab = Lab(tmp_path_factory.mktemp("lab"), max_iterations=100_000, save_every=5)  # long enough to be disturbed
+    yield lab
+    lab.close()
 
 
 def fails(process: Forked, code: int, *words: str, within: float = 30) -> None:

@@ -123,6 +123,21 @@ def test_weight_decay_does_not_touch_matrices():
     assert not torch.equal(ends[0].bias, ends[1].bias)
 
 
+def test_matrices_have_a_decoupled_decay_of_their_own():
+    torch.manual_seed(0)
+    ends = []
+    for decay in (0.0, 0.5):
+        torch.manual_seed(0)
+        model = nn.Linear(4, 4)
+        before = model.weight.detach().clone()
+        optimizer = Muon(model, lr=0.1, muon_lr=0.2, muon_weight_decay=decay)
+        model.weight.grad, model.bias.grad = torch.randn(4, 4), torch.randn(4)
+        optimizer.step()
+        ends.append(model)
+    torch.testing.assert_close(ends[1].weight, ends[0].weight - 0.2 * 0.5 * before)
+    assert torch.equal(ends[0].bias, ends[1].bias)
+
+
 # which parameters
 
 

@@ -350,3 +350,13 @@ def test_bad_settings_are_named_before_step_one(folder, change, error, message):
         pytest.skip("there is a GPU")
     with pytest.raises(error, match=message):
         trainer(folder, **change)
+
+
+@pytest.mark.parametrize(("patch_size", "warned"), [(64, True), (72, False)])
+def test_patches_whose_windows_all_touch_the_border_are_warned_of(folder, caplog, patch_size, warned):
+    """x2: LR 32 is two windows of 16 a side, LR 36 three."""
+    run = trainer(folder, patch_size=24, max_iterations=1)
+    object.__setattr__(run.config, "patch_size", patch_size)
+    run._log_start()
+    run.close()
+    assert ("touches the border" in caplog.text) == warned

@@ -1,0 +1,85 @@
+"""The shape of the house: imports run down only, no two files import each other, and it imports without Unix."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (  # a file imports from its own floor and those below; rooms of one floor that must not meet are listed apart
+    {"cli"},
+    {"bench"},
+    {"report", "training"},
+    {"evaluation"},
+    {"upscaling", "export"},
+    {"data", "device", "weights"},
+    {"config", "checkpoint"},
+    {"models", "files"},
+    {"errors"},
+)
+APART = ({"report", "training"},)
+UNIX_ONLY = ("fcntl", "grp", "posix", "pwd", "resource", "termios")
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for path in sorted((ROOT / "ssiu").rglob("*.py"))}
+
+
+def imports(name: str) -> set[str]:
+    """The modules of ours that ``name`` imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {module for module in names if module in MODULES} - {name}
+    return found
+
+
+def room(name: str) -> str:
+    return name.split(".")[1] if "." in name else ""
+
+
+def floor(name: str) -> int:
+    return next(level for level, rooms in enumerate(FLOORS) if room(name) in rooms)
+
+
+HOUSE = [name for name in MODULES if room(name) not in ("", "__main__")]
+
+
+@pytest.mark.parametrize("name", HOUSE)
+def test_imports_run_down_only(name: str) -> None:
+    for other in imports(name) - {"ssiu"}:
+        assert floor(name) <= floor(other), f"{name} imports {other}, which stands above it"
+        assert not any({room(name), room(other)} == pair for pair in APART), f"{name} imports {other}"
+
+
+def test_no_two_files_import_each_other() -> None:
+    above: dict[str, set[str]] = {name: imports(name) - {"ssiu"} for name in HOUSE}
+    while above:  # take away what imports nothing that is left; a circle never becomes free
+        free = [name for name, others in above.items() if not others & above.keys() - {name}]
+        assert free, f"a circle among {sorted(above)}"
+        for name in free:
+            del above[name]
+
+
+def test_every_module_imports_where_there_is_no_unix() -> None:
+    code = f"""
+import sys
+import torch, torch.distributed, torch.utils.tensorboard, matplotlib.figure, skimage.data, onnxruntime, pytorch_msssim
+hidden = {UNIX_ONLY!r}
+for name in hidden:
+    sys.modules[name] = None
+for name in {sorted(MODULES)!r}:
+    if name != "ssiu.__main__":
+        __import__(name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
