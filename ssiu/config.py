@@ -7,6 +7,7 @@ file: ``load_config("configs/SSUFSR_light_x2.yml", ["lr=5e-4", "eval_sets=[Set5,
 import difflib
 import inspect
 import re
+import shlex
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.models import MODELS
+from ssiu.models.own import is_own
 
 MAX_CONFIG_BYTES = 1_000_000
 PACKAGE = Path(__file__).resolve().parent
@@ -34,6 +36,8 @@ def _listed(value: Any) -> Any:
 
 def _own_blocks(values: dict[str, Any]) -> int:
     """The default of the model's constructor; 1 for a model without blocks."""
+    if values["model"] not in MODELS:  # of the user's own: not imported only to check a config
+        return 1
     argument = inspect.signature(MODELS[values["model"]]).parameters.get("n_blocks")
     return argument.default if argument else 1
 
@@ -48,7 +52,10 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
     # the network
-    model: str = Field("SSIU", description="architecture, a name of ssiu.models.MODELS; SSUFSR is SSIU's old name")
+    model: str = Field(
+        "SSIU", description="SSIU (SSUFSR is its old name), IDSANet, or package.module:Class of your own"
+    )
+    model_args: dict[str, Any] = Field(default_factory=dict, description="arguments of a model of your own, but scale")
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
     rgb_range: float = Field(1.0, description="value range of the network's input; only 1.0")
     colors: int = Field(3, description="channels of an image; only 3")
@@ -146,8 +153,8 @@ class Config(BaseModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
-        if value not in MODELS:
-            raise ValueError(f"one of {', '.join(MODELS)}")
+        if value not in MODELS and not is_own(value):
+            raise ValueError(f"one of {', '.join(MODELS)}, or package.module:Class of your own")
         return value
 
     @field_validator("rgb_range")
@@ -215,6 +222,8 @@ class Config(BaseModel):
             raise ValueError("lambda_l1 and lambda_fft are both 0: nothing to minimise")
         if self.pretrain and self.init_trunk:
             raise ValueError("pretrain and init_trunk both say where to start: give one")
+        if self.model_args and self.model in MODELS:
+            raise ValueError(f"model_args are for a model of your own; {self.model} has keys instead")
         if self.validation_set in self.eval_sets and self.validation_set is not None:
             raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
         return self
@@ -222,7 +231,7 @@ class Config(BaseModel):
     @property
     def run_name(self) -> str:
         """The run's folder under ``log_path``."""
-        return self.log_name or f"{self.model}_x{self.scale}"
+        return self.log_name or f"{self.model.rpartition(':')[2]}_x{self.scale}"
 
     @property
     def run_folder(self) -> Path:
@@ -292,7 +301,30 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where}{line}: not a readable YAML value: {problem}") from None
 
 
+OTHER_WORDS = {
+    "learning_rate": "lr", "workers": "threads", "num_workers": "threads", "iterations": "max_iterations",
+    "total_iter": "max_iterations", "weights": "pretrain", "checkpoint": "pretrain", "name": "log_name",
+    "dataset": "training_dataset", "patch": "patch_size", "batch": "batch_size", "amp": "precision",
+}  # fmt: skip
+"""What other codebases call some of our keys."""
+
+
+def refuse_options_that_are_keys(argv: Iterable[str]) -> None:
+    """ConfigError (78) for ``--batch_size 16`` on the command line, saying how the key is given."""
+    argv = list(argv)
+    for position, argument in enumerate(argv):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        key = OTHER_WORDS.get(name.replace("-", "_"), name.replace("-", "_"))
+        if argument.startswith("--") and key in Config.model_fields:
+            following = argv[position + 1] if position + 1 < len(argv) else ""
+            value = value if equals else "VALUE" if not following or following.startswith("--") else following
+            given = shlex.quote(f"{key}={value}")
+            raise ConfigError(f"command line: keys are given without dashes: {given} instead of --{name}")
+
+
 def _unknown(key: str, where: str) -> ConfigError:
+    if key in OTHER_WORDS:
+        return ConfigError(f"{where}: unknown key {key!r}; here it is called '{OTHER_WORDS[key]}'")
     near = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
     hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(Config.model_fields)}"
     return ConfigError(f"{where}: unknown key {key!r}; {hint}")

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, read_torch_file, tensors_digest, verified
+from ssiu.config import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
 from ssiu.files import user_cache_folder, write_atomically
-from ssiu.models import MODELS
+from ssiu.models import MODELS, build_model
+from ssiu.models.own import is_own
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
 
 log = logging.getLogger("ssiu")
@@ -65,13 +67,21 @@ def load_model(
     weights = read_weights(path)
     architecture = _architecture(weights)
     if architecture is None:
+        named = weights.metadata.get("model", "")
+        if is_own(named):
+            raise BadInputError(
+                f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
+                f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
+            )
         names = ", ".join(sorted(weights.state_dict)[:5])
         raise BadInputError(f"{path} fits none of {', '.join(MODELS)}; its tensors begin with {names!a:.300}")
     kind, arguments = architecture
     if model is not None and MODELS[model] is not kind:
-        raise _mismatch(path, "model", kind.__name__, MODELS[model].__name__)
+        raise BadInputError(f"{path} holds weights of {kind.__name__}, not {MODELS[model].__name__}; use others")
     if scale is not None and scale != arguments["scale"]:
-        raise _mismatch(path, "scale", arguments["scale"], scale)
+        raise BadInputError(
+            f"{path} upscales by {arguments['scale']}, not {scale}; leave the scale out or use another file"
+        )
     try:
         network = kind(**arguments)
     except (ConfigError, TypeError) as error:
@@ -88,6 +98,13 @@ def load_weights(network: nn.Module, path: Path | str) -> Weights:
     return weights
 
 
+def load_configured(config: Config, path: Path | None, device: torch.device | str = "cpu") -> nn.Module:
+    """The network of ``config``, which may be of the user's own, in eval mode; weights: ``path``, else the config's."""
+    network = build_model(config)
+    load_weights(network, path or config.pretrain or find_weights(config.model, config.scale))
+    return network.to(device).eval()
+
+
 def load_trunk(network: nn.Module, path: Path | str) -> None:
     """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`."""
     weights = read_weights(path)
@@ -98,6 +115,8 @@ def load_trunk(network: nn.Module, path: Path | str) -> None:
 
 def find_weights(model: str, scale: int) -> Path:
     """The weights to use when none were named: ours, for SSIU else the authors'; MissingInputError (66) if absent."""
+    if model not in MODELS:
+        raise MissingInputError(f"there are no weights for {model} here; name a file with pretrain=FILE")
     name = MODELS[model].__name__
     files = [f"{name}_x{scale}.safetensors"] + ([f"model_x{scale}_290.pt"] if MODELS[model] is SSIU else [])
     places = [folder / file for file in files for folder in SHIPPED]
@@ -127,6 +146,11 @@ def read_weights(path: Path | str) -> Weights:
     Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
     """
     path = Path(path)
+    if path.suffix in (".pt2", ".onnx") and path.is_file():
+        raise BadInputError(
+            f"{path} is an exported network, not weights; expected .safetensors or .pt here "
+            f"({'torch.export.load runs it' if path.suffix == '.pt2' else 'ssiu upscale --weights runs it'})"
+        )
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
@@ -150,7 +174,9 @@ def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, st
     path = _with_suffix(path, ".safetensors")
     tensors = _finite_tensors(network)
     sha256 = tensors_digest(tensors)
-    header = {**(metadata or {}), "model": type(network).__name__, "arguments": json.dumps(network.arguments())}
+    kind = type(network)
+    model = kind.__name__ if kind in MODELS.values() else f"{kind.__module__}:{kind.__qualname__}"
+    header = {**(metadata or {}), "model": model, "arguments": json.dumps(network.arguments())}
     header |= {"format": "pt", "sha256": sha256}  # transformers and others ask for "format"
     header["metadata_sha256"] = _metadata_digest(header)
     write_atomically(path, safetensors.torch.save(tensors, header))
@@ -192,7 +218,10 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     metadata = {}
     if is_checkpoint(document):
         document = verified(document, path)
-        metadata = {"arguments": json.dumps(document.get("config", {})), "step": str(document.get("step"))}
+        config = document.get("config", {})
+        metadata = {"arguments": json.dumps(config), "step": str(document.get("step"))}
+        if isinstance(config, dict):
+            metadata["model"] = str(config.get("model"))
     if isinstance(document, dict):
         document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
     if not isinstance(document, dict) or not document:

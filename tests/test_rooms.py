@@ -15,8 +15,8 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"evaluation"},
     {"upscaling", "export"},
     {"data", "device", "weights"},
-    {"config", "checkpoint"},
-    {"models", "files"},
+    {"config", "config_keys", "checkpoint"},
+    {"models", "files", "progress", "torch_files"},
     {"errors"},
 )
 APART = ({"report", "training"},)

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("ssiu/**/*.py")])
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 IMPORTS_FROM_A_TABLE = {"ssiu/__init__.py", "ssiu/cli/__init__.py"}  # of modules of ours, which stands in the file
+IMPORTS_WHAT_THE_USER_NAMES = {"ssiu/models/own.py"}  # in a --config file or on the command line, nowhere else
 YAML_EXECUTES = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "load_all"}
 
 
@@ -60,7 +61,26 @@ def violations(source: str) -> Iterator[str]:
 def test_the_source_runs_nothing_that_a_file_says(path: Path) -> None:
     name = str(path.relative_to(ROOT))
     found = [rule.partition(": ")[2] for rule in violations(path.read_text(encoding="utf-8"))]
-    assert found == (["imports by name"] if name in IMPORTS_FROM_A_TABLE else [])
+    named = name in IMPORTS_FROM_A_TABLE | IMPORTS_WHAT_THE_USER_NAMES
+    assert found == (["imports by name"] if named else [])
+
+
+def test_only_a_config_of_the_user_reaches_the_import_of_an_own_model() -> None:
+    """`build_own_model` is called by `build_model` alone, and no call of that takes its config from a file we wrote."""
+    callers = {"build_own_model": set(), "build_model": set()}
+    makers = set()
+    for path in SOURCES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in callers:
+                callers[ast.unparse(node.func)].add(str(path.relative_to(ROOT)))
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("make_config", "Config"):
+                makers.add((str(path.relative_to(ROOT)), ast.unparse(node)))
+    assert callers["build_own_model"] == {"ssiu/models/__init__.py"}
+    built_from_read_configs = {"ssiu/cli/test.py", "ssiu/training/trainer.py", "ssiu/weights.py"}
+    benchmarks = {f"ssiu/bench/{name}.py" for name in ("complexity", "inference", "train")}
+    assert callers["build_model"] == built_from_read_configs | benchmarks
+    assert all("model" not in call and "**" not in call for name, call in makers if name != "ssiu/config.py")
 
 
 def test_the_sources_are_found() -> None:

@@ -56,7 +56,7 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
             label = kind.__name__ if ours else name
             number[label] += 1
             parameters[label] += sum(p.numel() for p in module.parameters())
-            products[label] += macs.get(name, 0)
+            products[label] += _macs_of(name, module, macs)
     rows = [[k, str(number[k]), f"{parameters[k]:,}", f"{products[k] / 1e9:.2f}"] for k in number]
     total = sum(p.numel() for p in model.parameters())
     rows.append(["whole network", "1", f"{total:,}", f"{macs[''] / 1e9:.2f}"])
@@ -64,3 +64,10 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
     padded = tuple(layers.round_up(side, multiple) for side in (height, width))
     title = f"{type(model).__name__} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
     return Table(title, ["modules (with what they hold)", "number", "parameters", "GMACs"], rows)
+
+
+def _macs_of(name: str, module: nn.Module, macs: dict[str, int]) -> int:
+    """Those of a module; a container that is never called itself, such as a ModuleList, has those of what it holds."""
+    if name in macs:
+        return macs[name]
+    return sum(_macs_of(f"{name}.{child}", held, macs) for child, held in module.named_children())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ssiu.progress import Progress
 from ssiu.report.tables import ABSENT, Table
 
 PROCESS = Path("/proc/self")
@@ -36,17 +37,22 @@ def synchronise(device: torch.device) -> None:
 def race(contestants: Mapping[str, Callable[[], object]], turns: int, device: torch.device) -> dict[str, Result]:
     """Calls every contestant twice, to warm up and for its memory, then ``turns`` times in turn."""
     memory = {}
-    for name, contestant in contestants.items():
-        contestant()
-        memory[name] = memory_of(contestant, device)
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(turns):
+    with Progress(total=len(contestants) * (turns + 1), desc="measuring", unit="calls", leave=False) as bar:
         for name, contestant in contestants.items():
-            synchronise(device)
-            start = time.perf_counter()
+            bar.set_postfix_str(f"{name}, warming up")
             contestant()
-            synchronise(device)
-            seconds[name].append(time.perf_counter() - start)
+            memory[name] = memory_of(contestant, device)
+            bar.update()
+        for _ in range(turns):
+            for name, contestant in contestants.items():
+                bar.set_postfix_str(name)
+                synchronise(device)
+                start = time.perf_counter()
+                contestant()
+                synchronise(device)
+                seconds[name].append(time.perf_counter() - start)
+                bar.update()
     return {name: Result(values, memory[name]) for name, values in seconds.items()}
 
 

@@ -18,6 +18,12 @@ def literal_network(model: nn.Module) -> nn.Module:
 
 
 def taking_part(asked: list[str] | None, known: list[str], model: nn.Module, device: torch.device) -> list[str]:
-    """What was ``asked`` for, else all that are ``known`` and there; compiling for a CPU takes minutes: not unasked."""
+    """What was ``asked`` for, else all that are ``known`` and there; compiling for a CPU takes minutes: not unasked.
+
+    Raises ConfigError (78) for a prepared network of a model that cannot be prepared.
+    """
+    unprepared = () if hasattr(model, "prepare_for_inference") else ("prepared",)
+    if asked and unprepared and any(name.startswith(unprepared) for name in asked):
+        raise ConfigError(f"--contestants: {type(model).__name__} has no prepare_for_inference, so no prepared form")
     left_out = (() if isinstance(model, SSIU) else ("literal",)) + (("compiled",) if device.type == "cpu" else ())
-    return asked or [name for name in known if not name.startswith(left_out)]
+    return asked or [name for name in known if not name.startswith(left_out + unprepared)]

@@ -2,9 +2,14 @@
 
 import argparse
 import logging
+import shutil
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from tqdm import tqdm
+
+from ssiu.errors import ConfigError
 
 log = logging.getLogger("ssiu")
 
@@ -14,6 +19,28 @@ def command_parser(name: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"ssiu {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def terminal_width() -> int:
+    """Columns of the terminal; 120 where the output goes elsewhere."""
+    return shutil.get_terminal_size((120, 24)).columns
+
+
+def named_path(argument: str) -> tuple[str | None, Path]:
+    """What ``NAME=PATH`` or a bare path, which has no name, means."""
+    name, equals, path = argument.partition("=")
+    return (name, Path(path)) if equals and path and not Path(argument).exists() else (None, Path(argument))
+
+
+def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
+    """``NAME=PATH`` arguments; a bare path is named after its last part. ConfigError (78) for two of one name."""
+    found: dict[str, Path] = {}
+    for name, path in map(named_path, arguments):
+        name = name or path.absolute().stem
+        if name in found:
+            raise ConfigError(f"{found[name]} and {path} are both called '{name}'; give one of them as NAME={path}")
+        found[name] = path
+    return found
 
 
 class _ConsoleHandler(logging.Handler):
@@ -29,5 +56,6 @@ def log_to_console() -> None:
     log.setLevel(logging.INFO)
     if not log.handlers:
         handler = _ConsoleHandler()
+        handler.addFilter(lambda record: record.levelno < logging.ERROR)  # what ends a command is its last line anyway
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)

@@ -10,28 +10,35 @@ from pathlib import Path
 from torch import nn
 
 from ssiu.cli.console import command_parser
+from ssiu.config import load_config
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
-from ssiu.weights import load_model, read_weights, save_authors_weights, save_weights, tensors_digest
+from ssiu.weights import (
+    load_configured,
+    load_model,
+    load_weights,
+    read_weights,
+    save_authors_weights,
+    save_weights,
+    tensors_digest,
+)
 
 
-def to_safetensors(source: Path, target: Path) -> str:
-    save_weights(target, load_model(source), read_weights(source).metadata)
-    return _tensors(target)
+def to_safetensors(network: nn.Module, source: Path, target: Path) -> str:
+    save_weights(target, network, read_weights(source).metadata)
+    return _tensors(network, target)
 
 
-def to_authors_pt(source: Path, target: Path) -> str:
-    save_authors_weights(target, load_model(source))
-    return _tensors(target)
+def to_authors_pt(network: nn.Module, source: Path, target: Path) -> str:
+    save_authors_weights(target, network)
+    return _tensors(network, target)
 
 
-def to_onnx(source: Path, target: Path) -> str:
-    network = load_model(source)
+def to_onnx(network: nn.Module, source: Path, target: Path) -> str:
     return _checked(network, export_onnx(network, target))
 
 
-def to_pt2(source: Path, target: Path) -> str:
-    network = load_model(source)
+def to_pt2(network: nn.Module, source: Path, target: Path) -> str:
     return _checked(network, export_pt2(network, target))
 
 
@@ -41,9 +48,9 @@ def _checked(network: nn.Module, difference: float) -> str:
     return f"{type(network).__name__} x{network.scale}, within {difference:.1g} of the network at {sizes}"
 
 
-def _tensors(path: Path) -> str:
-    """What stands in the file just written."""
-    network = load_model(path)
+def _tensors(network: nn.Module, path: Path) -> str:
+    """What stands in the file just written, read back."""
+    load_weights(network, path)
     tensors = network.state_dict()
     return f"{type(network).__name__} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
 
@@ -60,7 +67,8 @@ def main(argv: Sequence[str]) -> None:
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=Path, help="the file to write")
-        command.set_defaults(convert=convert)
+        command.add_argument("--config", metavar="FILE", help="names a model of your own (docs/own_model.md)")
+        command.set_defaults(convert=convert, name=name)
     for name, write, summary, use in (
         ("comfyui", export_comfyui, "a custom node folder for ComfyUI", "put it into ComfyUI's custom_nodes"),
         ("spandrel", export_spandrel, "what a pull request to spandrel adds", "its README.md says what to do with it"),
@@ -72,5 +80,9 @@ def main(argv: Sequence[str]) -> None:
     if "folder" in arguments:
         files = arguments.folder(arguments.target)
         print(f"wrote {arguments.target}: {len(files)} files; {arguments.use}")
-    else:
-        print(f"wrote {arguments.target}: {arguments.convert(arguments.source, arguments.target)}")
+        return
+    source, target = arguments.source, arguments.target
+    network = load_configured(load_config(arguments.config), source) if arguments.config else load_model(source)
+    if arguments.name in ("onnx", "pt2"):
+        print("exporting the graph and comparing its output takes about a minute ...", flush=True)
+    print(f"wrote {target}: {arguments.convert(network, source, target)}")

@@ -1,8 +1,8 @@
 """Figures: visual comparison, trade-off of Table I, training curves, local attribution maps.
 
 ssiu figures compare --data data --set Set5 --image butterfly --scale 4 SSIU=results/SSIU_x4/images/Set5
-ssiu figures tradeoff --scale 4 --output tradeoff.pdf
-ssiu figures curves logs/SSUFSR_x4 --output curves.png
+ssiu figures tradeoff --scale 4 --run mine=results/mine_best_x4/summary.json --output tradeoff.pdf
+ssiu figures curves logs/SSUFSR_x4 mine=logs/first+logs/continued --output curves.png
 ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=pretrain_model/SSIU_x4.safetensors
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_parser, named_path, named_paths
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.pairs import find_pairs, list_images
@@ -23,13 +23,14 @@ from ssiu.evaluation.score_folders import sr_names
 from ssiu.report.figures import (
     compare_figure,
     curves_figure,
+    gain_box,
+    joined,
     lam_figure,
-    named_paths,
     read_metrics,
     save_figure,
     tradeoff_figure,
 )  # fmt: skip
-from ssiu.report.page import telling_box
+from ssiu.report.table1 import result_rows
 from ssiu.weights import load_model
 
 BOX_PIXELS = 64 * 64
@@ -47,17 +48,24 @@ def compare(args: argparse.Namespace) -> None:
         if path is None:
             raise MissingInputError(f"{folder} has no image {' or '.join(sr_names(args.image, args.scale))}")
         images[name] = read_rgb(path)
-    box = args.box or telling_box(images["bicubic"], hr, BOX_PIXELS)
-    figure = compare_figure(f"{args.set}/{args.image}, x{args.scale}", hr, images, box, args.scale)
+    box = args.box or gain_box(hr, images, BOX_PIXELS)
+    figure = compare_figure(f"{args.set}/{args.image}, x{args.scale}", lr, hr, images, box, args.scale)
     save_figure(args.output, figure)
 
 
 def tradeoff(args: argparse.Namespace) -> None:
-    save_figure(args.output, tradeoff_figure(args.scale, args.set))
+    runs = result_rows(map(named_path, args.run))
+    for row in runs:
+        if row.scale != args.scale:
+            raise BadInputError(f"{row.method} is of x{row.scale}; the figure is of x{args.scale}")
+    save_figure(args.output, tradeoff_figure(args.scale, args.set, runs))
 
 
 def curves(args: argparse.Namespace) -> None:
-    runs = {name: read_metrics(path) for name, path in named_paths(args.runs).items()}
+    runs = {}
+    for name, path in named_paths(args.runs).items():
+        parts = [path] if path.exists() else map(Path, str(path).split("+"))
+        runs[name] = joined([read_metrics(part) for part in parts])
     save_figure(args.output, curves_figure(runs, args.x))
 
 
@@ -92,16 +100,21 @@ def main(argv: Sequence[str]) -> None:
     command.add_argument("--set", default="Set5")
     command.add_argument("--image", required=True, help="name of the image without suffix")
     command.add_argument("--scale", type=int, choices=(2, 3, 4), required=True)
-    command.add_argument("--box", type=_box, metavar="L,T,W,H", help="HR pixels; default: where bicubic is worst")
+    command.add_argument(
+        "--box", type=_box, metavar="L,T,W,H", help="HR pixels; default: where the last method gains most"
+    )
     command.set_defaults(draw=compare, output="compare.png")
 
     command = commands.add_parser("tradeoff", help="Fig. 1: PSNR over multiply-accumulates, from Table I")
     command.add_argument("--scale", type=int, choices=(2, 3, 4), default=4)
     command.add_argument("--set", default="Manga109")
+    command.add_argument("--run", nargs="+", default=[], metavar="[NAME=]JSON", help="summary.json of own runs")
     command.set_defaults(draw=tradeoff, output="tradeoff.png")
 
     command = commands.add_parser("curves", help="loss and PSNR of training runs")
-    command.add_argument("runs", nargs="+", metavar="[NAME=]RUN", help="run folders or their metrics.jsonl")
+    command.add_argument(
+        "runs", nargs="+", metavar="[NAME=]RUN[+RUN]", help="run folders or their metrics.jsonl; + goes on"
+    )
     command.add_argument("--x", choices=("step", "time"), default="step", help="time = minutes of training")
     command.set_defaults(draw=curves, output="curves.png")
 

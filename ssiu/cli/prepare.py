@@ -1,6 +1,7 @@
 """Makes LR images exactly as MATLAB's imresize does, in the folder layout that training and testing read.
 
 ssiu prepare photos/ --output data/MySet --scales 2 3 4
+ssiu prepare photos/ --output data/mine --scales 2 --holdout 20       (makes data/mine and data/mine_val)
 ssiu prepare df2k --div2k downloads/DIV2K --flickr2k downloads/Flickr2K --output data
 
 It may be interrupted and repeated: images that are done are kept.
@@ -12,7 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
-from ssiu.data.prepare import make_df2k, make_pairs
+from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError
 from ssiu.files import nonempty_path
 
@@ -23,15 +24,22 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--output", type=nonempty_path, required=True, help="the new set; for df2k: your data_path")
     parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=range(2, 9), metavar="S")
     parser.add_argument("--copy", action="store_true", help="copy the HR images instead of linking to them")
+    parser.add_argument("--holdout", type=int, metavar="N", help="keep N images for validation, in OUTPUT_val")
     parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
     parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
     arguments = parser.parse_args(argv)
     if not arguments.source:
         parser.error("the source is empty; name a folder")
     if arguments.source == "df2k":
+        if arguments.holdout is not None:
+            raise ConfigError("--holdout is for your own images; DIV2K has validation images, 0801-0900")
         if not (arguments.div2k and arguments.flickr2k):
             raise ConfigError("df2k needs --div2k and --flickr2k: the folders of the two unpacked downloads")
         made = make_df2k(arguments.div2k, arguments.flickr2k, arguments.output, arguments.scales, arguments.copy)
+    elif arguments.holdout is not None:
+        places = Path(arguments.source), arguments.output
+        made = make_split(*places, arguments.scales, arguments.holdout, arguments.copy)
     else:
         made = make_pairs(Path(arguments.source), arguments.output, arguments.scales, arguments.copy)
-    print(f"{made} LR images made in {arguments.output}; check them: ssiu check {arguments.output}")
+    also = f" and {arguments.output}_val" if arguments.holdout else ""
+    print(f"{made} LR images made in {arguments.output}{also}; check them: python -m ssiu check {arguments.output}")

@@ -1,12 +1,13 @@
 """Table I of the paper with bicubic and your own runs in it, protocols apart.
 
 ssiu table --data data results/*/summary.json --output results/table1
+ssiu table --scale 4 "my net"=results/mine_best_x4/summary.json IMDN=imdn.json
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.table1 import bicubic_row, published_rows, result_rows, rows_csv, set_names, table1
 
@@ -19,20 +20,20 @@ PAGE = (
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("table", __doc__)
-    parser.add_argument("results", nargs="*", type=Path, metavar="JSON", help="of test.py or score.py, one row each")
+    parser.add_argument("results", nargs="*", metavar="[NAME=]JSON", help="of test.py or score.py, one row each")
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: all three")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data_path with benchmark/, for bicubic")
     parser.add_argument("--output", type=Path, metavar="DIR", help="also write table1_x{s}.md, .csv, .tex and .html")
     args = parser.parse_args(argv)
     if args.output:
         make_folder(args.output)
-    runs = result_rows(args.results)
+    runs = result_rows(map(named_path, args.results))
     for scale in (args.scale,) if args.scale else (2, 3, 4):
         ours = [row for row in runs if row.scale == scale]
         bicubic, absent = bicubic_row(args.data, scale, set_names(ours))
         rows = [bicubic, *published_rows(scale), *ours]
         table = table1(scale, rows, absent)
-        print(table.text(), end="\n\n")
+        print(table.text(terminal_width()), end="\n\n")
         if args.output:
             notes = "".join(f"<p>{note}</p>" for note in table.notes)
             page = PAGE.format(title=table.title, table=table.html(), notes=notes)

@@ -2,59 +2,101 @@
 
 ssiu test --config configs/SSUFSR_light_x4.yml                    (python test.py in a clone)
 ssiu test --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=model_x4_290.pt --output results/theirs
+ssiu test --config configs/SSUFSR_light_x4.yml --shown all --beside results/theirs
 """
 
+import logging
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import load_config
+from torch import nn
+
+from ssiu.bench.complexity import count_macs
+from ssiu.cli.console import command_parser, log_to_console, terminal_width
+from ssiu.config import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
-from ssiu.models import MODELS, build_model
-from ssiu.report.results import open_results, write_results
+from ssiu.models import build_model, class_name
+from ssiu.report.page import SHOWN
+from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.tables import comparison
 from ssiu.weights import find_weights, load_weights
+
+log = logging.getLogger("ssiu")
+
+MACS_OF = (720, 1280)  # height and width of the SR image that papers count for
 
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("test", __doc__)
-    parser.add_argument("--config", required=True, help="YAML file; ssiu/config.py documents every key")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/{model}_x{scale}")
+    parser.add_argument("--config", required=True, help="YAML file; ssiu train --list-keys explains every key")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/ and the name of run or weights")
+    parser.add_argument("--overwrite", action="store_true", help="replace the results that are there")
+    parser.add_argument(
+        "--shown", type=_number_or_all, default=SHOWN, metavar="N|all", help="images of each set on the page; default 6"
+    )
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="results of another run, on the same page's sliders")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file; --debug shows tracebacks"
     )
+    refuse_options_that_are_keys(argv)
     args = parser.parse_intermixed_args(argv)
     config = load_config(args.config, args.overrides)
     if not config.eval_sets:
         raise ConfigError("key 'eval_sets': empty, so there is nothing to test; name sets such as eval_sets=[Set5]")
     log_to_console()
-    name, scale = MODELS[config.model].__name__, config.scale
+    name, scale = class_name(config.model), config.scale
     test_sets = load_test_sets(config)
+    other = args.beside and other_results(args.beside, test_sets)
     weights_path = Path(config.pretrain) if config.pretrain else find_weights(config.model, scale)
     device = select_device(config.device, config.gpu_ids)
     set_arithmetic(config.precision, config.deterministic)
-    model = build_model(config).to(device).eval()
+    model = build_model(config)
+    size = complexity(model)
+    model = model.to(device).eval()
     weights = load_weights(model, weights_path)
-    output = open_results(args.output or Path("results") / f"{name}_x{scale}", config)
 
-    evaluation = evaluate(
-        model, test_sets, device=device, precision=config.precision, tile=config.tile,
-        self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
-    )  # fmt: skip
-    bicubic = evaluate(Bicubic(scale), test_sets)
-    sha256 = weights.sha256
-    summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=sha256)
-    facts = {
-        "weights": f"{weights_path} (sha256 {sha256[:12]})",
-        "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
-        + (", x8 self-ensemble" if config.self_ensemble else ""),
-        "command": shlex.join(["python", "test.py", *argv]),
-    }
-    table = comparison(f"{name} x{scale}", name, scale, evaluation, bicubic)
-    write_results(output, table, facts, summary, evaluation, bicubic, test_sets)
-    print(table.text())
+    with open_results(
+        args.output or Path("results") / results_name(weights_path, scale), config, args.overwrite
+    ) as output:
+        evaluation = evaluate(
+            model, test_sets, device=device, precision=config.precision, tile=config.tile,
+            self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
+        )  # fmt: skip
+        bicubic = evaluate(Bicubic(scale), test_sets)
+        sha256 = weights.sha256
+        summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=sha256)
+        facts = {
+            "weights": f"{weights_path} (sha256 {sha256[:12]})",
+            "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
+            + (", x8 self-ensemble" if config.self_ensemble else ""),
+            "command": shlex.join(["python", "test.py", *argv]),
+        }
+        table = comparison(f"{name} x{scale}", name, scale, evaluation, bicubic)
+        write_results(
+            output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other
+        )
+    print(table.text(terminal_width()))
     print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'report.html'}", sep="\n")
+
+
+def complexity(model: nn.Module) -> dict[str, int | None]:
+    """Parameters, and multiply-accumulates for a 1280x720 output; None where a network of one's own defies counting."""
+    try:
+        macs = count_macs(model, *(side // model.scale for side in MACS_OF))[""]
+    except Exception as error:  # on tensors without data, a network of one's own may raise anything
+        log.warning("multiply-accumulates are not counted: %s", str(error).partition("\n")[0])
+        macs = None
+    return {"parameters": sum(p.numel() for p in model.parameters()), "macs_1280x720": macs}
+
+
+def _number_or_all(text: str) -> int | None:
+    """The number of images; None for all."""
+    if text == "all":
+        return None
+    if int(text) < 0:
+        raise ValueError
+    return int(text)

@@ -7,18 +7,23 @@ ssiu train --config configs/SSUFSR_light_x2.yml batch_size=16 log_name=small --r
 from collections.abc import Sequence
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import load_config
+from ssiu.config import load_config, refuse_options_that_are_keys
+from ssiu.config_keys import ListKeys
 from ssiu.training.trainer import Trainer
 
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("train", __doc__)
-    parser.add_argument("--config", required=True, help="YAML file; ssiu/config.py documents every key")
+    parser.add_argument("--config", required=True, help="YAML file; --list-keys explains every key")
     parser.add_argument("--resume", default="none", metavar="none|auto|PATH", help="auto: continue or start this run")
+    parser.add_argument(
+        "--list-keys", action=ListKeys, nargs="?", choices=("text", "markdown"), help="print every key of a config"
+    )
     parser.add_argument("--allow-changes", action="store_true", help="resume although settings or data changed")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file; --debug shows tracebacks"
     )
+    refuse_options_that_are_keys(argv)
     args = parser.parse_intermixed_args(argv)
     log_to_console()
     trainer = Trainer(load_config(args.config, args.overrides), args.resume, args.allow_changes)

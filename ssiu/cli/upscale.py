@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
+from ssiu.config import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network
@@ -19,6 +20,7 @@ from ssiu.files import nonempty_path
 from ssiu.upscaling.batch import plan, upscale_files
 from ssiu.upscaling.tiles import Tile
 from ssiu.upscaling.upscaler import Upscaler
+from ssiu.weights import load_configured
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp")
 
@@ -41,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
     parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, .pt or .onnx; default: the shipped")
+    parser.add_argument("--config", metavar="FILE", help="YAML file that names a model of your own (docs/own_model.md)")
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
@@ -53,7 +56,10 @@ def main(argv: Sequence[str]) -> int:
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
     device = select_device(args.device)
-    model = load_network(args.weights, args.scale, device)
+    if args.config:
+        model = load_configured(load_config(args.config), args.weights, device)
+    else:
+        model = load_network(args.weights, args.scale, device)
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
     report = upscale_files(upscaler, jobs, args.output, args.overwrite)
     for line in report.failed:

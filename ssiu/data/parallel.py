@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from ssiu.errors import SSIUError, first_names
+from ssiu.progress import Progress
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -21,7 +20,7 @@ def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], title: st
     threads = min(os.cpu_count() or 1, MAX_THREADS)
     pool = ThreadPoolExecutor(threads)
     waiting: deque[Future[Result]] = deque()
-    progress = tqdm(total=len(items), desc=title, disable=None, leave=False)
+    progress = Progress(total=len(items), desc=title, unit="images", leave=False)
     try:
         for item in items:
             waiting.append(pool.submit(work, item))

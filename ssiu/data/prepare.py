@@ -5,15 +5,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ssiu.data.bicubic import make_lr
 from ssiu.data.decoding import open_file
 from ssiu.data.images import image_size, read_rgb, save_image
 from ssiu.data.pairs import list_images
 from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers, write_atomically
+from ssiu.progress import Progress
 
 DF2K_NAMES = {
     "DIV2K": {f"{i:04}": f"{i:04}" for i in range(1, 801)},
@@ -36,13 +35,51 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
     return make_lr_folders(images, output / "LR_bicubic", scales)
 
 
+def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: int, copy: bool = False) -> int:
+    """`make_pairs` for all images but ``holdout``, which become the validation set ``{output}_val`` in the same way.
+
+    They are spread evenly over the sorted names. A set that was made before keeps its images, so photographs that came
+    meanwhile are all trained on. Returns the number of LR images written.
+
+    Raises ConfigError (78) when nothing would be left to train on, OutputError (73) when ``output`` holds images that
+    are to be held out, or ``{output}_val`` another number, and what `make_pairs` raises.
+    """
+    images = list_images(hr_folder)
+    if not 0 < holdout < len(images):
+        raise ConfigError(f"--holdout {holdout}: expected 1 to {len(images) - 1} of the {len(images)} images")
+    validation = output.with_name(f"{output.name}_val")
+    if (validation / "HR").is_dir():
+        held = list(list_images(validation / "HR"))
+        if len(held) != holdout or not images.keys() >= set(held):
+            raise OutputError(
+                f"{validation} holds {len(held)} images already ({first_names(held)}), not {holdout} of these; "
+                f"for a new split remove it and {output}"
+            )
+    else:
+        names = list(images)
+        held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
+    if (output / "HR").is_dir():
+        trained_on = [name for name in held if name in list_images(output / "HR")]
+        if trained_on:
+            raise OutputError(
+                f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
+                "choose another --output"
+            )
+    made = 0
+    for folder, names in ((validation, held), (output, [name for name in images if name not in held])):
+        part = {name: images[name] for name in names}
+        place_hr(part, folder / "HR", copy)
+        made += make_lr_folders(part, folder / "LR_bicubic", scales)
+    return made
+
+
 def place_hr(images: dict[str, Path], folder: Path, copy: bool) -> None:
     """Links or copies ``images`` (new stem -> file) into ``folder``; what is there under such a name must be it.
 
     Raises OutputError (73) when another file has the name, also an older content of the same file, SaveError (74).
     """
     remove_leftovers(make_folder(folder))
-    for stem, path in tqdm(images.items(), "placing HR", disable=None, leave=False):
+    for stem, path in Progress(images.items(), desc="placing HR", unit="images", leave=False):
         target = folder / (stem + path.suffix.lower())
         try:
             if _is_placed(path, target, copy):

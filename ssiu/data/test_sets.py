@@ -1,14 +1,17 @@
 """Test sets: full images in name order, read one at a time."""
 
+import hashlib
 import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ssiu.config import Config
+from ssiu.data.cache import CachedImage
 from ssiu.data.images import read_rgb
 from ssiu.data.pairs import MOD12, Pair, available_sets, download_hint, find_pairs, set_folders
+from ssiu.data.parallel import in_parallel
 from ssiu.errors import ConfigError, MissingInputError
 
 BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
@@ -38,31 +41,61 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
 
     Raises:
         ConfigError (78): a name that is neither a usual test set nor a folder of data_path.
-        MissingInputError (66): names every set that is not there and the command that does without them.
+        MissingInputError (66): names every set that is not there, and what to do next.
         BadInputError (65): a pair that does not fit.
     """
     data_path = Path(config.data_path)
     usual = {name.lower(): name for name in BENCHMARKS}
     names = [usual.get(name.lower(), name) for name in config.eval_sets]
+    if names and not data_path.is_dir():
+        raise MissingInputError(
+            f"data_path {data_path.absolute()}: no such folder, so there is no test set yet"
+            f"{_next_steps(names, data_path)}"
+        )
     unknown = [name for name in names if name not in BENCHMARKS and set_folders(data_path, name) is None]
     if unknown:
         known = sorted(set(available_sets(data_path)) | set(BENCHMARKS))
         raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
-    sets, missing = [], []
+    sets, missing, failed = [], [], []
     absent = [name for name in names if set_folders(data_path, name) is None]
     if absent:
         missing.append(f"{', '.join(absent)}: not in {data_path.absolute()} (expected benchmark/{absent[0]}/HR there)")
     for name in names:
-        if name not in absent:
+        if name in absent:
+            failed.append(name)
+        else:
             try:
                 sets.append(BenchmarkSet(name, find_pairs(data_path, name, config.scale), config.scale))
             except MissingInputError as error:
                 missing.append(str(error))
+                failed.append(name)
     if missing:
-        arguments = [argument for argument in sys.argv if not argument.startswith("eval_sets=")]
-        rest = f"eval_sets=[{','.join(test_set.name for test_set in sets)}]"
-        raise MissingInputError(
-            f"missing test sets: {'; '.join(missing)}{download_hint(absent, data_path)}; "
-            f"without them: {shlex.join(['python', *arguments, rest])}"
-        )
+        there = shlex.quote(f"eval_sets=[{','.join(name for name in names if name not in failed)}]")
+        without = f". To go on without, add {there} to the command" if len(failed) < len(names) else ""
+        raise MissingInputError(f"missing test sets: {'; '.join(missing)}{_next_steps(failed, data_path)}{without}")
     return sets
+
+
+def shared_files(train: Sequence[CachedImage], sets: Sequence[BenchmarkSet]) -> dict[str, list[str]]:
+    """Names of the images of each set whose HR file is one of the training set's, byte for byte; only sets with some.
+
+    The cache knows the digests of the training files, so only those of the test sets are read.
+    """
+    known = {image.source_sha256 for image in train}
+    shared = {}
+    for test_set in sets:
+        digests = in_parallel(
+            lambda pair: hashlib.sha256(pair.hr.read_bytes()).hexdigest(), test_set.pairs, "comparing"
+        )
+        names = [pair.name for pair, digest in zip(test_set.pairs, digests, strict=True) if digest in known]
+        if names:
+            shared[test_set.name] = names
+    return shared
+
+
+def _next_steps(missing: Sequence[str], data_path: Path) -> str:
+    """What somebody without these test sets can do, to end a message with."""
+    return (
+        f"{download_hint(missing, data_path)}; docs/data.md says where they and your own go. Without data: "
+        "python -m ssiu quickstart, or python -m ssiu upscale IMAGE --output FOLDER"
+    )

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
@@ -22,6 +21,7 @@ from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
+from ssiu.progress import Progress
 from ssiu.upscaling.tiles import Network, super_resolve
 
 AHEAD = 2  # images read before, and scored after, the one the network is at
@@ -144,7 +144,7 @@ def evaluate(
     results: list[Future[ImageResult]] = []
     with (
         ThreadPoolExecutor(2) as pool,
-        tqdm(total=len(jobs), unit="image", leave=False, disable=None if progress and rank == 0 else True) as bar,
+        Progress(total=len(jobs), unit="images", leave=False, disable=not progress or rank > 0) as bar,
     ):
         for (test_set, index), (name, lr, hr) in zip(jobs, _read_ahead(pool, jobs), strict=True):
             bar.set_postfix_str(f"{test_set.name}/{name}")

@@ -8,21 +8,26 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import write_atomically
-from ssiu.report.paper import paper_rows
+from ssiu.report.page import heaviest_box
+from ssiu.report.paper import COLUMNS
+from ssiu.report.table1 import Row, published_rows
 
 Box = tuple[int, int, int, int]
 """left, top, width, height in pixels."""
 
 FORMATS = (".png", ".pdf", ".svg")
 ACCENT = "#d62728"
+SHARES = LinearSegmentedColormap.from_list("shares", [(0.9, 0.1, 0.1, 0), (0.9, 0.1, 0.1, 1)])  # clear to red
 AREA = 5  # thousand parameters per square point of a circle
 
 
@@ -35,8 +40,17 @@ def save_figure(path: Path, figure: Figure) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def compare_figure(title: str, hr: np.ndarray, images: dict[str, np.ndarray], box: Box, scale: int) -> Figure:
-    """Fig. 5-8: the original with a box, and what each method makes of the box.
+def gain_box(hr: np.ndarray, images: dict[str, np.ndarray], pixels: int) -> Box:
+    """The square of ``pixels`` in which the last of ``images`` gains most on the first, in squared error."""
+    first, *_, last = images.values() if len(images) > 1 else (*images.values(), hr)
+    errors = [((image.astype(np.int64) - hr) ** 2).sum(axis=2) for image in (first, last)]
+    return heaviest_box(errors[0] - errors[1], pixels)
+
+
+def compare_figure(
+    title: str, lr: np.ndarray, hr: np.ndarray, images: dict[str, np.ndarray], box: Box, scale: int
+) -> Figure:
+    """Fig. 5-8: the original with a box, and what each method makes of the box; LR too where its cell were empty.
 
     ``images`` are uint8 (H, W, 3) by method, as large as ``hr``; under each stand PSNR and SSIM of the whole image
     under the `standard` protocol. Raises BadInputError (65) for an image of another size or a box outside.
@@ -46,14 +60,16 @@ def compare_figure(title: str, hr: np.ndarray, images: dict[str, np.ndarray], bo
         raise BadInputError(
             f"box {box} (left, top, width, height) does not lie in the {hr.shape[1]}x{hr.shape[0]} image"
         )
-    captions = {}
+    captions = {"HR": "HR\nPSNR dB / SSIM", "LR": f"LR\nevery pixel {scale}x{scale}"}
     for name, image in images.items():
         try:
             captions[name] = f"{name}\n{'{:.2f} / {:.4f}'.format(*score(image, hr, scale, 'standard'))}"
         except BadInputError as error:
             raise BadInputError(f"{name}: {error}") from None
     crops = {"HR": hr} | images
-    columns = math.ceil(len(crops) / 2)
+    if len(crops) % 2:
+        crops = {"HR": hr, "LR": lr.repeat(scale, axis=0).repeat(scale, axis=1)} | images
+    columns = len(crops) // 2
     cell = 1.8  # inches
     tall = 2 * (cell * height / width + 0.45)
     wide = min(tall * hr.shape[1] / hr.shape[0], 6.0)
@@ -67,7 +83,7 @@ def compare_figure(title: str, hr: np.ndarray, images: dict[str, np.ndarray], bo
     for index, (name, image) in enumerate(crops.items()):
         axis = figure.add_subplot(grid[index // columns, 1 + index % columns])
         axis.imshow(image[top : top + height, left : left + width], interpolation="nearest")
-        axis.set_xlabel(captions.get(name, "HR\nPSNR dB / SSIM"), fontsize=8)
+        axis.set_xlabel(captions[name], fontsize=8)
         axes.append(axis)
     for axis in axes:
         axis.set_xticks([])
@@ -75,46 +91,68 @@ def compare_figure(title: str, hr: np.ndarray, images: dict[str, np.ndarray], bo
     return figure
 
 
-def tradeoff_figure(scale: int, set_name: str) -> Figure:
-    """Fig. 1: PSNR over multiply-accumulates of Table I's methods, the area of a circle by parameters."""
-    rows = [row for row in paper_rows(scale) if set_name in row.scores]
-    if not rows:
-        raise BadInputError(f"Table I has no numbers on '{set_name}'; it has Set5, Set14, B100, Urban100 and Manga109")
+def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figure:
+    """Fig. 1: PSNR over multiply-accumulates of Table I's methods, the area of a circle by parameters.
+
+    ``runs`` are added under `standard`, as all of the paper's rows are but its own SSIU, whose label says `official`.
+    Raises BadInputError (65) where a run has no PSNR on the set, or where its network was not counted.
+    """
+    if set_name not in COLUMNS:
+        raise BadInputError(f"Table I has no numbers on '{set_name}'; it has {', '.join(COLUMNS)}")
+    points = []  # (label, multiply-accumulates, PSNR, thousand parameters, colour)
+    for row in published_rows(scale):
+        for protocol, sets in row.means.items():
+            if set_name in sets:
+                ours = row.method == "SSIU"
+                label = f"{row.method} ({protocol})" if ours else row.method
+                colour = ACCENT if ours else "#4c72b0"
+                points.append((label, row.flops_g, sets[set_name].psnr, row.params_k, colour))
+    for row in runs:
+        found = row.means.get("standard", {}).get(set_name)
+        if found is None or not math.isfinite(found.psnr + row.flops_g + row.params_k):
+            raise BadInputError(
+                f"{row.method}: no PSNR on {set_name}, or no number of parameters and multiply-accumulates; "
+                "expected a summary.json that test.py writes now, on this set"
+            )
+        points.append((f"{row.method} (standard)", row.flops_g, found.psnr, row.params_k, "#2ca02c"))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axis = figure.add_subplot()
     axis.margins(0.1)
     axis.grid(alpha=0.3)
-    for row in rows:
-        colour = ACCENT if row.method == "SSIU" else "#4c72b0"
-        place = (row.flops_g, row.scores[set_name].psnr)
-        axis.scatter(*place, s=row.params_k / AREA, color=colour, alpha=0.6, linewidths=0)
+    for _, macs, psnr, parameters, colour in points:
+        axis.scatter(macs, psnr, s=parameters / AREA, color=colour, alpha=0.6, linewidths=0)
     for params in (250, 750, 1500):
         axis.scatter([], [], s=params / AREA, color="#999999", linewidths=0, label=f"{params} K parameters")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, labelspacing=1.2, frameon=False)
     axis.set_xlabel("multiply-accumulates for a 1280x720 output, G (the paper's FLOPs)")
     axis.set_ylabel(f"PSNR on {set_name}, dB")
-    axis.set_title(f"x{scale}, all numbers from Table I of the paper", fontsize=10)
+    origin = "Table I of the paper (standard but for SSIU)" + (" and own runs" if runs else "")
+    axis.set_title(f"x{scale}, {origin}", fontsize=10)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed where there is room
-    taken = [Bbox.from_bounds(*(axis.transData.transform(points.get_offsets()[0]) - 8), 16, 16)
-             for points in axis.collections[: len(rows)]]  # fmt: skip
-    for row in rows:
-        taken.append(_label(axis, row.method, (row.flops_g, row.scores[set_name].psnr), taken))
+    taken = [Bbox.from_bounds(*(axis.transData.transform(drawn.get_offsets()[0]) - 8), 16, 16)
+             for drawn in axis.collections[: len(points)]]  # fmt: skip
+    for label, macs, psnr, _, colour in points:
+        taken.append(_label(axis, label, (macs, psnr), taken, bold=colour != "#4c72b0"))
     return figure
 
 
-def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox]) -> Bbox:
+def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox], bold: bool) -> Bbox:
     """Writes ``text`` beside ``point`` where it covers the least of ``taken``; returns the place it takes."""
     sides = {
         (0, 9): ("center", "bottom"),
         (0, -9): ("center", "top"),
         (9, 0): ("left", "center"),
         (-9, 0): ("right", "center"),
+        (7, 7): ("left", "bottom"),
+        (7, -7): ("left", "top"),
+        (-7, 7): ("right", "bottom"),
+        (-7, -7): ("right", "top"),
     }
     best = None
     for offset, (horizontal, vertical) in sides.items():
         label = axis.annotate(
             text, point, fontsize=8, ha=horizontal, va=vertical, xytext=offset, textcoords="offset points",
-            weight="bold" if text == "SSIU" else "normal",
+            weight="bold" if bold else "normal",
         )  # fmt: skip
         place = label.get_window_extent()
         covered = sum(hit.width * hit.height for other in taken if (hit := Bbox.intersection(place, other)))
@@ -136,7 +174,7 @@ def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
     place = training_minutes if over == "time" else lambda lines: {line["step"]: line["step"] for line in lines}
     places = {name: place(lines) for name, lines in runs.items()}
     figure = Figure(figsize=(6.4, 2.8 * (1 + len(validated))), layout="constrained")
-    axes = figure.subplots(1 + len(validated), squeeze=False)[:, 0]
+    axes = figure.subplots(1 + len(validated), squeeze=False, sharex=True)[:, 0]
     for axis, key in zip(axes, ["loss", *validated], strict=True):
         for name, lines in runs.items():
             points = [(places[name][line["step"]], line[key]) for line in lines if key in line]
@@ -145,8 +183,20 @@ def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[-1].set_xlabel("minutes of training" if over == "time" else "step")
     return figure
+
+
+def joined(runs: Sequence[list[dict]]) -> list[dict]:
+    """The lines of runs that went on from one another, in a row: each begins at the step where the one before ended."""
+    lines: list[dict] = []
+    for run in runs:
+        start = lines[-1]["step"] if lines else 0
+        lines += [line | {"step": start + line["step"]} for line in run]
+    return lines
 
 
 def training_minutes(lines: list[dict]) -> dict[int, float]:
@@ -175,25 +225,26 @@ def lam_figure(lr: np.ndarray, box: Box, scale: int, attributions: dict[str, Att
     """Fig. 9: LR (H, W, 3) with the box, and per model which pixels its SR there was made from."""
     height, width = lr.shape[:2]
     wide = 2.6
-    figure = Figure(figsize=(wide * (1 + len(attributions)), wide * height / width + 0.6), layout="constrained")
+    figure = Figure(figsize=(wide * (1 + len(attributions)) + 0.8, wide * height / width + 0.6), layout="constrained")
     axes = figure.subplots(1, 1 + len(attributions), squeeze=False)[0]
     axes[0].imshow(lr)
     axes[0].set_xlabel("LR and box", fontsize=8)
-    gray = np.repeat(lr.mean(axis=2, keepdims=True), 3, axis=2) / 255
+    gray = 0.5 * np.repeat(lr.mean(axis=2, keepdims=True), 3, axis=2) / 255
     for axis, (name, attribution) in zip(axes[1:], attributions.items(), strict=True):
         strength = np.abs(attribution.values)
-        strength = np.cbrt(strength / strength.max())[..., None]  # (H, W, 1); the root lets small shares be seen
-        axis.imshow(0.5 * gray * (1 - strength) + strength * np.array([0.9, 0.1, 0.1]))
+        axis.imshow(gray)
+        drawn = axis.imshow(strength / strength.max(), cmap=SHARES, norm=PowerNorm(1 / 3, 0, 1))
         axis.set_xlabel(f"{name}\ndiffusion index {attribution.diffusion_index:.2f}", fontsize=8)
+    bar = figure.colorbar(
+        drawn, ax=list(axes), ticks=(0, 0.001, 0.01, 0.05, 0.2, 0.5, 1), format="{x:g}", fraction=0.05
+    )
+    bar.set_label("share, of the largest pixel's", fontsize=8)
+    bar.ax.set_facecolor("#555555")  # what the colours are seen on
+    bar.ax.tick_params(labelsize=7)
     for axis in axes:
         corner, size = (box[0] / scale - 0.5, box[1] / scale - 0.5), (box[2] / scale, box[3] / scale)
-        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#ffd400", linewidth=1.2))
+        for colour, line_width in (("black", 4.0), ("#ffd400", 2.0)):  # seen on anything
+            axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=line_width))
         axis.set_xticks([])
         axis.set_yticks([])
     return figure
-
-
-def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
-    """``NAME=PATH`` arguments; a bare path is named after its last part."""
-    pairs = [argument.partition("=") for argument in arguments]
-    return {name if path else Path(name).stem: Path(path or name) for name, _, path in pairs}

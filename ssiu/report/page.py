@@ -1,6 +1,7 @@
 """``report.html``: the numbers of a test run and images to compare, in one file that needs no network.
 
-Three images of each choice (bicubic, SR, HR) are embedded as lossless WebP; the error map is computed by the page.
+The images of each choice (bicubic, SR, HR, and the SR of a second run) are embedded as lossless WebP; error maps are
+computed by the page.
 """
 
 import base64
@@ -21,20 +22,41 @@ from PIL import Image
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.test_sets import BenchmarkSet
+from ssiu.errors import BadInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.report.tables import Table
 
 SHOWN = 6  # images of each set
-PIXELS = 2_000_000  # of HR, over all shown images: about 7 MB of page
+PIXELS = 2_000_000  # of HR, over all images where 6 of each set are shown: about 7 MB of page
+
+
+HANDLING = (
+    '<p class="mouse">Drag the line, or press the arrow keys on an image. The wheel zooms an image that was '
+    "clicked, and any image with Ctrl; so do + and -. Then drag, or Shift and the arrow keys, move what is shown.</p>"
+    '<p class="touch">Slide a finger over an image to move the line, spread two to zoom. In a zoomed image one finger '
+    "moves what is shown; the line has a handle.</p>"
+)  # the page shows the one that fits the device
+
+
+@dataclass(frozen=True)
+class OtherRun:
+    """The SR images of a second run: what it is called, its ``images`` folder, PSNR and SSIM (`standard`) by image."""
+
+    name: str
+    images: Path
+    scores: dict[str, Score]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One choice for the page: what is cut out of the image (whole where ``box`` covers it), uint8 (h, w, 3) each."""
+    """One choice for the page: what is cut out of the image (whole where ``box`` covers it), uint8 (h, w, 3) each.
+
+    ``scores`` (`standard`) are of whole images, under the names that their ``images`` have.
+    """
 
     result: ImageResult
-    bicubic_score: Score
+    scores: dict[str, Score]
     box: tuple[int, int, int, int]  # left, top, width, height in HR pixels
     images: dict[str, np.ndarray]
 
@@ -68,44 +90,67 @@ def report_page(
         summary_table=table.html(),
         image_table=_image_table(evaluation, bicubic, shown, summary["scale"], image_folder),
         images=images,
+        above_one=_above_one(evaluation),
         summary_json=json.dumps(summary).replace("<", "\\u003c"),  # no file name may end the script element
     )
 
 
 def choose(
-    test_set: BenchmarkSet, evaluation: Evaluation, bicubic: Evaluation, image_folder: Path, pixels: int = PIXELS
+    test_set: BenchmarkSet,
+    evaluation: Evaluation,
+    bicubic: Evaluation,
+    image_folder: Path,
+    pixels: int = PIXELS // SHOWN,
+    most: int | None = SHOWN,
+    other: OtherRun | None = None,
 ) -> list[Shown]:
-    """Up to six images of a set: all, or the two worst, the two in the middle and the two best by PSNR.
+    """Images of a set, from the worst PSNR to the best: all, or the ``most`` worst, middle and best ones.
 
-    An image with more than its share of ``pixels`` is cut to the piece where SR and bicubic differ most.
-    ``image_folder`` is the folder with the SR images of the run.
+    An image with more than ``pixels`` is cut to the piece where SR and bicubic differ most. ``image_folder`` is the
+    folder with the SR images of the run. Raises BadInputError (65) where an image of ``other`` has another size.
     """
     results = evaluation.of(test_set.name)
     order = sorted(range(len(results)), key=lambda index: results[index].scores["standard"].psnr)
-    if len(order) > SHOWN:
-        middle = len(order) // 2 - 1
-        order = order[:2] + order[middle : middle + 2] + order[-2:]
+    if most is not None and len(order) > most:
+        worst = -(-most // 3)
+        best = -(-(most - worst) // 2)
+        middle = most - worst - best
+        start = (len(order) - middle) // 2
+        order = order[:worst] + order[start : start + middle] + order[len(order) - best :]
     shown = []
     for index in order:
         name, lr, hr = test_set[index]
-        sr = read_rgb(image_folder / image_file(test_set.name, name, test_set.scale))
-        images = {"bicubic": imresize(lr, scale=test_set.scale), "SR": sr, "HR": hr}
-        box = telling_box(images["bicubic"], sr, pixels // len(order))
+        file = image_file(test_set.name, name, test_set.scale)
+        sr = read_rgb(image_folder / file)
+        scores = {"bicubic": bicubic.of(test_set.name)[index].scores["standard"]}
+        scores["SR"] = results[index].scores["standard"]
+        images = {"bicubic": imresize(lr, scale=test_set.scale), "SR": sr}
+        if other:
+            images[other.name] = read_rgb(other.images / file)
+            scores[other.name] = other.scores[results[index].key]
+            if images[other.name].shape != hr.shape:
+                raise BadInputError(f"{other.images / file} has another size than {test_set.pairs[index].hr}")
+        images["HR"] = hr
+        box = telling_box(images["bicubic"], sr, pixels)
         left, top, width, height = box
         cut = {title: image[top : top + height, left : left + width] for title, image in images.items()}
-        shown.append(Shown(results[index], bicubic.of(test_set.name)[index].scores["standard"], box, cut))
+        shown.append(Shown(results[index], scores, box, cut))
     return shown
 
 
 def telling_box(a: np.ndarray, b: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     """(left, top, width, height): the whole image, or the square of ``pixels`` where ``a`` and ``b`` differ most."""
-    height, width = a.shape[:2]
+    return heaviest_box(np.abs(a.astype(np.int32) - b).sum(axis=2), pixels)
+
+
+def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
+    """(left, top, width, height): all of ``weights`` (H, W), or the square of ``pixels`` with the largest sum."""
+    height, width = weights.shape
     if height * width <= pixels:
         return 0, 0, width, height
     box_height = min(height, int(pixels**0.5))
     box_width = min(width, pixels // box_height)
-    difference = np.abs(a.astype(np.int32) - b).sum(axis=2)
-    sums = np.pad(difference.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # (H + 1, W + 1) sums of all above and left
+    sums = np.pad(weights.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # (H + 1, W + 1) sums of all above and left
     over = sums[box_height:, box_width:] - sums[:-box_height, box_width:]
     over = over - sums[box_height:, :-box_width] + sums[:-box_height, :-box_width]
     top, left = np.unravel_index(over.argmax(), over.shape)
@@ -115,9 +160,8 @@ def telling_box(a: np.ndarray, b: np.ndarray, pixels: int) -> tuple[int, int, in
 def _set_section(name: str, shown: Sequence[Shown]) -> str:
     if not shown:
         return ""
-    keys = "Drag the line, or press the arrow keys on an image; + and - zoom, Shift and arrows move what is shown."
     figures = "".join(map(_figure, shown))
-    return f'<h2>{html.escape(name)}</h2><p>{keys}</p><div class="images">{figures}</div>'
+    return f'<h2>{html.escape(name)}</h2>{HANDLING}<div class="images">{figures}</div>'
 
 
 def _figure(shown: Shown) -> str:
@@ -127,16 +171,29 @@ def _figure(shown: Shown) -> str:
     size = _size(width, height)
     if (width, height) != (result.width, result.height):
         size += f" at ({left}, {top}) of {_size(result.width, result.height)}"
-    numbers = [
-        f"{title} {' / '.join(_digits(value))}"
-        for title, value in (("bicubic", shown.bicubic_score), ("SR", result.scores["standard"]))
-    ]
-    layers = "".join(f'<img alt="{title}" src="{_data_uri(image)}">' for title, image in shown.images.items())
+    numbers = html.escape("; ".join(f"{title} {' / '.join(_digits(value))}" for title, value in shown.scores.items()))
+    layers = "".join(
+        f'<img alt="{html.escape(title)}" src="{_data_uri(image)}">' for title, image in shown.images.items()
+    )
     return (
         f'<figure id="{label}" data-name="{label}"><figcaption><b>{html.escape(result.name)}</b>'
-        f"<span>{size}</span><span>{'; '.join(numbers)} (standard)</span></figcaption>"
+        f"<span>{size}</span><span>{numbers} (standard)</span></figcaption>"
         f'<div class="view" tabindex="0" role="group" aria-label="{label}: compare" data-width="{width}" '
         f'data-height="{height}">{layers}</div></figure>'
+    )
+
+
+def _above_one(evaluation: Evaluation) -> str:
+    """A remark where the `official` SSIM of images is more than 1, which a similarity cannot be."""
+    above = [result for result in evaluation.images if result.scores.get("official", Score(0, 0)).ssim > 1]
+    if not above:
+        return ""
+    largest = max(above, key=lambda result: result.scores["official"].ssim)
+    names = first_names([html.escape(result.key) for result in above])
+    return (
+        f"<p>The <b>official</b> SSIM of {names} is above 1 (up to {largest.scores['official'].ssim:.4f}), which "
+        "no similarity can be: that code computes variances near 0 as differences of numbers near 1.8e7 in float32, "
+        "where neighbours are 1 or 2 apart. The number is what it prints; look at <b>standard</b>.</p>"
     )
 
 

@@ -1,43 +1,82 @@
 """The folder `test.py` writes: config.yml, summary.json, per_image.csv, report.html and images/{set}/."""
 
+import contextlib
+import csv
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ssiu.config import Config
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.errors import OutputError
-from ssiu.evaluation.evaluate import Evaluation
+from ssiu.errors import BadInputError, BusyError, MissingInputError, OutputError
+from ssiu.evaluation.evaluate import Evaluation, image_file
+from ssiu.evaluation.metrics import Score
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.page import PIXELS, choose, report_page
+from ssiu.report.page import PIXELS, SHOWN, OtherRun, choose, report_page
 from ssiu.report.tables import Table
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
+LOCK = ".lock"
 
 
-def open_results(folder: Path, config: Config) -> Path:
-    """Makes ``folder`` ready: new, empty, or emptied of an earlier run's results. Returns it.
+def results_name(weights: Path, scale: int) -> str:
+    """The name of a results folder: that of the training run and its checkpoint, else of the weights file.
 
-    The results of a run belong together, so those of an earlier run are removed before the next ones come. Nothing
-    else is: a folder that holds anything `test.py` does not write, or no ``config.yml``, raises OutputError (73).
+    ``logs/mine/models/best.pt`` gives ``mine_best_x2``, ``pretrain_model/SSIU_x2.safetensors`` ``SSIU_x2``.
+    """
+    run = weights.absolute().parent.parent
+    name = f"{run.name}_{weights.stem}" if (run / "metrics.jsonl").is_file() else weights.stem
+    return name if f"x{scale}" in name else f"{name}_x{scale}"
+
+
+@contextlib.contextmanager
+def open_results(folder: Path, config: Config, overwrite: bool = False) -> Iterator[Path]:
+    """Holds ``folder``, new, empty or emptied of an unfinished run's results, while a run writes into it.
+
+    The results of a run belong together, so with ``overwrite`` an earlier run's are removed before the next ones come;
+    without it a folder with finished results raises OutputError (73). Nothing else is removed: a folder that holds
+    anything `test.py` does not write, or no ``config.yml``, raises OutputError (73). BusyError (75) while another
+    process writes there.
     """
     if folder.is_symlink():
         raise OutputError(f"{folder} is a symbolic link; name the folder it points to, or another one")
     make_folder(folder)
-    there = {path.name for path in folder.iterdir()}
+    there = {path.name for path in folder.iterdir()} - {LOCK}
     if there and not {"config.yml"} <= there <= CONTENTS:
         others = ", ".join(sorted(there - CONTENTS)[:5]) or "no config.yml"
         raise OutputError(f"{folder} is not a results folder ({others}); choose an empty folder with --output DIR")
-    for name in there - {"config.yml"}:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    write_atomically(folder / "config.yml", config.to_yaml().encode())
-    return folder
+    with _held(folder):
+        there = {path.name for path in folder.iterdir()} - {LOCK}  # another run may have finished meanwhile
+        if "summary.json" in there and not overwrite:
+            raise OutputError(f"{folder} holds results already; --output DIR keeps both, --overwrite replaces them")
+        for name in sorted(there & CONTENTS - {"config.yml"}, key="summary.json".__ne__):  # that one first: not whole
+            path = folder / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        write_atomically(folder / "config.yml", config.to_yaml().encode())
+        yield folder
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Holds the lock of ``folder``, which the kernel releases when its holder dies."""
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(f"{folder} is being written by another test run; wait for it, or give --output DIR") from None
+    except OSError as error:
+        raise OutputError(f"cannot lock {folder}: {error.strerror}; choose a local folder with --output DIR") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_results(
@@ -48,20 +87,53 @@ def write_results(
     evaluation: Evaluation,
     bicubic: Evaluation,
     test_sets: Sequence[BenchmarkSet],
+    *,
+    shown: int | None = SHOWN,
+    other: OtherRun | None = None,
 ) -> None:
     """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose images are those of ``folder``/images.
 
-    ``table`` and ``facts`` (what was run, by name) are shown on the page. Raises SaveError (74) when writing fails.
+    ``table`` and ``facts`` (what was run, by name) are shown on the page, with up to ``shown`` images of each set
+    (None = all) and those of ``other`` beside them. Raises SaveError (74) when writing fails.
     """
     write_atomically(folder / "per_image.csv", evaluation.per_image_csv().encode())
     images = folder / "images"
-    shown = []
-    if images.is_dir():
-        pixels = PIXELS // len(test_sets)
-        shown = [choice for each in test_sets for choice in choose(each, evaluation, bicubic, images, pixels)]
-    page = report_page(table, facts, summary, evaluation, bicubic, shown, Path("images") if shown else None)
+    choices = []
+    for each in test_sets if images.is_dir() else ():
+        pixels = PIXELS // len(test_sets) // min(SHOWN, len(each))
+        choices += choose(each, evaluation, bicubic, images, pixels, shown, other)
+    saved = Path("images") if images.is_dir() else None
+    page = report_page(table, facts, summary, evaluation, bicubic, choices, saved)
     write_atomically(folder / "report.html", page.encode())
     write_atomically(folder / "summary.json", summary_json(summary))  # last: where it is, the rest is
+
+
+def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
+    """The SR images and scores of an earlier run in ``folder``, to be shown beside a new one on ``test_sets``.
+
+    Raises MissingInputError (66) where it has no results, or not those of one of the images, BadInputError (65) for
+    a per_image.csv that is none.
+    """
+    name = folder.absolute().name
+    other = OtherRun(f"{name} (beside)" if name in ("bicubic", "SR", "HR", "error") else name, folder / "images", {})
+    try:
+        with (folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
+            for line in csv.DictReader(file):
+                score = Score(float(line["standard_psnr"]), float(line["standard_ssim"]))
+                other.scores[f"{line['set']}/{line['name']}"] = score
+    except OSError as error:
+        raise MissingInputError(f"{folder}: no results of test.py ({error.strerror}: per_image.csv)") from None
+    except (KeyError, TypeError, ValueError):
+        raise BadInputError(f"{folder / 'per_image.csv'} is not from test.py") from None
+    for test_set in test_sets:
+        for pair in test_set.pairs:
+            file = other.images / image_file(test_set.name, pair.name, test_set.scale)
+            if f"{test_set.name}/{pair.name}" not in other.scores or not file.is_file():
+                raise MissingInputError(
+                    f"{folder} has no image of {test_set.name}/{pair.name} at x{test_set.scale} ({file}); "
+                    "test that run on the same sets first, with save_image=true"
+                )
+    return other
 
 
 def summary_json(summary: dict[str, Any]) -> bytes:

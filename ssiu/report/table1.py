@@ -1,9 +1,11 @@
 """Table I again: the paper's rows, bicubic and our runs, each number under the protocol it was computed with."""
 
 import csv
+import dataclasses
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +18,13 @@ from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
 from ssiu.report.paper import COLUMNS, paper_rows
 from ssiu.report.tables import ABSENT, Cell, Number, Table
 
+BICUBIC = "bicubic"
 MARKED = 3  # places that are marked in a column
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method at one scale: ``means[protocol][set name]``, and where the numbers come from."""
+    """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path."""
 
     method: str
     scale: int
@@ -60,7 +63,7 @@ def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tupl
         except MissingInputError:
             absent.append(name)
     means = evaluate(Bicubic(scale), list(found.values())).means if found else {}
-    return Row("bicubic", scale, "computed", means), absent
+    return Row(BICUBIC, scale, "computed", means), absent
 
 
 def set_names(rows: Iterable[Row]) -> list[str]:
@@ -68,46 +71,57 @@ def set_names(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for sets in row.means.values() for name in sets))
 
 
-def result_rows(paths: Iterable[Path]) -> list[Row]:
-    """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`.
+def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
+    """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`, each with a name or None.
 
-    Files of one method, scale and checkpoint make one row, so a method's sets may be scored one by one. Raises
-    MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or when two
-    files give one set of one row.
+    Files of one name, scale and checkpoint that share no set make one row, so a method's sets may be scored one by one.
+    Rows without a name are called after the model, and after their folder where the paper or another run of that scale
+    has the same name.
+    Raises MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or
+    when two files give one set of one named row.
     """
-    rows: dict[tuple, Row] = {}
-    for path in paths:
-        method, scale, checkpoint, means = _read_summary(path)
-        key = (method, scale, checkpoint)
-        row = rows.setdefault(key, Row(method, scale, checkpoint or str(path.parent), {p: {} for p in PROTOCOLS}))
-        for protocol, sets in means.items():
-            twice = sets.keys() & row.means.setdefault(protocol, {}).keys()
-            if twice:
-                raise BadInputError(
-                    f"{path}: {', '.join(sorted(twice))} of {method} x{scale} is given twice; name it once"
-                )
-            row.means[protocol].update(sets)
-    return list(rows.values())
+    rows: list[Row] = []
+    keys: list[tuple] = []
+    for name, path in files:
+        row, checkpoint = _read_summary(path)
+        key = (name, row.method, row.scale, checkpoint)
+        row = dataclasses.replace(row, method=name or row.method)
+        same = next((index for index, other in enumerate(keys) if other == key), None)
+        twice = [] if same is None else sorted(set(set_names([row])) & set(set_names([rows[same]])))
+        if twice and name:
+            raise BadInputError(f"{path}: {', '.join(twice)} of {name} x{row.scale} is given twice; name it once")
+        if same is None or twice:
+            rows.append(row)
+            keys.append(key)
+        else:
+            for protocol, sets in row.means.items():
+                rows[same].means.setdefault(protocol, {}).update(sets)
+    taken = Counter((row.method, row.scale) for row in (*rows, *paper_rows()))
+    return [
+        dataclasses.replace(row, method=f"{row.method} ({row.source})")
+        if taken[row.method, row.scale] > 1 and not named
+        else row
+        for row, (named, *_) in zip(rows, keys, strict=True)
+    ]
 
 
 def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table:
-    """The table of one scale, a column per test set and protocol; the three best numbers of a column are marked.
+    """The table of one scale, a column per test set and protocol; the three best methods of a column are marked.
 
-    ``absent`` are the sets that are not on disk, which is said below the table.
+    Bicubic is no competitor and has no place. ``absent`` are the sets that are not on disk, which is said below.
     """
     columns = [
         (name, protocol)
-        for name in dict.fromkeys((*COLUMNS, *set_names(rows)))
         for protocol in PROTOCOLS
+        for name in dict.fromkeys((*COLUMNS, *set_names(rows)))
         if any(row.printed(protocol, name) for row in rows)
     ]
-    header = ["PSNR dB / SSIM", "from", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
-    body: list[list[Cell]] = [
-        [row.method, row.source, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows
-    ]
+    header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
+    body: list[list[Cell]] = [[row.method, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows]
     for name, protocol in columns:
         values = [row.printed(protocol, name) or (ABSENT, ABSENT) for row in rows]
-        places = [_places([pair[number] for pair in values]) for number in (0, 1)]
+        ranked = [pair if row.method != BICUBIC else (ABSENT, ABSENT) for row, pair in zip(rows, values, strict=True)]
+        places = [_places([pair[number] for pair in ranked]) for number in (0, 1)]
         for line, (psnr, ssim), psnr_place, ssim_place in zip(body, values, *places, strict=True):
             line.append((Number(psnr, psnr_place), Number(ssim, ssim_place)) if psnr != ABSENT else ABSENT)
     notes = [
@@ -132,7 +146,8 @@ def rows_csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _read_summary(path: Path) -> tuple[str, int, str | None, dict[str, dict[str, Score]]]:
+def _read_summary(path: Path) -> tuple[Row, str | None]:
+    """The row of one file, called after its model, and the checkpoint it names."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         means = {
@@ -143,8 +158,16 @@ def _read_summary(path: Path) -> tuple[str, int, str | None, dict[str, dict[str,
             for protocol, sets in document["protocols"].items()
             if protocol in PROTOCOLS
         }
+        row = Row(
+            str(document["model"]),
+            int(document["scale"]),
+            path.absolute().parent.name if path.name == "summary.json" else path.stem,
+            means,
+            params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
+            flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
+        )
         checkpoint = document["checkpoint"]
-        return str(document["model"]), int(document["scale"]), checkpoint and str(checkpoint), means
+        return row, checkpoint and str(checkpoint)
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
     except (ValueError, KeyError, TypeError, AttributeError):

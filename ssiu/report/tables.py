@@ -2,6 +2,7 @@
 
 import html
 import math
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -48,13 +49,29 @@ class Table:
     rows: list[list[Cell]]
     notes: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """For the terminal."""
+    def text(self, width: int | None = None) -> str:
+        """For the terminal; columns beyond ``width`` characters follow below, beside the first column again.
+
+        Rows that hold nothing there are left out.
+        """
         rows = [self.header, *self._rendered(str, _PLAIN)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, ["-" * width for width in widths])
-        lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
-        return "\n".join([self.title, *(line.rstrip() for line in lines), *self.notes])
+        blocks: list[list[int]] = [[]]  # numbers of the columns beside the first
+        for column in range(1, len(widths)):
+            taken = widths[0] + sum(2 + widths[other] for other in (*blocks[-1], column))
+            if width is not None and blocks[-1] and taken > width:
+                blocks.append([])
+            blocks[-1].append(column)
+        lines = [self.title]
+        for number, block in enumerate(blocks):
+            lines += [""] * (number > 0)
+            for row in rows:
+                if number and all(row[column] == ABSENT for column in block):
+                    continue
+                cells = [row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in block)]
+                lines.append("  ".join(cells).rstrip())
+        return "\n".join([*lines, *(line for note in self.notes for line in _wrapped(note, width))])
 
     def markdown(self) -> str:
         """A GitHub table."""
@@ -113,6 +130,10 @@ def score_table(title: str, evaluation: Evaluation) -> Table:
         for name in evaluation.sets
     ]
     return Table(title, ["PSNR dB / SSIM", "images", *evaluation.protocols], rows)
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    return [text] if width is None else textwrap.wrap(text, max(width, 40), break_long_words=False)
 
 
 def _tex(text: str) -> str:

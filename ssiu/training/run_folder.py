@@ -44,6 +44,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path):
+        self._new = not path.exists()
         self.path = make_folder(path)
         self.models = make_folder(path / "models")
         self.metrics_path = path / "metrics.jsonl"
@@ -132,6 +133,12 @@ class RunFolder:
             with contextlib.suppress(OSError):  # a full disk, which the write before has reported
                 file.close()
         self._owner.unlink(missing_ok=True)
+        if self._new and not self.holds_run:  # the start failed: as if it had not been
+            (self.path / "log.txt").unlink(missing_ok=True)
+            (self.path / ".lock").unlink(missing_ok=True)
+            for folder in (self.models, self.path):
+                with contextlib.suppress(OSError):  # something else lies there
+                    folder.rmdir()
         self._lock.release()
 
 

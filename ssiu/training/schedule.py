@@ -51,6 +51,16 @@ class Schedule:
         share = min(1.0, left / config.decay_share) if config.scheduler == "wsd" else (1 - math.cos(math.pi * left)) / 2
         return config.eta_min + (config.lr - config.eta_min) * share
 
+    def validations_after(self, step: int) -> int:
+        """How many validations are still to come when ``step`` steps are complete and validated."""
+        every, total = self.config.test_every, self.total_steps
+        if every == 0:
+            return 0
+        if self.config.max_iterations:
+            return 10 - step * 10 // total if total >= 10 else total - step
+        last = self.epoch(total) // every > self.epoch(total - 1) // every  # else the end has one of its own
+        return self.epoch(total) // every - self.epoch(step) // every + (step < total and not last)
+
     def validates(self, step: int) -> bool:
         """Whether a validation follows ``step`` completed steps: every ``test_every`` epochs, and at the end.
 

@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.stream import TrainingData
-from ssiu.data.test_sets import BenchmarkSet, load_test_sets
+from ssiu.data.test_sets import BenchmarkSet, load_test_sets, shared_files
 from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
 from ssiu.errors import (
     MissingInputError,
@@ -36,6 +37,7 @@ from ssiu.errors import (
     OutputError,
     SSIUError,
     StoppedError,
+    first_names,
 )
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import to_uint8
@@ -115,6 +117,7 @@ class Trainer:
         self.test_sets = load_test_sets(config) if config.test_every else []
         self.validation_set = self._load_validation_set()
         self.stream = stream or build_stream(config)
+        self._warn_of_shared_images()
         self.schedule = Schedule(config, self.stream.samples_per_epoch)
         self.loss = SRLoss(config.lambda_l1, config.lambda_fft)
 
@@ -123,6 +126,7 @@ class Trainer:
         self.validated = 0  # the step of the last validation
         self.best: dict[str, Any] = {"psnr": None, "step": 0}
         self.terms: list[Tensor] = []  # (loss, l1, fft) of every step since the last log line, on the device
+        self._validation_seconds = 0.0  # that the last one took
         self.skipped_steps = 0  # by the fp16 scaler, in a row
 
         torch.manual_seed(config.seed)
@@ -182,7 +186,9 @@ class Trainer:
         with tqdm(total=total, initial=self.step, unit="it", smoothing=0.05, disable=not self.folder or None) as bar:
             while True:
                 if self._validation_is_due():
+                    started = time.perf_counter()
                     self._validate()
+                    self._validation_seconds = time.perf_counter() - started
                     clock.restart(self.step)
                 stop = self.processes.largest(self.stop.signum or 0)
                 due = stop or self.step == total or self.step % config.save_every == 0
@@ -275,11 +281,12 @@ class Trainer:
         rate, wait_share = clock.rate(self.step)
         learning_rate = self.schedule.learning_rate(self.step - 1)
         memory, total = peak_memory(self.device) / 2**20, self.schedule.total_steps
+        validations = self.schedule.validations_after(self.step - 1)  # that of this step is still to come
         bar.set_postfix(loss=f"{loss:.4f}")
         log.info(
             "step %d/%d  loss %.5f  l1 %.5f  fft %.5f  lr %.3g  %.2f it/s  data wait %.0f%%  peak %.0f MiB  ETA %s",
             *(self.step, total, loss, l1, fft, learning_rate, rate, 100 * wait_share, memory),
-            tqdm.format_interval((total - self.step) / rate),
+            tqdm.format_interval((total - self.step) / rate + self._validation_seconds * validations),
         )
         if self.folder:
             values = {"epoch": self.schedule.epoch(self.step - 1), "loss": loss, "l1": l1, "fft": fft}
@@ -315,6 +322,15 @@ class Trainer:
     def _load_validation_set(self) -> BenchmarkSet | None:
         name, scale = self.config.validation_set, self.config.scale
         return BenchmarkSet(name, find_pairs(self.config.data_path, name, scale), scale) if name else None
+
+    def _warn_of_shared_images(self) -> None:
+        if self.folder and isinstance(self.stream, PatchStream):
+            sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
+            for name, images in shared_files(self.stream.hr, sets).items():
+                log.warning(
+                    "%s shares %d images with the training set %s (%s): its scores will say too much",
+                    *(name, len(images), self.config.training_dataset, first_names(images)),
+                )
 
     def _validation_is_due(self) -> bool:
         return self.schedule.validates(self.step) and self.validated < self.step

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
 from ssiu.errors import BadInputError, DeviceMemoryError, MissingInputError, OutputError, SaveError, SSIUError
 from ssiu.files import make_folder, remove_leftovers
+from ssiu.progress import Progress
 from ssiu.upscaling.image_files import DecodedImage, check_can_hold, read_image, write_image
 from ssiu.upscaling.upscaler import Upscaler
 
@@ -72,11 +71,15 @@ def plan(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list
     """
     try:
         found = [place for pattern in inputs for place in _images(pattern, output)]
-        if not is_image_name(output) or output.is_dir():
+        known = output.suffix.lower() in IMAGE_SUFFIXES
+        one_file = len(found) == 1 and Path(inputs[0]).is_file()
+        if output.suffix and not known and not output.is_dir() and (one_file or is_image_name(output)):
+            raise OutputError(
+                f"--output {output} ends in {output.suffix}; expected {', '.join(IMAGE_SUFFIXES)} for an image, or a "
+                "folder: create it first if that is its name"
+            )
+        if not known or output.is_dir():
             jobs = [Job(path, output / (inside.with_suffix(suffix) if suffix else inside)) for path, inside in found]
-        elif output.suffix.lower() not in IMAGE_SUFFIXES:
-            known = ", ".join(IMAGE_SUFFIXES)
-            raise OutputError(f"--output {output}: cannot write images as '{output.suffix}'; known: {known}")
         elif len(found) > 1:
             raise OutputError(f"--output {output} is a file name, but there are {len(found)} images; name a folder")
         else:
@@ -159,7 +162,7 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
                 height, width = image_size(job.source)
                 sizes[job] = height * width
     total = sum(sizes.values()) * upscaler.scale**2 / 1e6
-    with tqdm(total=total, unit="MP", unit_scale=False, disable=None, bar_format=_BAR) as bar:
+    with Progress(total=total, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR) as bar:
         for job, lr_pixels in sizes.items():
             bar.set_postfix_str(job.source.name)
             expected = bar.n + lr_pixels * upscaler.scale**2 / 1e6
@@ -177,7 +180,7 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
 _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}{postfix}]"
 
 
-def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, bar: tqdm) -> int:
+def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, bar: Progress) -> int:
     """Number of SR pixels written; everything that can fail without the network is checked before it runs.
 
     Raises FileExistsError when the target was written meanwhile by somebody else and ``overwrite`` is off.

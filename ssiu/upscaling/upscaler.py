@@ -1,5 +1,6 @@
 """Upscaling an image in memory: any colours and depth, in tiles, straight into the finished image."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -79,6 +80,11 @@ def upscale(model: Any, image: np.ndarray | Image.Image, **options: Any) -> np.n
     if isinstance(image, Image.Image):
         pixels = _from_pillow(image)
         return Image.fromarray(_without_single_channel(Upscaler(model, **options)(pixels)))
+    if isinstance(image, str | os.PathLike):
+        raise BadInputError(
+            f"a path, {os.fspath(image)!r}; expected an array or a Pillow image: Image.open(path), or "
+            "`ssiu upscale` for files"
+        )
     array = np.asarray(image)
     pixels = array[..., None] if array.ndim == 2 else array
     if pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:

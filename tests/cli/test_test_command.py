@@ -13,9 +13,10 @@ from ssiu import weights
 from ssiu.cli import test as command
 from ssiu.config import load_config
 from ssiu.data.images import read_rgb
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.models import SSIU
+from ssiu.report.results import open_results, results_name
 from ssiu.weights import read_weights, save_authors_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -42,9 +43,13 @@ def _network(scale=2, seed=0):
 def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
     save_weights(tmp_path / "w.safetensors", _network())
     run("pretrain=w.safetensors")
-    folder = tmp_path / "results/SSIU_x2"
+    folder = tmp_path / "results/w_x2"
     summary = json.loads((folder / "summary.json").read_text())
-    assert list(summary) == ["model", "scale", "checkpoint", "weights_sha256", "protocols"]
+    assert list(summary) == [
+        *("model", "scale", "checkpoint", "weights_sha256", "protocols", "parameters", "macs_1280x720")
+    ]
+    assert summary["parameters"] == sum(p.numel() for p in _network().parameters())
+    assert 1e9 < summary["macs_1280x720"] < 1e10
     assert (summary["model"], summary["scale"], summary["checkpoint"]) == ("SSIU", 2, "w.safetensors")
     assert summary["weights_sha256"] == read_weights(tmp_path / "w.safetensors").sha256
     assert list(summary["protocols"]) == ["standard", "official"]
@@ -108,11 +113,82 @@ def test_architecture_keys_that_leave_no_trace_in_the_authors_weights_act(run, t
     assert minus["protocols"] != plus["protocols"]
 
 
-def test_a_missing_set_is_named_before_any_work_with_the_command_for_the_others(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["test.py", "--config", "config.yml", "eval_sets=[Set5,Manga109]"])
-    with pytest.raises(MissingInputError, match=r"Manga109.*python test.py --config config.yml 'eval_sets=\[Set5\]'"):
+def test_a_missing_set_is_named_before_any_work_with_the_key_for_the_others(run, tmp_path):
+    with pytest.raises(MissingInputError, match=r"Manga109.*ssiu download .*add 'eval_sets=\[Set5\]' to the"):
         run("eval_sets=[Set5,Manga109]")
     assert not (tmp_path / "results").exists()
+
+
+def test_without_any_data_the_next_steps_are_named(run, tmp_path):
+    for data_path, reason in (("nowhere", r"nowhere: no such folder"), ("empty here", "missing test sets: Set5")):
+        (tmp_path / "empty here").mkdir(exist_ok=True)
+        with pytest.raises(MissingInputError, match=reason) as error:
+            run(f"data_path={data_path}")
+        message = str(error.value)
+        for step in ("ssiu download benchmark --to", "docs/data.md", "ssiu quickstart", "ssiu upscale"):
+            assert step in message
+        assert "eval_sets=[]" not in message and "\n" not in message
+    assert "--to 'empty here'" in message
+
+
+def test_a_run_and_its_checkpoint_name_the_results(tmp_path):
+    (tmp_path / "logs/mine/models").mkdir(parents=True)
+    (tmp_path / "logs/mine/metrics.jsonl").touch()
+    assert results_name(tmp_path / "logs/mine/models/best.pt", 2) == "mine_best_x2"
+    assert results_name(tmp_path / "pretrain_model/SSIU_x4.safetensors", 4) == "SSIU_x4"
+    assert results_name(tmp_path / "model_x3_290.pt", 3) == "model_x3_290"
+
+
+def test_two_ablations_have_two_folders_and_a_second_run_of_one_is_refused(run, tmp_path):
+    for name, seed in (("with", 0), ("without", 1)):
+        save_weights(tmp_path / f"{name}.safetensors", _network(seed=seed))
+        run(f"pretrain={name}.safetensors")
+    with_it = (tmp_path / "results/with_x2/summary.json").read_bytes()
+    assert with_it != (tmp_path / "results/without_x2/summary.json").read_bytes()
+    before = (tmp_path / "results/with_x2/images/Set5/coffee_x2.png").stat().st_mtime_ns
+    with pytest.raises(OutputError, match="holds results already; --output DIR keeps both, --overwrite replaces"):
+        run("pretrain=with.safetensors", "self_ensemble=true")
+    assert (tmp_path / "results/with_x2/summary.json").read_bytes() == with_it
+    assert (tmp_path / "results/with_x2/images/Set5/coffee_x2.png").stat().st_mtime_ns == before
+    run("pretrain=with.safetensors", "self_ensemble=true", "--overwrite")
+    assert (tmp_path / "results/with_x2/summary.json").read_bytes() != with_it
+
+
+def test_an_unfinished_run_is_done_again_without_asking(run, tmp_path, monkeypatch):
+    save_weights(tmp_path / "w.safetensors", _network())
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("ssiu.cli.test.write_results", _interrupt)
+        run("pretrain=w.safetensors")
+    assert (tmp_path / "results/w_x2/images/Set5/coffee_x2.png").exists()
+    run("pretrain=w.safetensors")
+    assert (tmp_path / "results/w_x2/summary.json").exists()
+
+
+def _interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_two_at_once_never_mix(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    config = load_config(tmp_path / "config.yml")
+    with open_results(tmp_path / "results/w_x2", config), pytest.raises(BusyError, match="another test run"):
+        run("pretrain=w.safetensors", "--overwrite")
+    run("pretrain=w.safetensors")
+
+
+@pytest.mark.parametrize(
+    "arguments, hint",
+    [
+        (["--batch_size", "16"], "batch_size=16 instead of --batch_size"),
+        (["--batch-size=16"], "batch_size=16 instead of --batch-size"),
+        (["--learning_rate", "1e-3"], "lr=1e-3 instead of --learning_rate"),
+        (["learning_rate=1e-3"], "unknown key 'learning_rate'; here it is called 'lr'"),
+        (["--compile"], "compile=VALUE instead of --compile"),
+    ],
+)
+def test_keys_in_the_manner_of_other_programs_are_answered_with_ours(run, arguments, hint):
+    with pytest.raises(ConfigError, match=hint):
+        run(*arguments)
 
 
 def test_an_unknown_set_and_no_set_at_all_are_config_errors(run):
@@ -127,13 +203,13 @@ def test_results_of_an_earlier_run_are_replaced_and_nothing_else_is(run, tmp_pat
     write_set(tmp_path / "data", "mine", 2, {"cat": photo("chelsea", 40, 40)})
     run("pretrain=w.safetensors", "eval_sets=[Set5,mine]", "--output", "out")
     assert (tmp_path / "out/images/mine/cat_x2.png").exists()
-    run("pretrain=w.safetensors", "save_image=false", "--output", "out")
+    run("pretrain=w.safetensors", "save_image=false", "--output", "out", "--overwrite")
     assert not (tmp_path / "out/images").exists()
     assert list(json.loads((tmp_path / "out/summary.json").read_text())["protocols"]["standard"]) == ["Set5"]
 
     (tmp_path / "out/notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"not a results folder \(notes\.txt\)"):
-        run("pretrain=w.safetensors", "--output", "out")
+        run("pretrain=w.safetensors", "--output", "out", "--overwrite")
     assert (tmp_path / "out/summary.json").exists()
 
 

@@ -17,8 +17,8 @@ from ssiu.data import prepare
 from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.images import read_rgb, save_image
 from ssiu.data.pairs import find_pairs
-from ssiu.data.prepare import DF2K_NAMES, make_df2k, make_pairs
-from ssiu.errors import BadInputError, MissingInputError, OutputError, run_cli
+from ssiu.data.prepare import DF2K_NAMES, make_df2k, make_pairs, make_split
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, run_cli
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -206,6 +206,53 @@ def test_the_names_of_df2k_are_the_published_ones() -> None:
     assert len(DF2K_NAMES["DIV2K"]) + len(DF2K_NAMES["Flickr2K"]) == 3450
     assert DF2K_NAMES["Flickr2K"]["000001"] == "0901" and DF2K_NAMES["Flickr2K"]["002650"] == "3550"
     assert max(DF2K_NAMES["DIV2K"].values()) == "0800"
+
+
+def held_names(output: Path) -> tuple[list[str], list[str]]:
+    return tuple(
+        [pair.name for pair in find_pairs(output.parent, name, 2)] for name in (output.name, f"{output.name}_val")
+    )
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(10):
+        save_image(folder / f"{index}.png", RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    return folder
+
+
+def test_holdout_makes_a_training_and_a_validation_set_that_share_nothing(tmp_path: Path, many: Path) -> None:
+    output = tmp_path / "mine"
+    assert make_split(many, output, [2, 3], 3) == 20
+    train, validation = held_names(output)
+    assert validation == ["1", "5", "8"] and train == ["0", "2", "3", "4", "6", "7", "9"]
+    assert make_split(many, output, [2, 3], 3) == 0, "the second time finds all done"
+    save_image(many / "00.png", RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    assert make_split(many, output, [2, 3], 3) == 2, "a photograph that came later is trained on"
+    assert held_names(output) == (["0", "00", "2", "3", "4", "6", "7", "9"], validation)
+
+
+def test_a_split_never_moves_an_image_from_training_to_validation(tmp_path: Path, many: Path) -> None:
+    output = tmp_path / "mine"
+    make_pairs(many, output, [2])
+    with pytest.raises(OutputError, match=r"mine already has images that are to be held out \(1, 5, 8\)"):
+        make_split(many, output, [2], 3)
+    assert not (tmp_path / "mine_val").exists()
+    other = tmp_path / "other"
+    make_split(many, other, [2], 3)
+    with pytest.raises(OutputError, match=r"holds 3 images already .*, not 2 of these; for a new split remove it and"):
+        make_split(many, other, [2], 2)
+    for holdout in (0, 10, -1):
+        with pytest.raises(ConfigError, match="expected 1 to 9 of the 10 images"):
+            make_split(many, tmp_path / "third", [2], holdout)
+
+
+def test_holdout_from_the_command_line(tmp_path: Path, many: Path, capsys: pytest.CaptureFixture) -> None:
+    prepare_command.main([str(many), "--output", str(tmp_path / "mine"), "--scales", "2", "--holdout", "2"])
+    assert "10 LR images made in" in capsys.readouterr().out
+    assert [len(names) for names in held_names(tmp_path / "mine")] == [8, 2]
 
 
 def run_script(*arguments: object, **options) -> subprocess.CompletedProcess:

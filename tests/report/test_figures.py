@@ -1,6 +1,7 @@
 """Figures: what is drawn, from what, and how mistakes end. (How they look was judged by eye.)"""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,47 +12,71 @@ from PIL import Image
 from small_sets import photo, small_set
 
 from ssiu.cli import figures as figures_command
+from ssiu.cli.console import named_path, named_paths
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
-from ssiu.errors import BadInputError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
 from ssiu.evaluation.lam import Attribution
-from ssiu.evaluation.metrics import score
+from ssiu.evaluation.metrics import Score, score
 from ssiu.models import SSIU
 from ssiu.report.figures import (
     compare_figure,
     curves_figure,
+    gain_box,
+    joined,
     lam_figure,
-    named_paths,
     read_metrics,
     save_figure,
     tradeoff_figure,
 )
 from ssiu.report.paper import paper_rows
+from ssiu.report.table1 import Row
 from ssiu.weights import save_weights
 
 
 def test_compare_shows_the_box_of_every_image_with_its_score():
     hr = photo("coffee", 48, 64)
     images = {"darker": hr // 2, "same": hr}
-    figure = compare_figure("Set/cup, x2", hr, images, (10, 20, 16, 12), 2)
+    figure = compare_figure("Set/cup, x2", hr[::2, ::2], hr, images, (10, 20, 16, 12), 2)
     whole, *crops = figure.axes
     assert whole.get_xlabel() == "Set/cup, x2"
     (box,) = whole.patches
     assert (*box.get_xy(), box.get_width(), box.get_height()) == (10, 20, 16, 12)
     psnr, ssim = score(hr // 2, hr, 2, "standard")
     assert [axis.get_xlabel() for axis in crops] == [
-        "HR\nPSNR dB / SSIM", f"darker\n{psnr:.2f} / {ssim:.4f}", "same\ninf / 1.0000"
+        "HR\nPSNR dB / SSIM", "LR\nevery pixel 2x2", f"darker\n{psnr:.2f} / {ssim:.4f}", "same\ninf / 1.0000"
     ]  # fmt: skip
-    for axis, image in zip(crops, (hr, hr // 2, hr), strict=True):
+    nearest = hr[::2, ::2].repeat(2, axis=0).repeat(2, axis=1)
+    for axis, image in zip(crops, (hr, nearest, hr // 2, hr), strict=True):
         np.testing.assert_array_equal(axis.images[0].get_array(), image[20:32, 10:26])
+
+
+def test_compare_fills_its_grid_with_lr_only_where_a_cell_were_empty():
+    hr = photo("coffee", 48, 64)
+    for count in (1, 2, 3, 4):
+        images = {f"m{index}": hr for index in range(count)}
+        _, *crops = compare_figure("", hr[::2, ::2], hr, images, (10, 20, 16, 12), 2).axes
+        assert len(crops) % 2 == 0
+        assert ("LR" in {axis.get_xlabel().partition("\n")[0] for axis in crops}) == (count % 2 == 0)
+
+
+def test_the_box_is_where_the_last_method_gains_most_not_where_bicubic_is_worst():
+    hr = np.zeros((40, 60, 3), np.uint8)
+    bicubic, ours = hr.copy(), hr.copy()
+    bicubic[2:10, 2:10] = ours[2:10, 2:10] = 255  # worst, and no better in ours
+    bicubic[30:34, 50:54] = 99
+    left, top, width, height = gain_box(hr, {"bicubic": bicubic, "ours": ours}, 64)
+    assert left <= 50 and left + width >= 54 and top <= 30 and top + height >= 34
+    left, top, *_ = gain_box(hr, {"bicubic": bicubic}, 64)
+    assert (left, top) == (2, 2)
 
 
 def test_compare_refuses_a_box_outside_and_a_image_of_another_size():
     hr = photo("coffee", 48, 64)
     with pytest.raises(BadInputError, match="does not lie in the 64x48 image"):
-        compare_figure("", hr, {}, (60, 0, 16, 12), 2)
+        compare_figure("", hr, hr, {}, (60, 0, 16, 12), 2)
     with pytest.raises(BadInputError, match="mine: SR is 60x48 but HR is 64x48"):
-        compare_figure("", hr, {"mine": hr[:, :60]}, (0, 0, 16, 12), 2)
+        compare_figure("", hr, hr, {"mine": hr[:, :60]}, (0, 0, 16, 12), 2)
 
 
 @pytest.mark.parametrize("scale, count", [(2, 14), (3, 14), (4, 14)])
@@ -62,8 +87,21 @@ def test_tradeoff_draws_every_method_with_a_number_on_the_set(scale, count):
     assert len(rows) == count
     drawn = [tuple(points.get_offsets()[0]) for points in axis.collections[:count]]
     assert drawn == [(row.flops_g, row.scores["Manga109"].psnr) for row in rows]
-    assert sorted(text.get_text() for text in axis.texts) == sorted(row.method for row in rows)
-    assert f"x{scale}" in axis.get_title()
+    labels = {row.method for row in rows} - {"SSIU"} | {"SSIU (official)"}
+    assert {text.get_text() for text in axis.texts} == labels
+    assert f"x{scale}" in axis.get_title() and "standard" in axis.get_title()
+
+
+def test_tradeoff_adds_own_runs_under_standard_and_refuses_uncounted_ones(tmp_path):
+    means = {"standard": {"Set5": Score(31.5, 0.88)}, "official": {"Set5": Score(31.6, 0.89)}}
+    mine = Row("mine", 4, "x", means, params_k=794.5, flops_g=48.9)
+    (axis,) = tradeoff_figure(4, "Set5", [mine]).axes
+    assert "mine (standard)" in {text.get_text() for text in axis.texts}
+    drawn = [tuple(points.get_offsets()[0]) for points in axis.collections if len(points.get_offsets())]
+    assert (48.9, 31.5) in drawn
+    for bad, where in ((Row("mine", 4, "x", means), "Set5"), (mine, "Set14")):
+        with pytest.raises(BadInputError, match=f"mine: no PSNR on {where}"):
+            tradeoff_figure(4, where, [bad])
 
 
 def test_labels_of_tradeoff_do_not_cover_each_other():
@@ -95,6 +133,34 @@ def test_curves_have_the_loss_and_each_validated_set_of_every_run():
     assert psnr.lines[0].get_xydata().tolist() == [[1, 30.0], [2, 31.0]]
 
 
+def test_curves_share_their_x_axis_and_have_plain_numbers_on_the_loss():
+    figure = curves_figure({"a": LINES, "b": LINES[:3:2]})
+    loss, psnr = figure.axes
+    figure.draw_without_rendering()
+    assert loss.get_xlim() == psnr.get_xlim()
+    psnr.set_xlim(0, 9)
+    assert loss.get_xlim() == (0, 9)
+    texts = [text.get_text() for text in loss.get_yticklabels() if text.get_text()]
+    assert texts and all(re.fullmatch(r"[0-9.]+", text) for text in texts)
+
+
+def test_a_continued_run_begins_where_the_one_before_ended():
+    lines = joined([LINES, LINES])
+    assert [line["step"] for line in lines] == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert LINES[0]["step"] == 1, "the runs themselves are unchanged"
+    loss, _ = curves_figure({"both": lines}).axes
+    assert loss.lines[0].get_xydata().tolist() == [[1, 0.5], [2, 0.25], [3, 0.5], [4, 0.25]]
+
+
+def test_curves_of_a_continued_run_from_the_command_line(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    drawn = []
+    monkeypatch.setattr(figures_command, "save_figure", lambda path, figure: drawn.append(figure))
+    figures_command.main(["curves", f"both={tmp_path}/a.jsonl+{tmp_path}/b.jsonl"])
+    assert drawn[0].axes[0].lines[0].get_xydata()[-1].tolist() == [4, 0.25]
+
+
 def test_curves_over_time_leave_validations_out():
     lines = [
         {"kind": "train", "step": 60, "loss": 0.5, "it_per_s": 1.0},
@@ -124,11 +190,14 @@ def test_lam_marks_the_box_in_lr_pixels_and_colours_the_pixels_used():
     values = np.zeros((20, 30))
     values[5:8, 10:14] = 1.0
     figure = lam_figure(lr, (20, 10, 8, 6), 2, {"net": Attribution(values, 12.0)})
-    first, second = figure.axes
+    first, second, bar = figure.axes
+    assert bar.get_ylabel() == "share, of the largest pixel's"
     assert (*first.patches[0].get_xy(), first.patches[0].get_width()) == (9.5, 4.5, 4)
-    drawn = second.images[0].get_array()
-    red = drawn[..., 0] > drawn[..., 1] + 0.1
-    np.testing.assert_array_equal(red, values > 0)
+    gray, shares = second.images
+    np.testing.assert_array_equal(shares.get_array(), values)
+    colours = shares.to_rgba(shares.get_array())
+    np.testing.assert_array_equal(colours[..., 3] > 0.5, values > 0)
+    assert gray.get_array().max() <= 0.5
     assert second.get_xlabel() == "net\ndiffusion index 2.00"
 
 
@@ -143,8 +212,12 @@ def test_figures_are_written_in_the_format_of_their_name(tmp_path, suffix):
         save_figure(tmp_path / "f.txt", figure)
 
 
-def test_paths_may_be_named():
+def test_paths_may_be_named(tmp_path):
     assert named_paths(["SSIU=a/b.pt", "c/d.pt"]) == {"SSIU": Path("a/b.pt"), "d": Path("c/d.pt")}
+    (tmp_path / "a=b").touch()
+    assert named_path(f"{tmp_path}/a=b") == (None, tmp_path / "a=b")
+    with pytest.raises(ConfigError, match="both called 'b'"):
+        named_paths(["a/b.pt", "c/b.pt"])
 
 
 def test_compare_and_lam_from_the_command_line(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What stands in report.html, read without a browser."""
 
+import dataclasses
 import json
 import re
 
@@ -10,8 +11,12 @@ from small_sets import photo, small_set, write_set
 
 from ssiu.config import make_config
 from ssiu.data.test_sets import load_test_sets
-from ssiu.evaluation.evaluate import Bicubic, evaluate
-from ssiu.report.page import choose, telling_box
+from ssiu.errors import MissingInputError
+from ssiu.evaluation.evaluate import Bicubic, Evaluation, evaluate
+from ssiu.evaluation.metrics import Score
+from ssiu.report.page import choose, report_page, telling_box
+from ssiu.report.results import other_results
+from ssiu.report.tables import comparison
 
 
 def test_the_page_holds_the_summary_and_refers_to_nothing_outside(tmp_path):
@@ -61,7 +66,7 @@ def test_worst_middle_and_best_images_are_shown(ten):
 
 def test_large_images_are_cut_to_one_piece_of_all_three(ten):
     test_set, found, images = ten
-    for choice in choose(test_set, found, found, images, pixels=6 * 400):
+    for choice in choose(test_set, found, found, images, pixels=400):
         left, top, width, height = choice.box
         assert (width, height) == (20, 20)
         index = int(choice.result.name[1:])
@@ -88,3 +93,56 @@ def test_a_set_of_seven_links_the_image_without_a_viewer_to_its_file(tmp_path):
     links = re.findall(r'href="(images/[^"]+)"', page)
     assert len(links) == 1
     assert (tmp_path / "out" / links[0].replace("%20", " ")).is_file()
+
+
+@pytest.mark.parametrize(
+    "most, names",
+    [(None, "p9 p8 p7 p6 p5 p4 p3 p2 p1 p0"), (10, "p9 p8 p7 p6 p5 p4 p3 p2 p1 p0"), (3, "p9 p5 p0"), (2, "p9 p0")]
+    + [(1, "p9"), (0, ""), (7, "p9 p8 p7 p5 p4 p1 p0")],
+)  # fmt: skip
+def test_as_many_images_are_shown_as_asked_for(ten, most, names):
+    test_set, found, images = ten
+    assert [choice.result.name for choice in choose(test_set, found, found, images, most=most)] == names.split()
+
+
+def test_with_all_shown_every_row_leads_to_a_viewer(tmp_path):
+    write_set(tmp_path, "seven", 2, {f"p{i}": photo("coffee", 40 + i, 40) for i in range(7)})
+    page = write_page(tmp_path, tmp_path / "out", ["seven"], shown=None).read_text()
+    assert page.count("<figure ") == 7
+    assert len(re.findall(r'href="#seven/p\d"', page)) == 7 and not re.findall(r'href="images/', page)
+
+
+def test_a_second_run_stands_in_the_same_viewer_with_its_scores(tmp_path):
+    small_set(tmp_path, 2)
+    write_page(tmp_path, tmp_path / "first & best", ["Set5"])
+    page = write_page(tmp_path, tmp_path / "out", ["Set5"], beside=tmp_path / "first & best").read_text()
+    assert page.count('<img alt="first &amp; best"') == 3
+    caption = re.search(r"<figcaption>.*?</figcaption>", page)[0]
+    psnr, other = re.search(r"SR ([\d.]+ / [\d.]+); first &amp; best ([\d.]+ / [\d.]+) \(standard\)", caption).groups()
+    assert psnr == other
+
+
+def test_a_second_run_that_lacks_an_image_is_named_before_any_work(tmp_path):
+    small_set(tmp_path, 2)
+    write_page(tmp_path, tmp_path / "first", ["Set5"])
+    sets = load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["Set5"]}))
+    assert other_results(tmp_path / "first", sets).scores.keys() == {"Set5/astronaut", "Set5/chelsea", "Set5/coffee"}
+    (tmp_path / "first/images/Set5/coffee_x2.png").unlink()
+    with pytest.raises(MissingInputError, match=r"no image of Set5/coffee at x2.*save_image=true"):
+        other_results(tmp_path / "first", sets)
+    with pytest.raises(MissingInputError, match=r"elsewhere: no results"):
+        other_results(tmp_path / "elsewhere", sets)
+
+
+def test_an_official_ssim_above_one_is_explained(tmp_path):
+    flat = np.full((40, 48, 3), 120, np.uint8)
+    write_set(tmp_path, "plain", 2, {"flat": flat, "cup": photo("coffee", 40, 48)})
+    sets = load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["plain"]}))
+    found = evaluate(Bicubic(2), sets)
+    scores = {"official": Score(30.0, 1.001), "standard": Score(30.0, 0.99)}
+    above = Evaluation([dataclasses.replace(found.images[0], scores=scores), found.images[1]], found.protocols)
+    table, summary = comparison("t", "SSIU", 2, above, found), {"scale": 2}
+    page = report_page(table, {}, summary, above, found, [], None)
+    assert "of plain/cup is above 1 (up to 1.0010)" in page
+    scores["official"] = Score(30.0, 1.0)
+    assert "is above 1" not in report_page(table, {}, summary, above, found, [], None)

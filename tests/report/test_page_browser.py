@@ -156,6 +156,95 @@ def test_the_error_map_is_black_where_sr_is_right_and_bright_where_it_is_wrong(o
     assert not figure.locator("img[alt=bicubic]").is_visible()
 
 
+PLACE = """img => { const b = img.getBoundingClientRect(), v = img.closest('.view').getBoundingClientRect();
+           return [(v.x - b.x) / b.width, (v.y - b.y) / b.height, b.width / v.width] }"""
+
+
+def _place(figure):
+    """What of the image is at the left top of the view (0..1, 0..1), and the zoom."""
+    return figure.locator("img[alt=SR]").evaluate(PLACE)
+
+
+def test_the_wheel_zooms_at_the_pointer_once_an_image_was_clicked(opened):
+    page = opened()
+    figure = page.locator("figure").first
+    view = figure.locator(".view")
+    view.scroll_into_view_if_needed()
+    box = view.bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
+    before = page.evaluate("scrollY")
+    page.mouse.wheel(0, 40)
+    page.wait_for_function(f"scrollY !== {before}")
+    assert _place(figure)[2] == pytest.approx(1), "the page scrolled"
+    page.mouse.wheel(0, -40)
+    page.wait_for_function(f"scrollY === {before}")
+    page.mouse.down()
+    page.mouse.up()
+    for _ in range(3):
+        page.mouse.wheel(0, -100)
+    page.wait_for_function("document.querySelector('.view').classList.contains('zoomed')")
+    page.wait_for_timeout(100)
+    x, y, zoom = _place(figure)
+    assert zoom == pytest.approx(2.718281828**1.2, rel=1e-3)
+    assert (x + 0.75 / zoom, y + 0.25 / zoom) == pytest.approx((0.75, 0.25), abs=5e-3), (
+        "what is under the pointer stays"
+    )
+    for _ in range(4):
+        page.mouse.wheel(0, 100)
+    page.wait_for_function("!document.querySelector('.view').classList.contains('zoomed')")
+    assert _place(figure) == pytest.approx([0, 0, 1], abs=1e-3)
+
+
+def test_two_fingers_zoom_and_the_place_between_them_stays(opened):
+    page = opened(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
+    figure = page.locator("figure").first
+    figure.locator(".view").scroll_into_view_if_needed()
+    box = figure.locator(".view").bounding_box()
+    client = page.context.new_cdp_session(page)
+
+    def touch(kind, *across):
+        points = [{"x": box["x"] + a * box["width"], "y": box["y"] + 0.5 * box["height"], "id": i}
+                  for i, a in enumerate(across)]  # fmt: skip
+        client.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    touch("touchStart", 0.4)
+    touch("touchStart", 0.4, 0.6)
+    for half in (0.15, 0.2, 0.25, 0.3):
+        touch("touchMove", 0.5 - half, 0.5 + half)
+    touch("touchEnd")
+    x, y, zoom = _place(figure)
+    assert zoom == pytest.approx(3, abs=0.3)
+    assert (x + 0.5 / zoom, y + 0.5 / zoom) == pytest.approx((0.5, 0.5), abs=0.03)
+    assert page.evaluate("visualViewport.scale") == 1, "the image zooms, not the page"
+    touch("touchStart", 0.3)
+    touch("touchMove", 0.2)
+    touch("touchMove", 0.1)
+    touch("touchEnd")
+    assert _place(figure)[0] == pytest.approx(x + 0.2 / zoom, abs=0.03), "one finger moves what is shown"
+
+
+def test_words_are_those_of_the_device(opened):
+    for options, there, absent in (
+        ({}, "mouse", "touch"),
+        ({"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}, "touch", "mouse"),
+    ):
+        page = opened(**options)
+        assert page.locator(f"p.{there}").first.is_visible()
+        assert not page.locator(f"p.{absent}").first.is_visible()
+
+
+def test_two_runs_share_a_slider_and_have_an_error_map_each(opened, report):
+    path = write_page(report.parent.parent, report.parent.parent / "two", ["Set5"], beside=report.parent)
+    figure = opened(path).locator("figure").first
+    names = figure.get_by_label("left image").locator("option").all_inner_texts()
+    assert names == ["bicubic", "SR", "out", "HR", "error", "error of out"]
+    assert figure.locator(".tag.left").inner_text() == "out"
+    assert figure.locator("img[alt=out]").is_visible() and not figure.locator("img[alt=bicubic]").is_visible()
+    figure.get_by_label("left image").select_option("error of out")
+    figure.get_by_label("right image").select_option("error")
+    assert figure.locator("canvas").count() == 2
+
+
 @pytest.mark.parametrize("scheme, dark", [("light", False), ("dark", True)])
 def test_the_page_follows_the_colour_scheme(opened, scheme, dark):
     colours = opened(color_scheme=scheme).evaluate(

@@ -67,6 +67,10 @@ def test_bicubic_is_computed_on_the_sets_that_are_there_and_the_others_are_named
     assert bicubic_row(tmp_path, 2) == (Row("bicubic", 2, "computed", {}), ["Set5", *absent])
 
 
+def _unnamed(*paths):
+    return [(None, path) for path in paths]
+
+
 def test_a_mod12_copy_has_columns_of_its_own(tmp_path):
     images = {"astronaut": photo("astronaut", 48, 60)}
     for copy in ("Set5", "Set14"):
@@ -82,26 +86,75 @@ def test_a_mod12_copy_has_columns_of_its_own(tmp_path):
 
 
 def test_files_of_one_method_make_one_row(tmp_path):
-    a = _summary(tmp_path / "a.json", Set5=(32.0, 0.9))
-    b = _summary(tmp_path / "b.json", Set14=(None, 1.0), mine=(20.0, 0.5))
-    c = _summary(tmp_path / "c.json", "SSIU", checkpoint="w.safetensors", Set5=(32.5, 0.91))
-    rows = result_rows([a, b, c])
-    assert [(row.method, row.source) for row in rows] == [("IMDN", str(tmp_path)), ("SSIU", "w.safetensors")]
+    a = _summary(tmp_path / "a.json", "ours", Set5=(32.0, 0.9))
+    b = _summary(tmp_path / "b.json", "ours", Set14=(None, 1.0), mine=(20.0, 0.5))
+    c = _summary(tmp_path / "c.json", "other", checkpoint="/home/me/w.safetensors", Set5=(32.5, 0.91))
+    rows = result_rows(_unnamed(a, b, c))
+    assert [(row.method, row.source) for row in rows] == [("ours", "a"), ("other", "c")]
     assert rows[0].means["official"] == {
         "Set5": Score(32.0, 0.9), "Set14": Score(math.inf, 1.0), "mine": Score(20.0, 0.5)
     }  # fmt: skip
     table = table1(4, rows)
-    assert _column(table, "Set14 (standard)")["IMDN"][0].text == "inf"
-    assert _column(table, "mine (standard)")["SSIU"] == "-"
-    with pytest.raises(BadInputError, match="Set5 of IMDN x4 is given twice"):
-        result_rows([a, a])
+    assert _column(table, "Set14 (standard)")["ours"][0].text == "inf"
+    assert _column(table, "mine (standard)")["other"] == "-"
+
+
+def test_several_runs_of_one_model_and_scale_are_told_apart(tmp_path):
+    paths = []
+    for name, checkpoint in (("first", "logs/a.pt"), ("second", "logs/b.pt"), ("second_again", "logs/b.pt")):
+        (tmp_path / name).mkdir()
+        paths.append(_summary(tmp_path / name / "summary.json", "net", checkpoint=checkpoint, Set5=(32.0, 0.9)))
+    assert [row.method for row in result_rows(_unnamed(*paths))] == [
+        "net (first)",
+        "net (second)",
+        "net (second_again)",
+    ]
+    named = [("A", paths[0]), (None, paths[1]), ("B", paths[2])]
+    assert [row.method for row in result_rows(named)] == ["A", "net", "B"]
+    with pytest.raises(BadInputError, match="Set5 of A x4 is given twice"):
+        result_rows([("A", paths[1]), ("A", paths[2])])
+    ours = result_rows(_unnamed(_summary(tmp_path / "first/summary.json", "SSIU", Set5=(31.0, 0.9))))
+    assert ours[0].method == "SSIU (first)", "beside the paper's SSIU"
+
+
+def test_parameters_and_multiply_accumulates_of_own_runs_stand_in_the_table(tmp_path):
+    path = _summary(tmp_path / "a.json", "ours", Set5=(32.0, 0.9))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"parameters": 794_467, "macs_1280x720": 48.9e9}))
+    table = table1(4, result_rows(_unnamed(path)))
+    assert (_column(table, "params K")["ours"], _column(table, "MACs G")["ours"]) == ("794", "49")
+
+
+def test_no_table_holds_a_path(tmp_path):
+    (tmp_path / "run").mkdir()
+    path = _summary(tmp_path / "run/summary.json", "ours", checkpoint=str(tmp_path / "w.pt"), Set5=(32.0, 0.9))
+    rows = [*published_rows(4), *result_rows(_unnamed(path))]
+    table = table1(4, rows)
+    for text in (table.text(), table.markdown(), table.latex(), table.html(), rows_csv(rows)):
+        assert str(tmp_path) not in text
+
+
+def test_bicubic_takes_no_place(tmp_path):
+    means = [{"standard": {"Set5": Score(psnr, 0.9)}} for psnr in (30.0, 31.0, 32.0)]
+    rows = [Row(name, 4, "", mean) for name, mean in zip(("bicubic", "a", "b"), means, strict=True)]
+    column = _column(table1(4, rows), "Set5 (standard)")
+    assert [column[name][0].place for name in ("bicubic", "a", "b")] == [0, 2, 1]
+
+
+def test_a_terminal_gets_columns_in_blocks_that_fit_it():
+    wide = table1(4, published_rows(4))
+    lines = wide.text(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("PSNR dB / SSIM") for line in lines) > 2
+    assert {*wide.text(80).split()} >= {*wide.text().split()} - {"-" * n for n in range(1, 99)}
+    last_block = wide.text(80).split("\n\n")[-1]
+    assert "SSIU" in last_block and "CARN" not in last_block, "rows without a number there are left out"
 
 
 def test_csv_has_a_line_for_every_number(tmp_path):
-    rows = result_rows([_summary(tmp_path / "a.json", Set5=(32.123456789, 0.9))])
+    rows = result_rows(_unnamed(_summary(tmp_path / "a.json", "ours", Set5=(32.123456789, 0.9))))
     lines = list(csv.DictReader(io.StringIO(rows_csv([*rows, *published_rows(4)]))))
     assert lines[0] == {
-        "scale": "4", "method": "IMDN", "from": str(tmp_path), "protocol": "standard", "set": "Set5",
+        "scale": "4", "method": "ours", "from": "a", "protocol": "standard", "set": "Set5",
         "psnr": "32.123456789", "ssim": "0.9",
     }  # fmt: skip
     assert len(lines) == 2 + 14 * 5 + 4
@@ -111,9 +164,9 @@ def test_csv_has_a_line_for_every_number(tmp_path):
 def test_other_files_are_refused_by_name(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(BadInputError, match=r"x\.json is no summary\.json"):
-        result_rows([tmp_path / "x.json"])
+        result_rows(_unnamed(tmp_path / "x.json"))
     with pytest.raises(MissingInputError, match=r"y\.json: No such file"):
-        result_rows([tmp_path / "y.json"])
+        result_rows(_unnamed(tmp_path / "y.json"))
 
 
 def test_the_script_writes_every_format(tmp_path, capsys):

@@ -107,3 +107,5 @@ def test_accumulate_counts_optimizer_steps():
 def test_validations_are_equally_spaced_and_include_the_end(keys, expected):
     ours = schedule(**keys)
     assert [step for step in range(ours.total_steps + 1) if ours.validates(step)] == expected
+    for step in range(ours.total_steps + 1):
+        assert ours.validations_after(step) == sum(later > step for later in expected)

@@ -317,12 +317,19 @@ def test_smaller_tiles_after_out_of_memory_give_the_same_image(caplog: pytest.Lo
     assert "going on with tiles" in caplog.text
 
 
+def test_a_path_is_no_image_in_memory() -> None:
+    with pytest.raises(BadInputError, match=r"a path, 'photo\.jpg'; expected an array or a Pillow image: Image\.open"):
+        ssiu.upscale(tiny(2), "photo.jpg")
+
+
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
-        (["--scale", "3"], 65, "checkpoint scale=2, config scale=3"),
+        (["--scale", "3"], 65, "upscales by 2, not 3"),
         (["--weights", "absent.onnx"], 66, "no file at"),
         (["--weights", "a.png"], 65, "truncated or no torch file"),
+        (["--weights", "net.pt2"], 65, "is an exported network, not weights"),
+        (["--output", "larger.gif"], 73, "ends in .gif; expected .png"),
         (["--tile", "-1"], 2, "invalid tile_side value"),
         (["--output", "a.png/out"], 73, "cannot create the output folder"),
     ],
@@ -332,6 +339,7 @@ def test_mistakes_on_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     save_image(Path("a.png"), IMAGE)
+    Path("net.pt2").write_bytes(b"an exported program")
     ended, _, err = command("a.png", "--output", "out", *arguments)
     assert ended == code and message in err and "Traceback" not in err
     assert not Path("out").exists()
