@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ssiu.device import is_out_of_memory
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
-from ssiu.files import write_atomically
+from ssiu.errors import BadInputError, ConfigError, OutputError
+from ssiu.files import require_file, write_atomically
 from ssiu.weights import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
@@ -95,8 +95,8 @@ class OnnxNetwork:
     def __init__(self, model: Path | bytes, name: str = "", device: torch.device | str = "cpu"):
         runtime = _runtime()
         name = name or str(model)
-        if isinstance(model, Path) and not model.is_file():
-            raise MissingInputError(f"no file at {model.absolute()}; expected a network")
+        if isinstance(model, Path):
+            require_file(model, "a network")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors

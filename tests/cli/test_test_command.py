@@ -73,20 +73,20 @@ def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
 
 
 def test_no_weights_anywhere_says_where_it_looked(run):
-    with pytest.raises(MissingInputError, match=r"pretrain_model/SSIU_x2.safetensors.*model_x2_290\.pt.*pretrain="):
+    with pytest.raises(MissingInputError, match=r"pretrain_model/model_x2_290\.pt.*SSIU_x2.safetensors.*pretrain="):
         run()
 
 
-def test_shipped_weights_are_found_ours_first(run, tmp_path, caplog):
+def test_shipped_weights_are_found_the_authors_first(run, tmp_path, capsys):
     (tmp_path / "pretrain_model").mkdir()
+    save_weights(tmp_path / "pretrain_model/SSIU_x2.safetensors", _network(seed=2))
+    run("--output", "ours")
+    assert "weights: pretrain_model/SSIU_x2.safetensors (sha256" in capsys.readouterr().out.replace(f"{tmp_path}/", "")
     save_authors_weights(tmp_path / "pretrain_model/model_x2_290.pt", _network(seed=1))
-    with caplog.at_level("INFO", "ssiu"):
-        run("--output", "theirs")
-        assert "model_x2_290.pt" in caplog.text
-        save_weights(tmp_path / "pretrain_model/SSIU_x2.safetensors", _network(seed=2))
-        run("--output", "ours")
-        assert "SSIU_x2.safetensors" in caplog.text
+    run("--output", "theirs")
+    assert "weights: pretrain_model/model_x2_290.pt (sha256" in capsys.readouterr().out.replace(f"{tmp_path}/", "")
     theirs, ours = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("theirs", "ours"))
+    assert theirs["weights_sha256"] == read_weights(tmp_path / "pretrain_model/model_x2_290.pt").sha256
     assert theirs["weights_sha256"] != ours["weights_sha256"]
     assert theirs["protocols"] != ours["protocols"]
 
