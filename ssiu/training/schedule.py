@@ -52,13 +52,16 @@ class Schedule:
         return config.eta_min + (config.lr - config.eta_min) * share
 
     def validates(self, step: int) -> bool:
-        """Whether a validation follows ``step`` completed steps: every ``test_every`` epochs, and at the end.
+        """Whether a validation follows ``step`` completed steps; one always follows the last.
 
-        With ``max_iterations`` there are ten, equally spaced.
+        The others come every ``validate_every`` steps, else every ``test_every`` epochs; ten in all, equally spaced,
+        where ``max_iterations`` ends the run and ``validate_every`` is empty.
         """
-        every, total = self.config.test_every, self.total_steps
-        if every == 0 or step == 0:
+        config, total = self.config, self.total_steps
+        if step == 0 or not config.validates:
             return False
-        if self.config.max_iterations:
+        if config.validate_every:
+            return step == total or step % config.validate_every == 0
+        if config.max_iterations:
             return step * 10 // total > (step - 1) * 10 // total
-        return step == total or self.epoch(step) // every > self.epoch(step - 1) // every
+        return step == total or self.epoch(step) // config.test_every > self.epoch(step - 1) // config.test_every

@@ -112,7 +112,7 @@ class Trainer:
         config = self.config
         if resume == "none" and self.folder and self.folder.holds_run:
             raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
-        self.test_sets = load_test_sets(config) if config.test_every else []
+        self.test_sets = load_test_sets(config) if config.validates else []
         self.validation_set = self._load_validation_set()
         self.stream = stream or build_stream(config)
         self.schedule = Schedule(config, self.stream.samples_per_epoch)
