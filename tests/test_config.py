@@ -187,7 +187,7 @@ FOLDERS = ["log_name", "training_dataset", "validation_set", "eval_sets"]
 @pytest.mark.parametrize("key", PATHS + FOLDERS)
 @pytest.mark.parametrize(
     ("value", "named"),
-    [("a\0b", "UTF-8 without NUL"), ("caf\udce9", "(UTF-8 without NUL|unicode string)"), ("n" * 256, "at most 255 bytes"),
+    [("a\0b", "UTF-8 without NUL"), ("caf\udce9", "(UTF-8|unicode string)"), ("n" * 256, "at most 255 bytes"),
      ("\u00e9" * 128, "at most 255 bytes")],
     ids=["NUL", "surrogate", "long", "long in bytes"],
 )  # fmt: skip

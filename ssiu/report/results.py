@@ -23,9 +23,9 @@ def open_results(folder: Path, config: Config) -> Path:
     The results of a run belong together, so those of an earlier run are removed before the next ones come. Nothing
     else is: a folder that holds anything `test.py` does not write, or no ``config.yml``, raises OutputError (73).
     """
+    make_folder(folder)
     if folder.is_symlink():
         raise OutputError(f"{folder} is a symbolic link; name the folder it points to, or another one")
-    make_folder(folder)
     there = {path.name for path in folder.iterdir()}
     if there and not {"config.yml"} <= there <= CONTENTS:
         others = ", ".join(sorted(there - CONTENTS)[:5]) or "no config.yml"

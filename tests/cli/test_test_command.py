@@ -1,8 +1,11 @@
 """test.py as a user runs it: what it prints and writes, and how every mistake ends."""
 
+import html
 import json
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from ssiu import weights
 from ssiu.cli import test as command
 from ssiu.config import load_config
 from ssiu.data.images import read_rgb
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, run_cli
+from ssiu.evaluation.metrics import score
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.models import SSIU
 from ssiu.weights import read_weights, save_authors_weights, save_weights
@@ -113,6 +117,50 @@ def test_a_missing_set_is_named_before_any_work_with_the_command_for_the_others(
     with pytest.raises(MissingInputError, match=r"Manga109.*python test.py --config config.yml 'eval_sets=\[Set5\]'"):
         run("eval_sets=[Set5,Manga109]")
     assert not (tmp_path / "results").exists()
+
+
+def test_every_image_is_scored_once_under_every_protocol_shown(run, tmp_path, monkeypatch):
+    scored = []
+
+    def counted(sr, hr, scale, protocol):
+        scored.append(protocol)
+        return score(sr, hr, scale, protocol)
+
+    monkeypatch.setattr("ssiu.evaluation.evaluate.score", counted)
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    assert Counter(scored) == {"standard": 2 * 3, "official": 3}, "three images; bicubic is shown under standard"
+
+
+def test_a_set_named_twice_is_a_config_error_whatever_its_case(run, tmp_path):
+    with pytest.raises(ConfigError, match="every set once"):
+        run("eval_sets=[Set5,set5]")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_before_any_image_is_scored(run, tmp_path, monkeypatch):
+    save_weights(tmp_path / "w.safetensors", _network())
+    monkeypatch.setattr("ssiu.evaluation.evaluate.score", lambda *_: pytest.fail("scored"))
+    for path in (tmp_path / "data/benchmark/Set5").rglob("astronaut*.png"):
+        path.rename(os.fsdecode(os.fsencode(path).replace(b"astronaut", b"caf\xe9")))
+    with pytest.raises(BadInputError, match=r"Set5/'caf\\udce9': the file name is not UTF-8; rename it"):
+        run("pretrain=w.safetensors")
+
+
+def test_an_output_folder_whose_name_is_not_utf8_gets_its_results(run, tmp_path, capsys):
+    save_weights(tmp_path / "w.safetensors", _network())
+    output = os.fsdecode(b"caf\xe9")
+    with pytest.raises(SystemExit) as ended:
+        run_cli(command.main, ["--config", "config.yml", "pretrain=w.safetensors", "--output", output])
+    assert ended.value.code == 0
+    assert r"look at caf\udce9/report.html" in capsys.readouterr().out
+    assert r"--output 'caf\udce9'" in html.unescape((tmp_path / output / "report.html").read_text())
+
+
+def test_an_output_folder_whose_name_is_too_long_is_an_output_error(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    with pytest.raises(OutputError, match="File name too long"):
+        run("pretrain=w.safetensors", "--output", "n" * 300)
 
 
 def test_an_unknown_set_and_no_set_at_all_are_config_errors(run):
