@@ -16,6 +16,7 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"upscaling", "export"},
     {"data", "device", "weights"},
     {"config", "checkpoint"},
+    {"torch_files"},
     {"models", "files"},
     {"errors"},
 )
