@@ -9,6 +9,11 @@ environment() {
     # shellcheck disable=SC1091
     source .venv/bin/activate
     if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
+        if [ "$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null && ! python -c 'import torch' 2>/dev/null; then
+            echo "no NVIDIA GPU here, but pip may fetch torch with CUDA (gigabytes); for the small one stop now (Ctrl-C)," \
+                "run: .venv/bin/pip install $(grep '^torch==' requirements.txt)" \
+                "--index-url https://download.pytorch.org/whl/cpu and then this command again" >&2
+        fi
         # torch first and by itself, so that nothing that asks for a range of it fetches another build
         python -m pip install --quiet --disable-pip-version-check "$(grep '^torch==' requirements.txt)"
         python -m pip install --quiet --disable-pip-version-check -r requirements.txt "$@"

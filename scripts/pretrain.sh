@@ -22,5 +22,8 @@ done
 
 for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3 SSIU_x2_larger_patches; do
     python train.py --config "configs/pretrain/$run.yml" --resume auto "$@"
+done
+# all at once and only now: what is shipped is never the weights of a first stage
+for run in SSIU_x2_larger_patches SSIU_x3 SSIU_x4; do
     python -m ssiu export safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run:0:7}.safetensors"
 done

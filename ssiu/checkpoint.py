@@ -10,17 +10,16 @@ import json
 import logging
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.serialization import get_unsafe_globals_in_checkpoint
 
-from ssiu.errors import BadInputError, MissingInputError, NonFiniteError, SSIUError
+from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.files import TEMPORARY_SUFFIX, write_atomically
+from ssiu.torch_files import read_torch_file
 
 log = logging.getLogger("ssiu")
 
@@ -121,53 +120,6 @@ def clean_temporaries(folder: Path | str) -> None:
     for orphan in Path(folder).glob(f".*{TEMPORARY_SUFFIX}"):
         orphan.unlink(missing_ok=True)
         log.info("removed %s, left by a save that was killed", orphan)
-
-
-def read_torch_file(path: Path | str) -> Any:
-    """What the torch file ``path`` holds, on the CPU. Nothing in it is executed or imported.
-
-    Only the zip format that torch has written since 1.6 is read, its checksums are compared, and it may not unpack to
-    more than its own size. Raises MissingInputError (66), or BadInputError (65) naming what the file wanted to call.
-    """
-    path = Path(path)
-    try:
-        if not path.is_file():
-            raise MissingInputError(f"no file at {path.absolute()}; expected a checkpoint or weights")
-        with path.open("rb") as file:
-            _check_archive(path, file)
-            file.seek(0)
-            calls = get_unsafe_globals_in_checkpoint(file)
-            if calls:
-                raise _refusal(path, f"it would call {', '.join(calls[:5])}")
-            file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except SSIUError:
-        raise
-    except PermissionError as error:
-        raise MissingInputError(f"cannot read {path}: {error.strerror}; change its permissions") from None
-    except Exception as error:  # a damaged or hostile file can make the readers raise anything
-        blocked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if blocked:
-            raise _refusal(path, f"it would call {blocked[1]}") from None
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInputError(f"{path} is truncated or no torch file of tensors ({ascii(reason)[1:-1]:.100})") from None
-
-
-def _check_archive(path: Path, file: BinaryIO) -> None:
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        size, unpacked = file.seek(0, io.SEEK_END), sum(entry.file_size for entry in entries)
-        if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise _refusal(path, f"its {size:,} bytes would unpack to {unpacked:,}")
-        # torch takes an entry with the folder bit for an empty one and hands out its memory unread
-        damaged = archive.testzip() or next((e.filename for e in entries if e.external_attr & 0x10), None)
-        if damaged:
-            raise BadInputError(f"{path} is damaged: its entry {damaged!a:.80} is not as torch wrote it; copy it again")
-
-
-def _refusal(path: Path, reason: str) -> BadInputError:
-    # names inside the file are the attacker's: no control characters reach the terminal
-    return BadInputError(f"{path} is refused: {ascii(reason)[1:-1]:.300}; expected a plain state dict")
 
 
 def _age(path: Path) -> tuple[bool, int, str]:

@@ -13,13 +13,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.models import MODELS
 from ssiu.models.own import is_own
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
 PACKAGE = Path(__file__).resolve().parent
 SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
 
@@ -42,8 +52,34 @@ def _own_blocks(values: dict[str, Any]) -> int:
     return argument.default if argument else 1
 
 
+def _usable_path(value: str) -> str:
+    """No call of the system takes NUL or a name that is too long; reports and configs are UTF-8."""
+    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("a path in UTF-8 without NUL")
+    if any(len(name.encode()) > MAX_NAME_BYTES for name in re.split(r"[/\\]", value)):
+        raise ValueError(f"names of at most {MAX_NAME_BYTES} bytes")
+    return value
+
+
+def _plain_name(value: str) -> str:
+    if not value.strip() or value in (".", "..") or re.search(r"[/\\]", value):
+        raise ValueError("a plain folder name without a path")
+    return _usable_path(value)
+
+
+def _keys_of_models() -> dict[str, list[str]]:
+    """The keys that describe a network, each with the models whose constructors take it."""
+    takers: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(MODELS.values()):
+        for key in inspect.signature(kind).parameters:
+            takers.setdefault(key, []).append(kind.__name__)
+    return takers
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
-Names = Annotated[list[Annotated[str, Field(min_length=1)]], BeforeValidator(_listed)]
+FilePath = Annotated[str, AfterValidator(_usable_path)]
+FolderName = Annotated[str, AfterValidator(_plain_name)]
+FolderNames = Annotated[list[FolderName], BeforeValidator(_listed)]
 
 
 class Config(BaseModel):
@@ -77,12 +113,12 @@ class Config(BaseModel):
     smu: Literal["gconv", "none"] = Field("gconv", description="IDSANet: sequence unit after each attention")
 
     # weights to start from
-    pretrain: str | None = Field(None, description="weights to evaluate, or to fine-tune from")
-    init_trunk: str | None = Field(None, description="train from another scale's weights, all but its tail")
+    pretrain: FilePath | None = Field(None, description="weights to evaluate, or to fine-tune from")
+    init_trunk: FilePath | None = Field(None, description="train from another scale's weights, all but its tail")
 
     # training data
-    data_path: str = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
-    training_dataset: str = Field("df2k", min_length=1, description="df2k, div2k or a folder of data_path")
+    data_path: FilePath = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
+    training_dataset: FolderName = Field("df2k", description="df2k, div2k or a folder of data_path")
     patch_size: int = Field(
         default_factory=lambda data: 64 * data.get("scale", 4),
         ge=1,
@@ -92,8 +128,8 @@ class Config(BaseModel):
     batch_size: int = Field(40, ge=1, le=65_536, description="patches per batch over all devices together")
     data_repeat: int = Field(40, ge=1, le=1_000_000, description="times each image is visited in an epoch")
     data_augment: Flag = Field(True, description="random flips and rotations (all eight)")
-    threads: int = Field(8, ge=0, le=256, description="data loader workers")
-    cache_dir: str | None = Field(None, description="where decoded images are cached; empty = beside the data")
+    threads: int = Field(8, ge=0, le=256, description="data loader workers of each process, so of each GPU")
+    cache_dir: FilePath | None = Field(None, description="where decoded images are cached; empty = beside the data")
 
     # optimisation
     seed: int = Field(2024, ge=0, lt=2**32, description="initial weights and the order of the data")
@@ -136,16 +172,19 @@ class Config(BaseModel):
     )
 
     # logs, checkpoints, evaluation
-    log_path: str = Field("./logs", min_length=1, description="folder of all runs")
-    log_name: str | None = Field(None, description="name of this run's folder; empty = {model}_x{scale}")
+    log_path: FilePath = Field("./logs", min_length=1, description="folder of all runs")
+    log_name: FolderName | None = Field(None, description="name of this run's folder; empty = {model}_x{scale}")
     log_every: int = Field(100, ge=1, le=10**9, description="iterations between log lines")
     save_every: int = Field(1000, ge=1, le=10**9, description="iterations between checkpoints")
     keep_last: int = Field(2, ge=1, le=10**6, description="older checkpoints kept beside last.pt")
     test_every: int = Field(
         1, ge=0, le=10**6, description="epochs between validations (max_iterations: ten in all); 0 = none"
     )
-    validation_set: str | None = Field(None, description="set that chooses best.pt; never a test set")
-    eval_sets: Names = Field(["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets")
+    validate_every: int | None = Field(
+        None, ge=1, le=10**9, description="iterations between validations, whatever ends the run; empty = test_every"
+    )
+    validation_set: FolderName | None = Field(None, description="set that chooses best.pt; never a test set")
+    eval_sets: FolderNames = Field(["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets")
     save_image: Flag = Field(True, description="test.py writes the SR images")
     tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole image")
     self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
@@ -183,19 +222,10 @@ class Config(BaseModel):
             raise ValueError("two numbers in [0, 1)")
         return value
 
-    @field_validator("log_name", "training_dataset", "validation_set")
-    @classmethod
-    def _plain_name(cls, value: str | None) -> str | None:
-        if value is not None and (not value.strip() or value in (".", "..") or re.search(r"[/\\\0]", value)):
-            raise ValueError("a plain folder name without a path")
-        return value
-
     @field_validator("eval_sets")
     @classmethod
-    def _plain_names(cls, value: list[str]) -> list[str]:
-        for name in value:
-            cls._plain_name(name)
-        if len(set(value)) < len(value):
+    def _once(cls, value: list[str]) -> list[str]:
+        if len({name.lower() for name in value}) < len(value):  # folders are found without regard to case
             raise ValueError("every set once")
         return value
 
@@ -224,9 +254,25 @@ class Config(BaseModel):
             raise ValueError("pretrain and init_trunk both say where to start: give one")
         if self.model_args and self.model in MODELS:
             raise ValueError(f"model_args are for a model of your own; {self.model} has keys instead")
-        if self.validation_set in self.eval_sets and self.validation_set is not None:
+        if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
             raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
+        own = None if is_own(self.model) else MODELS[self.model].__name__  # one's own has model_args
+        foreign = [
+            f"{key}={getattr(self, key)} (a key of {' and '.join(models)})"
+            for key, models in _keys_of_models().items()
+            if key != "scale"
+            and key in Config.model_fields
+            and own not in models
+            and getattr(self, key) != default_of(key, vars(self))
+        ]
+        if foreign:
+            raise ValueError(f"model {self.model} does not take {', '.join(foreign)}: remove it or change model")
         return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether sets are scored during training."""
+        return self.validate_every is not None or self.test_every > 0
 
     @property
     def run_name(self) -> str:
@@ -245,7 +291,8 @@ class Config(BaseModel):
 
 FREE_ON_RESUME = frozenset(
     ("data_path", "threads", "cache_dir", "device", "gpu_ids", "compile", "checkpoint_activations")
-    + ("log_path", "log_name", "log_every", "test_every", "save_every", "save_image", "keep_last")
+    + ("log_path", "log_name", "log_every", "save_every", "save_image", "keep_last")
+    + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")
 )
 """Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""
 
@@ -364,8 +411,9 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
     Raises MissingInputError (66) when the file is absent and ConfigError (78) for anything wrong inside.
     """
-    path = find_config(path)
+    path = Path(path)
     try:
+        path = find_config(path)
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
         text = path.read_text(encoding="utf-8")

@@ -3,13 +3,18 @@
 import contextlib
 import logging
 import os
-import resource
+import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from ssiu.config import Config
 from ssiu.errors import ConfigError, DeviceMemoryError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 log = logging.getLogger("ssiu")
 
@@ -70,10 +75,13 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def peak_memory(device: torch.device) -> int:
-    """Largest memory so far in bytes: allocated on a GPU, resident on the CPU."""
+    """Largest memory so far in bytes: allocated on a GPU, resident on the CPU; 0 on Windows, which does not tell."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if resource is None:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def describe(device: torch.device) -> str:

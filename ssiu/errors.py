@@ -5,10 +5,15 @@ expected, what was found and what to do. The codes follow ``sysexits.h`` so that
 "fix the config" (78) from "try again" (75).
 """
 
+import errno
+import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
+
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not know
 
 
 class SSIUError(Exception):
@@ -87,8 +92,14 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     try:
-        code = main(argv) or 0
+        try:
+            code = main(argv) or 0
+        except SystemExit as ended:  # argparse's
+            code = ended.code or 0
+        sys.stdout.flush()  # what cannot be written shows here, not when Python is gone already
     except SSIUError as error:
         if debug:
             raise
@@ -100,6 +111,17 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
         print("stopped", file=sys.stderr)
         code = 128 + signal.SIGINT
     except BrokenPipeError:
-        sys.stderr.close()
-        code = 128 + signal.SIGPIPE
+        code = BROKEN_PIPE
+    except OSError as error:  # the system's refusals that no command expects
+        if debug:
+            raise
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        doing, code = ("write", SaveError.exit_code) if full else ("use", MissingInputError.exit_code)
+        print(
+            f"error: cannot {doing} {error.filename or 'the output of this command'}: {error.strerror}", file=sys.stderr
+        )
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more as it ends, and end in 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)

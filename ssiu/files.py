@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
-from ssiu.errors import OutputError, SaveError
+from ssiu.errors import MissingInputError, OutputError, SaveError
 
 try:
     import fcntl
@@ -40,6 +40,16 @@ def make_folder(path: Path) -> Path:
 def user_cache_folder(name: str) -> Path:
     """The folder for ``name`` in the user's cache; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / name
+
+
+def require_file(path: Path, expected: str) -> None:
+    """Raises MissingInputError (66) unless ``path`` is a file; ``expected`` is what of, for the message."""
+    try:
+        found = path.is_file()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise MissingInputError(f"cannot read {path}: {error.strerror}; expected {expected}") from None
+    if not found:
+        raise MissingInputError(f"no file at {path.absolute()}; expected {expected}")
 
 
 def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], overwrite: bool = True) -> None:

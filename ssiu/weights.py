@@ -20,19 +20,21 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, read_torch_file, tensors_digest, verified
+from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
 from ssiu.config import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
-from ssiu.files import user_cache_folder, write_atomically
+from ssiu.files import require_file, user_cache_folder, write_atomically
 from ssiu.models import MODELS, build_model
 from ssiu.models.own import is_own
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
+from ssiu.torch_files import read_torch_file
 
 log = logging.getLogger("ssiu")
 
 PACKAGE = Path(__file__).resolve().parent
 # of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
 SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
+MAX_BLOCKS = 99  # as in a config
 WRAPPERS = ("ema", "params_ema", "model_state_dict", "state_dict", "params", "model")  # what to take out of a .pt
 
 RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "minus", "skip": "norm"}  # no other there
@@ -83,6 +85,7 @@ def load_model(
             f"{path} upscales by {arguments['scale']}, not {scale}; leave the scale out or use another file"
         )
     try:
+        _refuse_misfit(_outline(kind, arguments), weights.state_dict, path)
         network = kind(**arguments)
     except (ConfigError, TypeError) as error:
         raise BadInputError(f"{path} describes a network that cannot be built: {error}") from None
@@ -114,11 +117,14 @@ def load_trunk(network: nn.Module, path: Path | str) -> None:
 
 
 def find_weights(model: str, scale: int) -> Path:
-    """The weights to use when none were named: ours, for SSIU else the authors'; MissingInputError (66) if absent."""
+    """The weights to use when none were named: for SSIU the authors', where they were put there, else ours.
+
+    Raises MissingInputError (66), naming where it looked.
+    """
     if model not in MODELS:
         raise MissingInputError(f"there are no weights for {model} here; name a file with pretrain=FILE")
     name = MODELS[model].__name__
-    files = [f"{name}_x{scale}.safetensors"] + ([f"model_x{scale}_290.pt"] if MODELS[model] is SSIU else [])
+    files = ([f"model_x{scale}_290.pt"] if MODELS[model] is SSIU else []) + [f"{name}_x{scale}.safetensors"]
     places = [folder / file for file in files for folder in SHIPPED]
     found = next((path for path in places if path.is_file()), None)
     if found is None:
@@ -199,8 +205,7 @@ def save_authors_weights(path: Path | str, network: nn.Module) -> None:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise MissingInputError(f"no file at {path.absolute()}; expected weights")
+    require_file(path, "weights")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -245,10 +250,10 @@ def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | 
         try:
             arguments = kind.arguments_from(weights.state_dict)
             recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
-        except (ArithmeticError, AttributeError, IndexError, ValueError):  # our names, but nonsense in them
+        except (ArithmeticError, AttributeError, IndexError, RecursionError, ValueError):  # our names, but nonsense
             continue
         # a forged name may ask for millions of blocks
-        if arguments is not None and arguments.get("n_blocks", 0) <= len(weights.state_dict):
+        if arguments is not None and arguments.get("n_blocks", 0) <= MAX_BLOCKS:
             known = inspect.signature(kind).parameters
             return kind, {key: value for key, value in recorded if key in known} | arguments
     return None
@@ -271,9 +276,26 @@ def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputEr
     return BadInputError(f"{path}: checkpoint {key}={got}, config {key}={expected}; change one of the two")
 
 
-def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], path: Path | str) -> None:
-    """Copies ``tensors`` into the parameters ``names``; everything is checked before the first one is touched."""
+def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:
+    """The network without the memory of its tensors: forged shapes in a small file may ask for any amount.
+
+    None for a model of one's own whose constructor computes with tensors.
+    """
+    try:
+        with torch.device("meta"):
+            return kind(**arguments)
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def _refuse_misfit(
+    network: nn.Module | None, tensors: Mapping[str, Tensor], path: Path | str, names: Collection[str] | None = None
+) -> None:
+    """BadInputError (65) unless ``tensors`` are the tensors of ``network``, or those of its ``names``."""
+    if network is None:
+        return
     own = network.state_dict()
+    names = own.keys() if names is None else names
     problems = []
     for title, group in (("missing", set(names) - tensors.keys()), ("unexpected", tensors.keys() - set(names))):
         if group:
@@ -282,6 +304,12 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[s
     problems += [f"{name} is {_kind(tensors[name])}, expected {_kind(own[name])}" for name in wrong[:5]]
     if problems:
         raise BadInputError(f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}")
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], path: Path | str) -> None:
+    """Copies ``tensors`` into the parameters ``names``; everything is checked before the first one is touched."""
+    _refuse_misfit(network, tensors, path, names)
+    own = network.state_dict()
     network.load_state_dict({**own, **tensors}, strict=True)
     log.info("loaded %d/%d tensors from %s", len(tensors), len(own), path)
 

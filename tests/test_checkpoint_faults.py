@@ -3,17 +3,30 @@
 import errno
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from faults import Call, at_io_call, hostile_files, in_child, limit_file_size, limit_memory, record_effects, saved
+from faults import (
+    Call,
+    at_io_call,
+    greedy_files,
+    hostile_files,
+    in_child,
+    limit_file_size,
+    limit_memory,
+    record_effects,
+    saved,
+    torch_zip,
+)
 from tiny import make_state, same
 
-from ssiu.checkpoint import clean_temporaries, load_checkpoint, read_torch_file, save_checkpoint
+from ssiu.checkpoint import clean_temporaries, load_checkpoint, save_checkpoint
 from ssiu.errors import BadInputError, SaveError
+from ssiu.torch_files import read_torch_file
 from ssiu.weights import read_weights
 
 
@@ -36,9 +49,10 @@ def test_hostile_files_are_refused_without_any_effect(tmp_path: Path) -> None:
         outcomes = {}
         target = tmp_path / "evil.pt"
         for reader in (read_torch_file, read_weights):  # loads what the readers load lazily
-            target.write_bytes(saved(Call(print, "x")))
-            with pytest.raises(BadInputError):
-                reader(target)
+            for content in (saved(Call(print, "x")), torch_zip(b"cos\nsystem\n.")):
+                target.write_bytes(content)
+                with pytest.raises(BadInputError):
+                    reader(target)
         limit_memory(256 * 2**20)
         events = record_effects()
         for name, content, _ in files:
@@ -89,6 +103,46 @@ def test_the_same_files_do_act_on_a_reader_that_unpickles(tmp_path: Path) -> Non
 
     code, acted = in_child(read_all)
     assert code == 0 and len(acted) == 8, acted
+
+
+def test_greedy_files_do_take_gigabytes_where_torch_alone_reads_them(tmp_path: Path) -> None:
+    """Otherwise their refusal above would prove nothing. ``weights_only`` keeps code away, not allocations."""
+    for name, content, _ in greedy_files():
+        if name in ("a storage", "a claim"):  # torch notices these
+            continue
+        (tmp_path / "greedy.pt").write_bytes(content)
+        assert len(content) < 400_000
+
+        def read() -> None:
+            limit_memory(1 << 30)
+            torch.load(tmp_path / "greedy.pt", weights_only=True)
+
+        code, message = in_child(read)
+        assert code == 1 and ("memory" in message or message == "MemoryError: "), (name, message)
+
+
+def test_what_training_files_hold_is_read_within_their_size(reference: Path, tmp_path: Path) -> None:
+    """Every kind of number, parameters, and a scheduler's Counter; the authors' with optimizer and scheduler."""
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16)
+    kinds += (torch.int8, torch.uint8, torch.bool)
+    document = {str(kind): torch.ones(3, 2).to(kind).t() for kind in kinds}
+    document |= {"parameter": torch.nn.Parameter(torch.ones(2)), "milestones": Counter([250, 400, 400])}
+    document |= {"module": torch.nn.Linear(2, 2).state_dict(), "long": 2**40, "none": [None, True, 0.5, "x", ()]}
+    (tmp_path / "all.pt").write_bytes(saved(document))
+    paths = [tmp_path / "all.pt", *sorted(reference.glob("*.pt"))]
+    assert len(paths) == 5
+
+    def read() -> list[int]:
+        [read_torch_file(path) for path in paths]  # loads what torch loads lazily
+        limit_memory(64 << 20)
+        found = read_torch_file(paths[0])
+        assert all(torch.equal(found[str(kind)], document[str(kind)]) for kind in kinds)
+        assert found["milestones"] == document["milestones"] and found["none"] == document["none"]
+        return [len(read_torch_file(path)) for path in paths[1:]]
+
+    code, lengths = in_child(read)
+    assert code == 0, lengths
+    assert min(lengths) > 2
 
 
 # kills and full disks

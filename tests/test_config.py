@@ -1,5 +1,6 @@
 """Config files and command lines: what is read, what wins, and how a mistake is named."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,9 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text, value):
         ("lambda_l1: 0\nlambda_fft: 0", "nothing to minimise"),
         ("pretrain: a\ninit_trunk: b", "give one"),
         ("validation_set: Set5", "never select on a test set"),
+        ("validation_set: set5", "never select on a test set"),
+        ("eval_sets: [Set5, set5]", "'eval_sets'.*every set once"),
+        ("validate_every: 0", "'validate_every'.*greater than or equal to 1"),
         ("tile: x", "'tile'"),
         ("tile: -1", "'tile'"),
     ],
@@ -142,6 +146,70 @@ def test_a_mistake_is_named_in_one_line(tmp_path, text, named):
         load_config(write(tmp_path, text))
     assert caught.value.exit_code == 78
     assert "\n" not in str(caught.value) and "config.yml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (
+            "model: IDSANet\nattention: dense\nmoe: false",
+            r"model IDSANet.*attention=dense \(a key of SSIU\), moe=False",
+        ),
+        ("model: IDSANet\nn_feats: 64\nbeta_sign: plus", r"model IDSANet does not take beta_sign=plus"),
+        ("model: IDSANet\nskip: raw", "skip=raw"),
+        ("model: SSIU\nshare_group: none", r"model SSIU does not take share_group=none \(a key of IDSANet\)"),
+        ("share_group: 3", "share_group=3"),
+        ("model: SSUFSR\nsmu: none", "model SSUFSR does not take smu=none"),
+    ],
+)
+def test_a_key_of_another_model_is_a_mistake_not_a_wrong_row_of_a_table(tmp_path, text, named):
+    with pytest.raises(ConfigError, match=named) as caught:
+        load_config(write(tmp_path, text))
+    assert caught.value.exit_code == 78 and "remove it or change model" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: IDSANet\nattention: sparse\nmoe: 1\nshare_group: none\nsmu: none\nn_blocks: 3\nnum_heads: 2",
+        "model: SSUFSR\nattention: dense\nmoe: false\nbeta_sign: plus\nskip: raw\nshare_group: 0\nn_blocks: 6",
+    ],
+)
+def test_a_model_takes_its_own_keys_and_the_defaults_of_others(tmp_path, text):
+    config = load_config(write(tmp_path, text))
+    assert load_config(write(tmp_path, config.to_yaml())) == config, "what stands in a run's folder"
+
+
+PATHS = ["data_path", "log_path", "cache_dir", "pretrain", "init_trunk"]
+FOLDERS = ["log_name", "training_dataset", "validation_set", "eval_sets"]
+
+
+@pytest.mark.parametrize("key", PATHS + FOLDERS)
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [("a\0b", "UTF-8 without NUL"), ("caf\udce9", "(UTF-8|unicode string)"), ("n" * 256, "at most 255 bytes"),
+     ("\u00e9" * 128, "at most 255 bytes")],
+    ids=["NUL", "surrogate", "long", "long in bytes"],
+)  # fmt: skip
+def test_what_no_file_can_be_called_is_refused_as_a_key(tmp_path, key, value, named):
+    for place in ("file", "command line"):
+        yaml_text = f"{key}: {json.dumps(value)}"
+        with pytest.raises(ConfigError, match=f"'{key}'.*{named}") as caught:
+            load_config(write(tmp_path, yaml_text if place == "file" else ""), [] if place == "file" else [
+                yaml_text.replace(": ", "=", 1)
+            ])  # fmt: skip
+        str(caught.value).encode()
+
+
+@pytest.mark.parametrize("key", PATHS)
+def test_long_paths_of_short_names_are_paths(key):
+    path = "/".join(["\u00e9" * 127] * 4)
+    assert getattr(make_config({key: path}), key) == path
+
+
+def test_a_config_whose_name_is_too_long_is_not_there():
+    with pytest.raises(MissingInputError, match="File name too long"):
+        load_config("n" * 300)
 
 
 def test_all_bad_keys_are_named_at_once(tmp_path):

@@ -1,5 +1,6 @@
 """A thousand generated configs: each is refused with 78, or its network is built and trains a step."""
 
+import inspect
 import random
 from typing import Any
 
@@ -9,6 +10,7 @@ from tiny_run import TINY
 
 from ssiu.config import Config, make_config
 from ssiu.errors import ConfigError
+from ssiu.models import MODELS
 from ssiu.training.trainer import Trainer
 
 VALID: dict[str, list[Any]] = {
@@ -89,6 +91,11 @@ class RandomStream:
 def generate(choice: random.Random) -> dict[str, Any]:
     """Valid values for some keys, and in half of the configs one or two of anything, or an unknown key."""
     values = {key: choice.choice(options) for key, options in VALID.items() if choice.random() < 0.5}
+    kinds = set(MODELS.values())
+    own, *others = sorted(kinds, key=lambda kind: kind is not MODELS[values.get("model", "SSIU")])
+    foreign = {key for kind in others for key in inspect.signature(kind).parameters}
+    foreign -= set(inspect.signature(own).parameters)
+    values = {key: value for key, value in values.items() if key not in foreign}
     if choice.random() < 0.5:
         for _ in range(choice.randint(1, 2)):
             values[choice.choice([*Config.model_fields, "unknown"])] = choice.choice(ANYTHING)

@@ -92,7 +92,7 @@ def espcn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_of_ones_own_is_trained_saved_and_used(espcn: None, tmp_path: Path) -> None:
     make_data(tmp_path / "data")
-    config = tiny_config(tmp_path, model="ESPCN", max_iterations=30, lr=3e-3)
+    config = tiny_config(tmp_path, model="ESPCN", num_heads=4, n_blocks=1, max_iterations=30, lr=3e-3)
     trainer = Trainer(config)
     before, after = losses(trainer)
     assert after < 0.8 * before

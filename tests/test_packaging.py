@@ -108,20 +108,28 @@ def test_shipped_configs_are_found_by_name_away_from_the_repository(environment:
     assert done.stdout.split() == ["3", "4"], done.stderr
 
 
-def test_every_import_is_a_declared_dependency() -> None:
+def test_every_pinned_package_is_pinned_once_and_declared() -> None:
+    lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    pinned = [line.partition("==")[0].lower() for line in lines if line]
+    assert len(set(pinned)) == len(pinned)
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(pinned) == {name.partition(">")[0].lower() for name in declared}
+
+
+@pytest.mark.parametrize(("folder", "extras"), [("ssiu", ["export", "peers"]), ("tests", ["export", "peers", "dev"])])
+def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:
     import ast
 
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [
-        *declared["dependencies"],
-        *declared["optional-dependencies"]["export"],
-        *declared["optional-dependencies"]["peers"],
-    ]
+    optional = [name for extra in extras for name in declared["optional-dependencies"][extra]]
+    names = [*declared["dependencies"], *optional]
     modules = {"Pillow": "PIL", "PyYAML": "yaml", "opencv-python-headless": "cv2", "scikit-image": "skimage"}
     known = {modules.get(n := name.split(">")[0], n.replace("-", "_")) for name in names} | {"ssiu"}
+    known |= {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"train"}  # of this repository
+    known |= {"torchvision"} if folder == "tests" else set()  # tests stand in for it where it is not
     imported = {
         name.split(".")[0]
-        for path in (ROOT / "ssiu").rglob("*.py")
+        for path in (ROOT / folder).rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
         for name in (
             [alias.name for alias in node.names] if isinstance(node, ast.Import)

@@ -188,8 +188,8 @@ def test_a_trunk_that_does_not_fit_is_refused_and_the_network_is_untouched(tmp_p
     assert equal(network.state_dict(), tiny(4, seed=1).state_dict())
 
 
-def test_shipped_weights_are_found_by_scale_ours_before_the_authors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: SSIU
+def test_shipped_weights_are_found_by_scale_the_authors_before_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: SSIU
 ) -> None:
     clone, package = tmp_path / "clone", tmp_path / "package"
     monkeypatch.setattr(weights_module, "SHIPPED", (clone, package))
@@ -198,12 +198,16 @@ def test_shipped_weights_are_found_by_scale_ours_before_the_authors(
     for place in (clone / "SSIU_x2.safetensors", package / "SSIU_x2.safetensors", clone / "model_x2_290.pt"):
         assert str(place) in str(caught.value)
     clone.mkdir()
-    save_authors_weights(clone / "model_x2_290.pt", tiny(seed=1))
-    assert find_weights("SSUFSR", 2) == clone / "model_x2_290.pt"
+    save_weights(clone / "SSIU_x2.safetensors", tiny(seed=1))
+    save_weights(clone / "IDSANet_x2.safetensors", tiny(kind=IDSANet))
+    assert find_weights("SSUFSR", 2) == clone / "SSIU_x2.safetensors"
     package.mkdir()
-    save_weights(package / "SSIU_x2.safetensors", model)
-    assert find_weights("SSUFSR", 2) == package / "SSIU_x2.safetensors"
-    assert equal(load_model(2).state_dict(), model.state_dict())
+    save_authors_weights(package / "model_x2_290.pt", model)
+    assert find_weights("SSUFSR", 2) == package / "model_x2_290.pt"
+    assert find_weights("IDSANet", 2) == clone / "IDSANet_x2.safetensors"
+    with caplog.at_level(logging.INFO, "ssiu"):
+        assert equal(load_model(2).state_dict(), model.state_dict())
+    assert str(package / "model_x2_290.pt") in caplog.text
 
 
 def test_the_places_of_shipped_weights_are_the_clone_the_package_and_the_users_cache() -> None:

@@ -9,11 +9,12 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from faults import hostile_files, saved
+from faults import hostile_files, in_child, limit_memory, saved
 from tiny import Tensors, equal, tiny
 from torch import nn
 
 from ssiu.errors import BadInputError, MissingInputError
+from ssiu.export.onnx import load_network
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.weights import load_model, load_weights, read_weights, save_authors_weights, save_weights
@@ -131,6 +132,47 @@ def test_weights_that_do_not_fit_exactly_are_refused_and_the_network_is_untouche
     assert equal(network.state_dict(), tiny(seed=1).state_dict())
     with pytest.raises(BadInputError):
         load_model(path)
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_shapes_cannot_ask_for_a_network_that_the_file_does_not_fill(tmp_path: Path, suffix: str) -> None:
+    """Half a megabyte whose first convolution has 5,000 channels: five gigabytes of network."""
+    names = [f"stages.{i}.esam.rel_h" for i in range(3)]
+    state = {"head.weight": torch.ones(5000, 3, 3, 3), "tail.0.weight": torch.ones(20_000, 1)}
+    state |= {name: torch.ones(1, 10, 1, 625) for name in names}
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(saved(state) if suffix == ".pt" else safetensors.torch.save(state))
+    load_model_of(tmp_path)
+
+    def load() -> None:
+        limit_memory(512 << 20)
+        load_model(path)
+
+    code, message = in_child(load)
+    assert code == 65 and "does not fit SSIU" in message, message
+
+
+def load_model_of(folder: Path) -> None:
+    """Loads a network once, and with it all that torch loads lazily."""
+    save_weights(folder / "intact.safetensors", tiny())
+    load_model(folder / "intact.safetensors")
+
+
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 100_000], ids=["list", "dict"])
+def test_metadata_nested_without_end_are_refused(tmp_path: Path, model: SSIU, nested: str) -> None:
+    (tmp_path / "a.safetensors").write_bytes(safetensors.torch.save(model.state_dict(), {"arguments": nested}))
+    with pytest.raises(BadInputError, match="fits none of"):
+        load_model(tmp_path / "a.safetensors")
+    header = b'{"__metadata__":' + b"[" * 100_000
+    (tmp_path / "b.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(BadInputError, match="truncated or no safetensors"):
+        load_model(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt", ".onnx"])
+def test_a_name_too_long_for_any_file_is_missing_input(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(MissingInputError, match="File name too long"):
+        load_network(tmp_path / ("n" * 300 + suffix), None, torch.device("cpu"))
 
 
 def test_only_the_first_five_missing_tensors_are_named(tmp_path: Path, model: SSIU) -> None:

@@ -66,14 +66,14 @@ def main(argv: Sequence[str]) -> None:
             model, test_sets, device=device, precision=config.precision, tile=config.tile,
             self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
         )  # fmt: skip
-        bicubic = evaluate(Bicubic(scale), test_sets)
+        bicubic = evaluate(Bicubic(scale), test_sets, protocols=("standard",))
         sha256 = weights.sha256
         summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=sha256)
         facts = {
             "weights": f"{weights_path} (sha256 {sha256[:12]})",
             "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
             + (", x8 self-ensemble" if config.self_ensemble else ""),
-            "command": shlex.join(["python", "test.py", *argv]),
+            "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
         }
         table = comparison(f"{name} x{scale}", name, scale, evaluation, bicubic)
         write_results(

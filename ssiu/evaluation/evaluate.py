@@ -125,10 +125,9 @@ def evaluate(
     Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
     puts out NaN or infinity, DeviceMemoryError (69).
     """
-    for test_set in test_sets:
-        for pair in test_set.pairs:  # before any work
-            _check_pair(test_set, pair.name, *(side * test_set.scale for side in pair.lr_size))
-        if save_to:
+    check_sets(test_sets)
+    if save_to:
+        for test_set in test_sets:
             make_folder(save_to / test_set.name)
     together = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
@@ -167,6 +166,19 @@ def evaluate(
     return Evaluation(_gather(images, world), tuple(protocols))
 
 
+def check_sets(test_sets: Sequence[BenchmarkSet]) -> None:
+    """Raises BadInputError (65) for an image too small to score, or with a name that no report can hold."""
+    for test_set in test_sets:
+        for pair in test_set.pairs:
+            try:
+                check_size(*(side * test_set.scale for side in pair.lr_size), test_set.scale)
+                pair.name.encode()
+            except BadInputError as error:
+                raise BadInputError(f"{test_set.name}/{pair.name}: {error}") from None
+            except UnicodeEncodeError:
+                raise BadInputError(f"{test_set.name}/{pair.name!a}: the file name is not UTF-8; rename it") from None
+
+
 class Bicubic:
     """MATLAB's bicubic interpolation as a network: (1, 3, H, W) to (1, 3, sH, sW), rounded to 8 bit as in papers."""
 
@@ -201,13 +213,6 @@ def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:
     shares: list[list[ImageResult]] = [[] for _ in range(world)]
     dist.all_gather_object(shares, images)
     return [shares[job % world][job // world] for job in range(sum(map(len, shares)))]
-
-
-def _check_pair(test_set: BenchmarkSet, name: str, height: int, width: int) -> None:
-    try:
-        check_size(height, width, test_set.scale)
-    except BadInputError as error:
-        raise BadInputError(f"{test_set.name}/{name}: {error}") from None
 
 
 def _finite(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """A network in one file that takes images of any height and width: ONNX for other programs, PT2 for plain PyTorch."""
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ssiu.device import is_out_of_memory
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
-from ssiu.files import write_atomically
+from ssiu.errors import BadInputError, ConfigError, OutputError
+from ssiu.files import require_file, write_atomically
 from ssiu.weights import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
@@ -30,7 +31,7 @@ def export_program(network: nn.Module) -> ExportedProgram:
     # without these two, sides that are multiples of the window or as small as one would be special cases
     with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
         return torch.export.export(
-            network.eval(),
+            copy.deepcopy(network).eval(),
             (torch.rand(1, 3, 40, 56),),
             dynamic_shapes={"lr": sizes},
             prefer_deferred_runtime_asserts_over_guards=True,
@@ -95,13 +96,14 @@ class OnnxNetwork:
     def __init__(self, model: Path | bytes, name: str = "", device: torch.device | str = "cpu"):
         runtime = _runtime()
         name = name or str(model)
-        if isinstance(model, Path) and not model.is_file():
-            raise MissingInputError(f"no file at {model.absolute()}; expected a network")
+        if isinstance(model, Path):
+            require_file(model, "a network")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3  # errors
         wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
         providers = [p for p in (*wanted, "CPUExecutionProvider") if p in runtime.get_available_providers()]
+        self._complaint = f"{name} is damaged or not from `ssiu export onnx`"
         try:
             content = model.read_bytes() if isinstance(model, Path) else model
             self.session = runtime.InferenceSession(content, options, providers=providers)
@@ -109,7 +111,10 @@ class OnnxNetwork:
             self.scale, self.size_multiple = int(facts["scale"]), int(facts["size_multiple"])
         except Exception as error:  # ONNX Runtime's own classes share no base; KeyError and ValueError are ours
             reason = "it lacks our metadata" if isinstance(error, KeyError | ValueError) else "it cannot be loaded"
-            raise BadInputError(f"{name} is damaged or not from `ssiu export onnx`: {reason}") from None
+            raise BadInputError(f"{self._complaint}: {reason}") from None
+        if self.scale not in (2, 3, 4) or not 1 <= self.size_multiple <= 64:
+            raise BadInputError(f"{self._complaint}: scale {self.scale}, size multiple {self.size_multiple}")
+        self(torch.zeros(1, 3, 5, 7))  # another scale or input shows before any image is read
 
     def __call__(self, lr: Tensor) -> Tensor:
         images = lr.float().cpu().contiguous().numpy()
@@ -118,7 +123,12 @@ class OnnxNetwork:
         except Exception as error:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from None
-            raise
+            raise BadInputError(f"{self._complaint}: {ascii(str(error))[1:-1]:.200}") from None
+        expected = (1, 3, self.scale * lr.shape[2], self.scale * lr.shape[3])
+        if any(sr.shape != expected or sr.dtype != np.float32 for sr in outputs):
+            raise BadInputError(
+                f"{self._complaint}: {outputs[0].dtype} {outputs[0].shape}, expected float32 {expected}"
+            )
         return torch.from_numpy(np.concatenate(outputs))
 
 

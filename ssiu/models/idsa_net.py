@@ -27,6 +27,7 @@ Grid attention, strip pooling and instance norm see the whole image: a tile alon
 Tiles of 64 and 128 LR pixels gave 54 to 58 dB against the whole, up to 6 grey levels (docs/idsa_net.md).
 """
 
+import copy
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -326,8 +327,8 @@ class IDSANet(nn.Module):
         return x[..., : self.scale * height, : self.scale * width]
 
     def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
-        """A callable with the same output, for weights that no longer change; ``dtype`` is float32 or bfloat16."""
-        network = self.eval()
+        """A callable with the output of this network as it is now; ``dtype`` is float32 or bfloat16."""
+        network = copy.deepcopy(self).eval().requires_grad_(False)
 
         @torch.inference_mode()
         def super_resolve(lr: Tensor) -> Tensor:

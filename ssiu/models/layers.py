@@ -70,7 +70,7 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
 
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of ``multiple`` that is at least ``value``; for tensors' sizes too."""
-    return -(-value // multiple) * multiple
+    return (value + multiple - 1) // multiple * multiple  # of no negative number: ONNX divides those towards zero
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

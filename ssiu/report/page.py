@@ -205,13 +205,14 @@ def _image_table(
     titles += [(f"{number} ({protocol})", "") for protocol in evaluation.protocols for number in ("PSNR", "SSIM")]
     titles += [("bicubic PSNR (standard)", ""), ("gain dB", "")]
     header = "".join(f'<th scope="col" class="{kind}">{title}</th>' for title, kind in titles)
-    links = {choice.result.key: f"#{choice.result.key}" for choice in shown}
+    viewers = {choice.result.key for choice in shown}
     body = ""
     for result, baseline in zip(evaluation.images, bicubic.images, strict=True):
         name = html.escape(result.name)
         if image_folder is not None:
             file = image_folder / image_file(result.set_name, result.name, scale)
-            name = f'<a href="{quote(links.get(result.key, file.as_posix()), safe="/#")}">{name}</a>'
+            link = f"#{quote(result.key)}" if result.key in viewers else quote(file.as_posix())
+            name = f'<a href="{link}">{name}</a>'
         numbers = [number for score in result.scores.values() for number in zip(_digits(score), score, strict=True)]
         base = baseline.scores["standard"]
         gain = result.scores["standard"].psnr - base.psnr

@@ -42,9 +42,9 @@ def open_results(folder: Path, config: Config, overwrite: bool = False) -> Itera
     anything `test.py` does not write, or no ``config.yml``, raises OutputError (73). BusyError (75) while another
     process writes there.
     """
+    make_folder(folder)
     if folder.is_symlink():
         raise OutputError(f"{folder} is a symbolic link; name the folder it points to, or another one")
-    make_folder(folder)
     there = {path.name for path in folder.iterdir()} - {LOCK}
     if there and not {"config.yml"} <= there <= CONTENTS:
         others = ", ".join(sorted(there - CONTENTS)[:5]) or "no config.yml"

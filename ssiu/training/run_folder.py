@@ -26,11 +26,18 @@ from ssiu.files import make_folder, write_atomically
 log = logging.getLogger("ssiu")
 
 PATIENCE = 0.5  # seconds for the loader workers of a run that was just killed, which hold its lock until they notice
+PACKAGE = Path(__file__).resolve().parents[1]
 ROOM = 3  # checkpoints that must fit before a run starts: the last, the next and the best
 
 
 class _LogFile(logging.FileHandler):
-    """A log that cannot be written ends the run: SaveError (74)."""
+    """A log that cannot be opened or written ends the run: OutputError (73), SaveError (74)."""
+
+    def _open(self) -> Any:
+        try:
+            return super()._open()
+        except OSError as error:
+            raise _unusable(error) from None
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802, logging's name
         raise SaveError(f"cannot write {self.baseFilename}: {sys.exc_info()[1]}; free some space and run again")
@@ -53,10 +60,15 @@ class RunFolder:
         try:
             self._lock.acquire(timeout=PATIENCE)
         except Timeout:
-            owner = self._owner.read_text() if self._owner.exists() else "another process"
+            owner = self._owner.read_text(errors="replace") if self._owner.is_file() else "another process"
             raise BusyError(f"{path} is in use by {owner}; wait for it, or choose another log_name") from None
         except OSError as error:
             raise OutputError(f"cannot lock {path}: {error.strerror}; set log_path to a local folder") from None
+        try:
+            _refuse_other_kinds(path)
+        except BaseException:
+            self._lock.release()
+            raise
         write_atomically(self._owner, f"pid {os.getpid()} on {socket.gethostname()}".encode())
         self._file_handler = _LogFile(path / "log.txt", delay=True)
         self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -82,23 +94,25 @@ class RunFolder:
         """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``."""
         from torch.utils.tensorboard import SummaryWriter  # a second of import that only training needs
 
-        write_atomically(self.path / "config.yml", config_yaml.encode())
-        write_atomically(
-            self.metrics_path, "".join(line + "\n" for line in self._lines_up_to(step, validated)).encode()
-        )
-        self._metrics = self.metrics_path.open("a")
-        self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+        try:
+            lines = self._lines_up_to(step, validated)
+            write_atomically(self.path / "config.yml", config_yaml.encode())
+            write_atomically(self.metrics_path, "".join(line + "\n" for line in lines).encode())
+            self._metrics = self.metrics_path.open("a")
+            self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+        except OSError as error:
+            raise _unusable(error) from None
 
     def _lines_up_to(self, step: int, validated: int) -> list[str]:
         if not self.metrics_path.exists():
             return []
         lines = []
-        for line in self.metrics_path.read_text().splitlines():
+        for line in self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 record = json.loads(line)
                 if record["step"] > (validated if record["kind"] == "validation" else step):
                     break
-            except (json.JSONDecodeError, KeyError, TypeError):
+            except (json.JSONDecodeError, KeyError, RecursionError, TypeError):
                 break  # a line torn by a kill: it and what follows is written again
             lines.append(line)
         return lines
@@ -142,6 +156,23 @@ class RunFolder:
         self._lock.release()
 
 
+def _refuse_other_kinds(folder: Path) -> None:
+    """OutputError (73) where something else has the name of a log: a pipe would hang the run, a link lead out of it."""
+    for name in ("config.yml", "log.txt", "metrics.jsonl"):
+        path = folder / name
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            kind = "a symbolic link" if path.is_symlink() else "no file"
+            raise OutputError(f"{path} is {kind}; move it away, or choose another log_name")
+    for name in ("tensorboard", "results"):
+        path = folder / name
+        if path.exists() and not path.is_dir():
+            raise OutputError(f"{path} is no folder; move it away, or choose another log_name")
+
+
+def _unusable(error: OSError) -> OutputError:
+    return OutputError(f"cannot write {error.filename}: {error.strerror}; move it away, or choose another log_name")
+
+
 class Clock:
     """Steps per second and the share of the time spent waiting for data, since the last restart."""
 
@@ -168,8 +199,11 @@ def log_environment() -> None:
     log.info("code %s, Python %s, torch %s", _git_commit(), platform.python_version(), torch.__version__)
 
 
-def _git_commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+def _git_commit(root: Path = PACKAGE.parent) -> str:
+    """Of the clone in ``root``; the repository that an installed package may lie in is not ours."""
+    if not (root / ".git").exists():
+        return "without git"
+    command = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

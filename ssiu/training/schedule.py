@@ -54,21 +54,26 @@ class Schedule:
     def validations_after(self, step: int) -> int:
         """How many validations are still to come when ``step`` steps are complete and validated."""
         every, total = self.config.test_every, self.total_steps
-        if every == 0:
+        if not self.config.validates:
             return 0
+        if steps := self.config.validate_every:
+            return total // steps - step // steps + (step < total and total % steps > 0)
         if self.config.max_iterations:
             return 10 - step * 10 // total if total >= 10 else total - step
         last = self.epoch(total) // every > self.epoch(total - 1) // every  # else the end has one of its own
         return self.epoch(total) // every - self.epoch(step) // every + (step < total and not last)
 
     def validates(self, step: int) -> bool:
-        """Whether a validation follows ``step`` completed steps: every ``test_every`` epochs, and at the end.
+        """Whether a validation follows ``step`` completed steps; one always follows the last.
 
-        With ``max_iterations`` there are ten, equally spaced.
+        The others come every ``validate_every`` steps, else every ``test_every`` epochs; ten in all, equally spaced,
+        where ``max_iterations`` ends the run and ``validate_every`` is empty.
         """
-        every, total = self.config.test_every, self.total_steps
-        if every == 0 or step == 0:
+        config, total = self.config, self.total_steps
+        if step == 0 or not config.validates:
             return False
-        if self.config.max_iterations:
+        if config.validate_every:
+            return step == total or step % config.validate_every == 0
+        if config.max_iterations:
             return step * 10 // total > (step - 1) * 10 // total
-        return step == total or self.epoch(step) // every > self.epoch(step - 1) // every
+        return step == total or self.epoch(step) // config.test_every > self.epoch(step - 1) // config.test_every

@@ -32,6 +32,7 @@ from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import BenchmarkSet, load_test_sets, shared_files
 from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
 from ssiu.errors import (
+    ConfigError,
     MissingInputError,
     NonFiniteError,
     OutputError,
@@ -39,7 +40,7 @@ from ssiu.errors import (
     StoppedError,
     first_names,
 )
-from ssiu.evaluation.evaluate import evaluate
+from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import to_uint8
 from ssiu.files import write_atomically
 from ssiu.models import build_model
@@ -114,8 +115,9 @@ class Trainer:
         config = self.config
         if resume == "none" and self.folder and self.folder.holds_run:
             raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
-        self.test_sets = load_test_sets(config) if config.test_every else []
+        self.test_sets = load_test_sets(config) if config.validates else []
         self.validation_set = self._load_validation_set()
+        check_sets([*self.test_sets, *([self.validation_set] if self.validation_set else [])])
         self.stream = stream or build_stream(config)
         self._warn_of_shared_images()
         self.schedule = Schedule(config, self.stream.samples_per_epoch)
@@ -424,13 +426,20 @@ class Trainer:
             return False
         path, state = found
         refuse_changes(self.config, self.stream.manifest, state, path, allow_changes)
-        self.model.load_state_dict(state["model"])
+        try:
+            self.model.load_state_dict(state["model"])
+        except RuntimeError:
+            raise ConfigError(
+                f"{path} holds another network than the config: start a new run, or undo the change"
+            ) from None
         if not load_optimizer_state(self.optimizer, state["optimizer"]):
             log.warning("the optimizer is another than that of %s: its moments start from zero", path)
         if state["scaler"]:  # empty where the checkpoint's precision was not fp16
             self.scaler.load_state_dict(state["scaler"])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
+        elif self.ema:  # ema_decay was 0: the average begins here
+            self.ema.module.load_state_dict(state["model"])
         self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
         self.skipped_steps, self.terms = state["skipped_steps"], list(state["terms"].to(self.device))
         if path.resolve() == (own / "models" / "last.pt").resolve():

@@ -1,8 +1,11 @@
 """test.py as a user runs it: what it prints and writes, and how every mistake ends."""
 
+import html
 import json
+import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,8 @@ from ssiu import weights
 from ssiu.cli import test as command
 from ssiu.config import load_config
 from ssiu.data.images import read_rgb
-from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, run_cli
+from ssiu.evaluation.metrics import score
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.models import SSIU
 from ssiu.report.results import open_results, results_name
@@ -78,20 +82,20 @@ def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
 
 
 def test_no_weights_anywhere_says_where_it_looked(run):
-    with pytest.raises(MissingInputError, match=r"pretrain_model/SSIU_x2.safetensors.*model_x2_290\.pt.*pretrain="):
+    with pytest.raises(MissingInputError, match=r"pretrain_model/model_x2_290\.pt.*SSIU_x2.safetensors.*pretrain="):
         run()
 
 
-def test_shipped_weights_are_found_ours_first(run, tmp_path, caplog):
+def test_shipped_weights_are_found_the_authors_first(run, tmp_path, capsys):
     (tmp_path / "pretrain_model").mkdir()
+    save_weights(tmp_path / "pretrain_model/SSIU_x2.safetensors", _network(seed=2))
+    run("--output", "ours")
+    assert "weights: pretrain_model/SSIU_x2.safetensors (sha256" in capsys.readouterr().out.replace(f"{tmp_path}/", "")
     save_authors_weights(tmp_path / "pretrain_model/model_x2_290.pt", _network(seed=1))
-    with caplog.at_level("INFO", "ssiu"):
-        run("--output", "theirs")
-        assert "model_x2_290.pt" in caplog.text
-        save_weights(tmp_path / "pretrain_model/SSIU_x2.safetensors", _network(seed=2))
-        run("--output", "ours")
-        assert "SSIU_x2.safetensors" in caplog.text
+    run("--output", "theirs")
+    assert "weights: pretrain_model/model_x2_290.pt (sha256" in capsys.readouterr().out.replace(f"{tmp_path}/", "")
     theirs, ours = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("theirs", "ours"))
+    assert theirs["weights_sha256"] == read_weights(tmp_path / "pretrain_model/model_x2_290.pt").sha256
     assert theirs["weights_sha256"] != ours["weights_sha256"]
     assert theirs["protocols"] != ours["protocols"]
 
@@ -189,6 +193,50 @@ def test_two_at_once_never_mix(run, tmp_path):
 def test_keys_in_the_manner_of_other_programs_are_answered_with_ours(run, arguments, hint):
     with pytest.raises(ConfigError, match=hint):
         run(*arguments)
+
+
+def test_every_image_is_scored_once_under_every_protocol_shown(run, tmp_path, monkeypatch):
+    scored = []
+
+    def counted(sr, hr, scale, protocol):
+        scored.append(protocol)
+        return score(sr, hr, scale, protocol)
+
+    monkeypatch.setattr("ssiu.evaluation.evaluate.score", counted)
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    assert Counter(scored) == {"standard": 2 * 3, "official": 3}, "three images; bicubic is shown under standard"
+
+
+def test_a_set_named_twice_is_a_config_error_whatever_its_case(run, tmp_path):
+    with pytest.raises(ConfigError, match="every set once"):
+        run("eval_sets=[Set5,set5]")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_before_any_image_is_scored(run, tmp_path, monkeypatch):
+    save_weights(tmp_path / "w.safetensors", _network())
+    monkeypatch.setattr("ssiu.evaluation.evaluate.score", lambda *_: pytest.fail("scored"))
+    for path in (tmp_path / "data/benchmark/Set5").rglob("astronaut*.png"):
+        path.rename(os.fsdecode(os.fsencode(path).replace(b"astronaut", b"caf\xe9")))
+    with pytest.raises(BadInputError, match=r"Set5/'caf\\udce9': the file name is not UTF-8; rename it"):
+        run("pretrain=w.safetensors")
+
+
+def test_an_output_folder_whose_name_is_not_utf8_gets_its_results(run, tmp_path, capsys):
+    save_weights(tmp_path / "w.safetensors", _network())
+    output = os.fsdecode(b"caf\xe9")
+    with pytest.raises(SystemExit) as ended:
+        run_cli(command.main, ["--config", "config.yml", "pretrain=w.safetensors", "--output", output])
+    assert ended.value.code == 0
+    assert r"look at caf\udce9/report.html" in capsys.readouterr().out
+    assert r"--output 'caf\udce9'" in html.unescape((tmp_path / output / "report.html").read_text())
+
+
+def test_an_output_folder_whose_name_is_too_long_is_an_output_error(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    with pytest.raises(OutputError, match="File name too long"):
+        run("pretrain=w.safetensors", "--output", "n" * 300)
 
 
 def test_an_unknown_set_and_no_set_at_all_are_config_errors(run):

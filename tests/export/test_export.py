@@ -126,6 +126,69 @@ def test_what_is_no_network_of_ours_is_refused(tmp_path: Path, content: bytes) -
         OnnxNetwork(tmp_path / "a.onnx")
 
 
+def changed(path: Path, target: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    """The ONNX file ``path`` with one thing in it changed."""
+    document = onnx.load(path)
+    change(document)
+    onnx.save(document, target)
+    return target
+
+
+def metadata(key: str, value: str) -> Callable[[onnx.ModelProto], None]:
+    def change(document: onnx.ModelProto) -> None:
+        next(entry for entry in document.metadata_props if entry.key == key).value = value
+
+    return change
+
+
+def rename_input(document: onnx.ModelProto) -> None:
+    for node in document.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "lr":
+                node.input[index] = "image"
+    document.graph.input[0].name = "image"
+
+
+def fix_size(document: onnx.ModelProto) -> None:
+    for dimension, side in zip(document.graph.input[0].type.tensor_type.shape.dim[2:], (40, 56), strict=True):
+        dimension.dim_value = side
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (metadata("scale", "3"), r"\(1, 3, 10, 14\), expected float32 \(1, 3, 15, 21\)"),
+        (metadata("scale", "1000000"), "scale 1000000"),
+        (metadata("scale", "-2"), "scale -2"),
+        (metadata("scale", "two"), "it lacks our metadata"),
+        (metadata("size_multiple", "0"), "size multiple 0"),
+        (metadata("size_multiple", "1000000"), "size multiple 1000000"),
+        (rename_input, "'image'"),
+        (fix_size, "index: 2 Got: 5 Expected: 40"),
+    ],
+)
+def test_an_onnx_file_that_does_not_do_what_its_metadata_say_is_refused(
+    exported: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture, change: Callable, named: str
+) -> None:
+    weights = changed(exported[1], tmp_path / "changed.onnx", change)
+    with pytest.raises(BadInputError, match=named) as caught:
+        OnnxNetwork(weights)
+    assert "\n" not in str(caught.value)
+    save_image(tmp_path / "a.png", photo("chelsea", 20, 24))
+    arguments = [str(tmp_path / "a.png"), "--output", str(tmp_path / "b.png"), "--weights", str(weights)]
+    with pytest.raises(SystemExit) as ended:
+        run_cli(upscale_command.main, arguments)
+    assert ended.value.code == 65 and not (tmp_path / "b.png").exists()
+    assert "changed.onnx is damaged or not from `ssiu export onnx`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", [SSIU, IDSANet])
+def test_exporting_does_not_switch_the_callers_network_to_eval(kind: type[nn.Module]) -> None:
+    network = tiny(2, kind=kind).train()
+    export_program(network)
+    assert network.training and all(module.training for module in network.modules())
+
+
 SIZES = ((32, 48), (37, 91), (1, 1), (16, 5), (5, 40), (40, 5), (9, 17))
 
 

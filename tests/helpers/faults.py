@@ -137,6 +137,34 @@ def saved(document: Any, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def calls(module: str, name: str, *numbers: int) -> bytes:
+    """A torch file that is the result of one call, for functions that do not pickle by name."""
+    integers = b"".join(b"J" + number.to_bytes(4, "little") for number in numbers)
+    return torch_zip(b"\x80\x02c" + f"{module}\n{name}\n".encode() + b"(" + integers + b"tR.")
+
+
+def greedy_files() -> Iterator[tuple[str, bytes, str]]:
+    """(name, content, what the refusal must name): torch files of some KB that would take gigabytes."""
+    billions = 2_000_000_000
+    yield "torch.Tensor", calls("torch", "Tensor", billions), "torch.Tensor"
+    yield "torch.FloatTensor", calls("torch", "FloatTensor", billions), "torch.FloatTensor"
+    yield "bytearray", calls("builtins", "bytearray", billions), "builtins.bytearray"
+    yield "bytearray of Python 2", calls("__builtin__", "bytearray", billions), "builtins.bytearray"
+    yield "a storage", calls("torch", "FloatStorage", billions), "not a function"
+    yield "beside parameters", saved({"params": {"a": torch.ones(2)}, "x": Call(bytearray, billions)}), "bytearray"
+    pickled = zipfile.ZipFile(io.BytesIO(saved(torch.ones(300)))).read("archive/data.pkl")
+    claim = pickled.replace(b"M" + (300).to_bytes(2, "little"), b"J" + billions.to_bytes(4, "little"))
+    assert claim != pickled
+    yield "a claim", torch_zip(claim, **{"data/0": bytes(1200)}), "claims 2000000000 elements"
+    entries = b"".join(b"J" + n.to_bytes(4, "little") + b"N" for n in range(20_000))
+    many = b"}q\x01(" + entries + b"u"  # a dict of 20,000, as number 1
+    counter, ordered = b"ccollections\nCounter\nq\x02", b"ccollections\nOrderedDict\nq\x02"
+    head, again = b"\x80\x02]q\x03(", b"e."
+    yield "copies", torch_zip(head + many + counter + b"h\x02h\x01\x85R" * 20_000 + again), "copy a large dict"
+    yield "ordered", torch_zip(head + many + ordered + b"h\x02h\x01\x85R" * 20_000 + again), "copy a large dict"
+    yield "attributes", torch_zip(head + many + ordered + b"h\x02)Rh\x01b" * 20_000 + again), "change the attributes"
+
+
 def hostile_files(victim: Path) -> Iterator[tuple[str, bytes, str]]:
     """(name, content, what the refusal must name): torch files that would create ``victim`` or exhaust memory."""
     command = f"touch {victim}"
@@ -177,6 +205,7 @@ def hostile_files(victim: Path) -> Iterator[tuple[str, bytes, str]]:
     cycle: dict = {}
     cycle["model"] = cycle
     yield "cycle", saved({**cycle, "sha256": "0" * 64}), "damaged"
+    yield from greedy_files()
 
 
 class _Expanded:

@@ -314,6 +314,18 @@ def test_impossible_arguments_are_named(arguments, says):
         IDSANet(**arguments)
 
 
+def test_preparing_leaves_the_callers_model_as_it_is_and_keeps_the_weights_of_now():
+    model, lr = IDSANet(scale=2, n_feats=16, n_blocks=2).eval(), torch.rand(1, 3, 17, 23)
+    with torch.no_grad():
+        expected = model(lr)
+        prepared = model.train().prepare_for_inference()
+        assert model.training and all(module.training for module in model.modules())
+        assert all(parameter.requires_grad for parameter in model.parameters())
+        for parameter in model.parameters():
+            parameter.mul_(2)
+    assert (prepared(lr) - expected).abs().max() <= 1e-5
+
+
 def test_prepared_network_gives_the_same_output_and_nearly_so_in_bfloat16():
     torch.manual_seed(0)
     model = IDSANet(2, **TINY).eval()

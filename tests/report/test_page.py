@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
@@ -36,6 +38,34 @@ def test_names_of_files_are_text_on_the_page(tmp_path):
     page = write_page(tmp_path, tmp_path / "out", ["Set5"]).read_text()
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;&amp;&quot;&#x27;" in page
+
+
+class _Links(HTMLParser):
+    """The links and the ids of a page, as a browser understands them."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.links: dict[str, str] = {}
+        self.ids: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids |= {attributes["id"]} if "id" in attributes else set()
+        if tag == "a":
+            self.links[attributes["href"]] = urljoin("http://host/out/", attributes["href"])
+
+
+def test_links_lead_to_images_whatever_they_are_called(tmp_path):
+    odd = ["a#1", "50%", "what?", "50%23", "é &amp;", 'say "cheese"', "a b"]
+    write_set(tmp_path, "no #1", 2, {name: photo("coffee", 40 + i, 40) for i, name in enumerate(odd)})
+    page = _Links(write_page(tmp_path, tmp_path / "out", ["no #1"]).read_text())
+    parts = [urlsplit(link) for link in page.links.values()]
+    shown = [unquote(part.fragment) for part in parts if part.fragment]
+    files = [unquote(part.path).removeprefix("/") for part in parts if not part.fragment]
+    assert len(shown) == 6 and set(shown) <= page.ids
+    assert len(files) == 1 and (tmp_path / files[0]).is_file()
+    assert {name.partition("/")[2] for name in shown} < set(odd) and not any(part.query for part in parts)
 
 
 def test_without_saved_images_there_are_numbers_alone(tmp_path):

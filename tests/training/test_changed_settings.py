@@ -171,6 +171,20 @@ def test_muons_new_rate_holds_from_the_next_step(folder, started):
     assert (moves[1] - 2 * moves[0]).norm() <= 1e-3 * moves[0].norm()
 
 
+def test_an_average_that_begins_on_resume_begins_with_the_weights_reached(folder, started):
+    run = Trainer(tiny_config(folder, log_name="average", ema_decay=0.9), str(started()), allow_changes=True)
+    for p, q in zip(run.ema.module.parameters(), run.model.parameters(), strict=True):
+        assert torch.equal(p, q)
+    run.close()
+
+
+@pytest.mark.parametrize("change", [{"n_blocks": 6}, {"n_feats": 16}, {"model": "IDSANet", "n_feats": 16}], ids=str)
+def test_another_network_cannot_be_resumed(folder, started, change):
+    config = tiny_config(folder, log_name=f"other{change}".replace("/", ""), **change)
+    with pytest.raises(ConfigError, match="holds another network than the config"):
+        Trainer(config, str(started()), allow_changes=True)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("precisions", [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")], ids="-".join)
 def test_precision_may_change_on_resume(folder, started, precisions, optimizer):

@@ -82,6 +82,54 @@ def test_other_settings_resume_bit_identically_too(folder, change):
     assert same(*(outcome(config.run_folder) for config in configs))
 
 
+@pytest.mark.parametrize(
+    "length", [{"max_iterations": 7}, {"max_iterations": None, "epochs": 2}], ids=["steps", "epochs"]
+)
+def test_validations_every_so_many_steps_come_at_the_same_steps_however_often_a_run_is_stopped(folder, length):
+    change = {**RUN, **length, "test_every": 0, "validate_every": 3}
+    name = "-".join(length)
+    whole, config = (tiny_config(folder, log_name=f"{name}{part}", **change) for part in ("whole", "part"))
+    Trainer(whole).run()
+    lines = [json.loads(line) for line in (whole.run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "validation"] == [3, 6, 7]
+    for step in range(1, 7):
+        run = Trainer(config, "auto")
+        stop_after(run, step)
+        with pytest.raises(StoppedError):
+            run.run()
+    Trainer(config, "auto").run()
+    assert same(outcome(config.run_folder), outcome(whole.run_folder))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"eval_sets": []}, {"eval_sets": ["toy", "train"]}, {"tile": 16}, {"self_ensemble": True}, {"validate_every": 2}],
+    ids=lambda change: "-".join(map(str, change.values())),
+)
+def test_what_is_scored_and_how_may_change_on_resume(folder, uninterrupted, change):
+    config = tiny_config(folder, log_name=f"scored{change}".replace("/", ""), **RUN)
+    run = Trainer(config)
+    stop_after(run, 3)
+    with pytest.raises(StoppedError):
+        run.run()
+    run = Trainer(tiny_config(folder, log_name=config.log_name, **{**RUN, **change}), "auto")
+    assert run.run().startswith("finished: 5 iterations, 8 in all")
+    state = load_checkpoint(config.run_folder / "models/last.pt")
+    for part in ("model", "ema", "optimizer"):
+        assert same(state[part], uninterrupted[0][part])
+    last = [json.loads(line) for line in (config.run_folder / "metrics.jsonl").read_text().splitlines()][-1]
+    scored = {key.partition("/")[2] for key in last if key.startswith("psnr/")}
+    assert scored == {*change.get("eval_sets", ["toy"]), "val"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"validation_set": None}, {"data_repeat": 3}, {"seed": 1}, {"ema_decay": 0.8}], ids=str
+)
+def test_what_is_computed_may_not_change_on_resume(folder, uninterrupted, change):
+    with pytest.raises(ConfigError, match=f"other settings: {next(iter(change))}: "):
+        Trainer(tiny_config(folder, log_name="whole", **{**RUN, **change}), "auto")
+
+
 @pytest.mark.parametrize("step", [5, 8])  # 8 is the last
 def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted, step):
     config = tiny_config(folder, log_name=f"validation{step}", **RUN)

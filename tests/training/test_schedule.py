@@ -102,6 +102,12 @@ def test_accumulate_counts_optimizer_steps():
         ({"max_iterations": 50}, [5, 10, 15, 20, 25, 30, 35, 40, 45, 50]),
         ({"max_iterations": 3}, [1, 2, 3]),
         ({"max_iterations": 50, "test_every": 0}, []),
+        ({"epochs": 4, "validate_every": 15}, [15, 30, 40]),
+        ({"epochs": 4, "validate_every": 10, "test_every": 3}, [10, 20, 30, 40]),
+        ({"epochs": 2, "validate_every": 8, "test_every": 0}, [8, 16, 20]),
+        ({"max_iterations": 50, "validate_every": 20}, [20, 40, 50]),
+        ({"max_iterations": 50, "validate_every": 25, "test_every": 0}, [25, 50]),
+        ({"max_iterations": 50, "validate_every": 1000}, [50]),
     ],
 )
 def test_validations_are_equally_spaced_and_include_the_end(keys, expected):
@@ -109,3 +115,4 @@ def test_validations_are_equally_spaced_and_include_the_end(keys, expected):
     assert [step for step in range(ours.total_steps + 1) if ours.validates(step)] == expected
     for step in range(ours.total_steps + 1):
         assert ours.validations_after(step) == sum(later > step for later in expected)
+    assert ours.config.validates == bool(expected)

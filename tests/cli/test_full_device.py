@@ -1,0 +1,45 @@
+"""Output that cannot be written: one line and an exit code, for every way a command ends."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("benchmark", "complexity", "--config", "configs/quickstart.yml")],
+    ids=" ".join,
+)
+def test_a_full_device_is_one_line_and_74(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "ssiu", *arguments]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    message = "error: cannot write the output of this command: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, message)
+
+
+def test_an_error_stays_the_error_on_a_full_device() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "test.py", "--config", "absent.yml"]
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 66 and done.stderr.count("\n") == 1 and "absent.yml" in done.stderr
+
+
+def test_a_reader_that_left_is_no_error() -> None:
+    command = f"{sys.executable} -m ssiu --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode in (0, 141) and done.stderr == ""
+
+
+def test_a_name_too_long_on_the_command_line_is_one_line() -> None:
+    command = [sys.executable, "train.py", "--config", "configs/quickstart.yml", "--resume", "n" * 300]
+    done = subprocess.run(
+        [*command, "data_path=/nowhere", "log_path=/dev/null/x"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 73 and done.stderr.count("\n") == 1
+    done = subprocess.run([sys.executable, "test.py", "--config", "n" * 300], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 66 and done.stderr.count("\n") == 1 and "File name too long" in done.stderr

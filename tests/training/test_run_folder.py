@@ -1,0 +1,72 @@
+"""A run's folder whose names are taken by other things, and whose code the log says it is."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ssiu.errors import OutputError
+from ssiu.training.run_folder import RunFolder, _git_commit
+
+
+@pytest.mark.parametrize("name", ["config.yml", "log.txt", "metrics.jsonl", "tensorboard", "results"])
+@pytest.mark.parametrize("kind", ["folder", "file", "pipe", "link", "dangling link"])
+def test_what_is_of_another_kind_is_named_before_any_work_and_kept(tmp_path: Path, name: str, kind: str) -> None:
+    home, place = tmp_path / "run", tmp_path / "run" / name
+    home.mkdir()
+    target = tmp_path / "target"
+    if kind == "link":
+        target.touch()
+    make = {"folder": place.mkdir, "file": place.touch, "pipe": lambda: os.mkfifo(place)}
+    make.get(kind, lambda: place.symlink_to(target))()
+    is_folder = name in ("tensorboard", "results")
+    if kind == ("folder" if is_folder else "file") or (is_folder and kind == "dangling link"):
+        return
+    with pytest.raises(OutputError, match=f"{name} is (no file|no folder|a symbolic link); move it away"):
+        RunFolder(home)
+    assert os.path.lexists(place)
+    place.rmdir() if kind == "folder" else place.unlink()
+    folder = RunFolder(home)  # the lock is free again
+    folder.open("", 0, 0)
+    folder.close()
+
+
+@pytest.mark.parametrize("torn", [b"\xff\xfe\x00", b"[" * 100_000, b"[]", b'{"kind": "train", "step": "x"}'])
+def test_metrics_that_are_none_are_cut_off(tmp_path: Path, torn: bytes) -> None:
+    line = json.dumps({"kind": "train", "step": 2})
+    (tmp_path / "metrics.jsonl").write_bytes(line.encode() + b"\n" + torn + b"\n")
+    folder = RunFolder(tmp_path)
+    folder.open("", 4, 4)
+    folder.close()
+    assert (tmp_path / "metrics.jsonl").read_text() == line + "\n"
+
+
+def git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), "-c", "user.name=x", "-c", "user.email=x@x", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_logged_commit_is_that_of_our_clone_and_of_no_repository_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    ours = theirs / "venv/ssiu"
+    for folder in (theirs, ours):
+        folder.mkdir(parents=True)
+        git(folder, "init", "-q")
+        (folder / "file").write_text(str(folder))
+        git(folder, "add", "file")
+        git(folder, "commit", "-qm", "x")
+    git(ours, "worktree", "add", "-q", str(tmp_path / "worktree"))
+    monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))  # as in a hook
+    (ours / "file").write_text("changed")
+    monkeypatch.delenv("GIT_DIR")
+    commit = git(ours, "describe", "--always")
+    monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
+    assert _git_commit(ours) == f"{commit}-dirty"
+    assert _git_commit(tmp_path / "worktree") == commit
+    shutil.rmtree(ours / ".git")
+    assert _git_commit(ours) == "without git"
