@@ -77,7 +77,8 @@ import sys
 sys.path.insert(0, {str(ROOT / "tests/helpers")!r})
 from torchvision_standin import stand_in
 stand_in()
-import spandrel, torch, torch.distributed, torch.utils.tensorboard, matplotlib.figure, skimage.data, onnxruntime, pytorch_msssim
+import spandrel
+import torch, torch.distributed, torch.utils.tensorboard, matplotlib.figure, skimage.data, onnxruntime, pytorch_msssim
 hidden = {UNIX_ONLY!r}
 for name in hidden:
     sys.modules[name] = None

@@ -47,8 +47,6 @@ def function(scale):
     return Net(scale)
 """
 
-OWN = {"n_feats": 64, "num_heads": 4, "n_blocks": 1}  # the defaults: these keys are for the models of this project
-
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -64,7 +62,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.modules[name]
 
 
-OWN = {"model": "my_nets.net:Net", "model_args": {"width": 4}, "scale": 2}
+UNUSED = {"n_feats": 64, "num_heads": 4, "n_blocks": 1}  # keys of the models of this project, at their defaults
+OWN = {**UNUSED, "model": "my_nets.net:Net", "model_args": {"width": 4}, "scale": 2}
 
 
 def test_a_config_builds_it_with_its_arguments_and_sets_what_it_leaves_out(here: Path) -> None:
@@ -117,7 +116,7 @@ def test_arguments_are_for_own_models_only() -> None:
 def _trained(here: Path) -> Path:
     make_data(here / "data")
     changes = {"eval_sets": ["toy"], "test_every": 1, "ema_decay": 0.9, **OWN}
-    config = tiny_config(here, **OWN, **changes, optimizer="muon", max_iterations=4)
+    config = tiny_config(here, **changes, optimizer="muon", max_iterations=4)
     Trainer(config).run()
     (here / "own.yml").write_text(config.to_yaml())
     return config.run_folder / "models/last.pt"
@@ -172,14 +171,14 @@ def _image(here: Path) -> Path:
 def test_a_saved_run_is_not_rebuilt_from_what_its_checkpoint_says(here: Path) -> None:
     """Resuming takes the model from the command's config; a checkpoint that names another is refused."""
     make_data(here / "data")
-    config = tiny_config(here, **OWN)
+    config = tiny_config(here)
     Trainer(config).run()
     path = config.run_folder / "models/last.pt"
     state = load_checkpoint(path)
     state["config"]["model"], state["config"]["model_args"] = "my_nets.net:Net", {"width": 4}
     save_checkpoint(path, state)
     with pytest.raises(ConfigError, match=r"made with other settings: model: my_nets\.net:Net -> SSIU"):
-        Trainer(tiny_config(here, **OWN, max_iterations=8), "auto")
+        Trainer(tiny_config(here, max_iterations=8), "auto")
     assert not any(name.startswith("my_nets") for name in sys.modules)
 
 
