@@ -40,8 +40,16 @@ def fake_cuda() -> Iterator[None]:
         mock.patch.object(nn.Module, "_apply", _apply),
         mock.patch("torch.cuda.is_bf16_supported", lambda *_: True),
         FakeTensorMode(allow_non_fake_inputs=True),
+        _GradientsWithoutStreams(),
     ):
         yield
+
+
+class _GradientsWithoutStreams(TorchDispatchMode):
+    """Hides the device from autograd's engine, which would ask it for streams; Python still sees it."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return torch.device("cpu") if func is torch.ops.prim.device.default else func(*args, **(kwargs or {}))
 
 
 def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
@@ -79,7 +87,7 @@ class Launches(TorchDispatchMode):
         kwargs = kwargs or {}
         name = str(func)
         if name == "prim.device.default":
-            return func(*args, **kwargs)
+            return torch.device("cpu")
         if not name.startswith(ONE_KERNEL) and func._can_decompose():  # composite, under inference_mode
             with self:
                 out = func.decompose(*args, **kwargs)
