@@ -41,7 +41,11 @@ class ESAM(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""
         batch, channels, height, width = x.shape
-        q, kv = self.qkv(x).permute(0, 2, 3, 1).split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
+        if is_planar(x):  # a product takes and gives what its gradient needs in either layout
+            qkv = (self.qkv.weight.flatten(1) @ x.flatten(2)).transpose(1, 2).unflatten(1, (height, width))
+        else:
+            qkv = self.qkv(x).permute(0, 2, 3, 1)
+        q, kv = qkv.split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
         q = blocks(q)  # (n, 64, C), n windows
         k, v = overlapping_windows(kv).chunk(2, dim=-1)  # (n, 100, C)
         on_cpu = x.device.type == "cpu"

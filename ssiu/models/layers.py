@@ -2,7 +2,7 @@
 
 import contextlib
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ _cuda_layout: Literal["padded", "planar", "shifted"] = "padded"
 
 padded: channels_last, as on the CPU; but CUDA's reflection padding puts out planes, so layouts mix.
 planar: (B, C, H, W) in that order throughout.
-shifted: channels_last throughout; borders by concatenation, depthwise convolutions as nine shifted products.
+shifted: channels_last throughout; borders by concatenation, depthwise convolutions as `ShiftedProducts`.
 """
 
 
@@ -75,28 +75,73 @@ class Conv3x3(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if is_shifted(x) and self.groups > 1:
-            return shifted_products(reflect(x), self.weight, self.bias)
+            return ShiftedProducts.apply(reflect(x), self.weight, self.bias)
         return super().forward(reflect(x))
-
-
-def shifted_products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """A depthwise 3x3 convolution of (B, C, H + 2, W + 2), weight (C, 1, 3, 3), to (B, C, H, W) in the same layout."""
-    height, width = x.shape[2] - 2, x.shape[3] - 2
-    weight, out = weight.to(x.dtype), bias.to(x.dtype)[:, None, None]
-    for i in range(3):
-        for j in range(3):
-            out = torch.addcmul(out, x[:, :, i : i + height, j : j + width], weight[:, :, i, j, None])
-    return out
 
 
 def reflect(x: Tensor) -> Tensor:
     """One reflected pixel on every side, (B, C, H, W) to (B, C, H + 2, W + 2)."""
-    # CUDA has no deterministic gradient for reflection padding, and its output forgets channels_last
-    if torch.are_deterministic_algorithms_enabled() or is_shifted(x):
-        x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
-        return torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=3)
+    if is_shifted(x):
+        return ReflectedBorder.apply(x)
+    if torch.are_deterministic_algorithms_enabled():  # CUDA has no deterministic gradient for reflection padding
+        return reflect_by_slices(x)
     with without_autocast(x):  # it would pad in float32, though pixels are only copied
         return F.pad(x, (1, 1, 1, 1), mode="reflect")
+
+
+def reflect_by_slices(x: Tensor) -> Tensor:
+    """`reflect` by concatenation, which keeps the layout."""
+    x = torch.cat([x[:, :, 1:2], x, x[:, :, -2:-1]], dim=2)
+    return torch.cat([x[..., 1:2], x, x[..., -2:-1]], dim=3)
+
+
+class ReflectedBorder(torch.autograd.Function):
+    """`reflect_by_slices` with a gradient in the layout of the maps, which that of slices would lose."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return reflect_by_slices(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        rows = grad[:, :, 1:-1].clone()
+        rows[:, :, 1] += grad[:, :, 0]
+        rows[:, :, -2] += grad[:, :, -1]
+        inner = rows[..., 1:-1].clone()
+        inner[..., 1] += rows[..., 0]
+        inner[..., -2] += rows[..., -1]
+        return inner
+
+
+class ShiftedProducts(torch.autograd.Function):
+    """A depthwise 3x3 convolution of (B, C, H + 2, W + 2), weight (C, 1, 3, 3), to (B, C, H, W): nine shifted products.
+
+    Elementwise, so that a compiler makes one pass of it, in any layout.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return bias.to(x.dtype)[:, None, None] + correlate(x, weight.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, weight = ctx.saved_tensors
+        grad_x = correlate(F.pad(grad, (2, 2, 2, 2)), weight.to(grad.dtype).flip(2, 3))
+        taps = [(grad * part).sum((0, 2, 3), dtype=weight.dtype) for part in nine_shifts(x)]
+        return grad_x, torch.stack(taps, dim=1).view_as(weight), grad.sum((0, 2, 3), dtype=weight.dtype)
+
+
+def nine_shifts(x: Tensor) -> list[Tensor]:
+    """What the taps of a 3x3 kernel see: nine views (B, C, H, W) of (B, C, H + 2, W + 2), row by row."""
+    height, width = x.shape[2] - 2, x.shape[3] - 2
+    return [x[:, :, top : top + height, left : left + width] for top in range(3) for left in range(3)]
+
+
+def correlate(x: Tensor, weight: Tensor) -> Tensor:
+    """The sum of `nine_shifts` of ``x`` times the taps of ``weight`` (C, 1, 3, 3)."""
+    taps = weight.flatten(1).unbind(1)  # (C,) each
+    return sum(part * tap[:, None, None] for part, tap in zip(nine_shifts(x), taps, strict=True))
 
 
 def copied(x: Tensor) -> Tensor:

@@ -26,8 +26,11 @@ ONE_KERNEL = ("aten.scaled_dot_product", "aten.upsample_bilinear2d")  # though t
 
 
 @contextlib.contextmanager
-def fake_cuda() -> Iterator[None]:
+def fake_cuda(gradients: bool = False) -> Iterator[None]:
     """Within it all tensors are fake, and modules sent to `DEVICE` are.
+
+    With ``gradients`` backward passes work, but autocast does not: both ask tensors for their device, and autograd's
+    engine would go on to ask the device for its streams.
 
     A CPU build of torch cannot name a CUDA device in every call; it gets the device table's entry of ``meta``.
     """
@@ -40,7 +43,7 @@ def fake_cuda() -> Iterator[None]:
         mock.patch.object(nn.Module, "_apply", _apply),
         mock.patch("torch.cuda.is_bf16_supported", lambda *_: True),
         FakeTensorMode(allow_non_fake_inputs=True),
-        _GradientsWithoutStreams(),
+        _GradientsWithoutStreams() if gradients else contextlib.nullcontext(),
     ):
         yield
 
@@ -87,7 +90,7 @@ class Launches(TorchDispatchMode):
         kwargs = kwargs or {}
         name = str(func)
         if name == "prim.device.default":
-            return torch.device("cpu")
+            return func(*args, **kwargs)  # below, where `fake_cuda` may answer
         if not name.startswith(ONE_KERNEL) and func._can_decompose():  # composite, under inference_mode
             with self:
                 out = func.decompose(*args, **kwargs)
@@ -133,11 +136,10 @@ class Launches(TorchDispatchMode):
         if name.startswith("aten.native_layer_norm"):
             return (out[0].contiguous(), *out[1:])
         if name.startswith(("aten.convolution.", "aten.conv2d")):
-            wanted = CHANNELS_LAST if CHANNELS_LAST in map(_layout, given[:2]) else PLANAR
+            wanted = CHANNELS_LAST if any(map(_is_channels_last, given[:2])) else PLANAR
             return out.contiguous(memory_format=wanted)
         if name == "aten.convolution_backward.default":
-            grad, maps, weight = given[:3]
-            wanted = CHANNELS_LAST if CHANNELS_LAST in map(_layout, (grad, maps, weight)) else PLANAR
+            wanted = CHANNELS_LAST if any(map(_is_channels_last, given[:3])) else PLANAR
             first = out[0].contiguous(memory_format=wanted) if out[0] is not None else None
             return (first, *out[1:])
         return out
@@ -147,9 +149,13 @@ def _on_gpu(tensors: list[Tensor]) -> bool:
     return any(tensor.device.type == "cuda" for tensor in tensors)
 
 
+def _is_channels_last(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=CHANNELS_LAST)
+
+
 def _layout(tensor: Tensor) -> torch.memory_format | None:
-    """Of a map with several channels and pixels; None where both are the same, or it is neither."""
-    if tensor.dim() != 4 or tensor.shape[1] == 1 or tensor.shape[2] * tensor.shape[3] == 1:
+    """Of a map with many channels and pixels; None where both are the same, or it is neither."""
+    if tensor.dim() != 4 or tensor.shape[1] <= 3 or tensor.shape[2] * tensor.shape[3] == 1:
         return None
     if tensor.is_contiguous(memory_format=CHANNELS_LAST):
         return CHANNELS_LAST
