@@ -118,7 +118,9 @@ def test_auto_stays_below_what_cudas_padding_can_count(monkeypatch):
         calls.append(lr)
         return lr
 
-    super_resolve(Network(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 1, 1).expand(1, 3, 2048, 1100), "auto")
+    super_resolve(
+        Network(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 1, 1).expand(1, 3, 2048, 1100), "auto"
+    )
     assert len(calls) > 1
     assert all(64 * 16 * (call.shape[2] + 2) * (call.shape[3] + 2) < 2**31 for call in calls)
 

@@ -18,7 +18,7 @@ from ssiu.bench.options import add_race_options
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, taking_part
 from ssiu.config import Config, load_config
-from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic
+from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
 from ssiu.report.tables import Table
@@ -72,6 +72,7 @@ def training_step(network: nn.Module, precision: str, config: Config, device: to
     lr_side, hr_side = config.patch_size // config.scale, config.patch_size
     lr, hr = (torch.rand(config.batch_size, 3, s, s, generator=noise).to(device) for s in (lr_side, hr_side))
 
+    @tuned_convolutions()
     def step() -> None:
         with autocast(device, precision):
             sr = network(lr)
