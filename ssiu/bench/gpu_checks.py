@@ -24,7 +24,7 @@ from ssiu.config import Config, make_config
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import save_image
 from ssiu.data.test_sets import load_test_sets
-from ssiu.device import AUTOCAST, set_arithmetic
+from ssiu.device import set_arithmetic
 from ssiu.errors import StoppedError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import score

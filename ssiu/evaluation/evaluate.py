@@ -116,7 +116,8 @@ def evaluate(
     """Upscales and scores every image of ``test_sets``.
 
     The network runs on ``device`` in ``precision``, one image at a time; images are read, scored (`standard` on a GPU
-    where there is one) and saved by all cores meanwhile. In a process group every rank takes its share and all ranks get the whole result.
+    where there is one) and saved by all cores meanwhile. In a process group every rank takes its share and all ranks
+    get the whole result.
 
     Args:
         model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode and on ``device``.

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-
 _cuda_layout: Literal["padded", "planar", "shifted"] = "padded"
 """How maps lie in a GPU's memory, until `ssiu benchmark gpu` has raced these on one; a CPU has channels_last always.
 

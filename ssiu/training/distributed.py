@@ -92,11 +92,10 @@ def join_processes(config: Config) -> Processes:
     except KeyError as missing:
         raise ConfigError(f"WORLD_SIZE is {world} but {missing} is not set; start with torchrun") from None
     device = select_device(config.device, config.gpu_ids, local_rank)
-    if device.type == "cuda":
-        if local_world > torch.cuda.device_count():
-            raise ConfigError(
-                f"{local_world} processes cannot share {torch.cuda.device_count()} GPUs; use one process per GPU"
-            )
+    if device.type == "cuda" and local_world > torch.cuda.device_count():
+        raise ConfigError(
+            f"{local_world} processes cannot share {torch.cuda.device_count()} GPUs; use one process per GPU"
+        )
     if rank:
         logging.getLogger("ssiu").setLevel(logging.WARNING)
     try:

@@ -52,7 +52,7 @@ class Network:
         names = ("size_multiple", "bytes_per_lr_pixel", "device")
         known = {name: getattr(model, name) for name in names if hasattr(model, name)}
         if isinstance(model, nn.Module):
-            known |= {"device": parameter.device for parameter in model.parameters()}
+            known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
         return cls(model, **known)
 
     @classmethod

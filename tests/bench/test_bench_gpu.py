@@ -56,8 +56,6 @@ def test_what_is_known_is_written_before_the_next_begins(tmp_path, monkeypatch):
 
 
 def test_no_check_begins_that_cannot_end_in_time_and_a_slow_one_is_stopped(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu.time, "monotonic", lambda start=time.monotonic(): start)
-
     def slow(lab):
         time.sleep(30)
 

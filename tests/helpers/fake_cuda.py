@@ -6,13 +6,16 @@ would give them, which the CPU build of torch does not know.
 
 import contextlib
 import ctypes
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import torch
+from faults import in_child
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,6 +69,18 @@ def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: boo
     return module
 
 
+def in_a_child(task: Callable[[], dict[str, Any]]) -> SimpleNamespace:
+    """What ``task`` returns, from a fork that never collects garbage: doing so with gradients of fake tensors crashes."""
+
+    def without_collector() -> dict[str, Any]:
+        gc.disable()
+        return task()
+
+    status, found = in_child(without_collector)
+    assert status == 0, found
+    return SimpleNamespace(**found)
+
+
 def images(batch: int, height: int, width: int) -> Tensor:
     """LR (B, 3, H, W) on the fake GPU."""
     return torch.empty(batch, 3, height, width, device=DEVICE)
@@ -81,6 +96,11 @@ class Launches(TorchDispatchMode):
         self.layout_copies = 0  # of whole maps (B, C, H, W), because an operator wants them in the other layout
         self.mixed = 0  # elementwise operators that read maps of both layouts
         self.blocking: list[str] = []  # what makes the host wait for the device
+
+    def figures(self) -> dict[str, Any]:
+        """All of them, to send."""
+        kept = ("names", "casts", "layout_copies", "mixed", "blocking", "total")
+        return {name: getattr(self, name) for name in kept}
 
     @property
     def total(self) -> int:

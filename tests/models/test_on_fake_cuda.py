@@ -39,7 +39,7 @@ def test_autocast_in_attention_keeps_no_float32_keys(monkeypatch):
 
     monkeypatch.setattr(esam.F, "scaled_dot_product_attention", attention)
     model = tiny()
-    with fake_cuda(), torch.autocast("cuda", torch.bfloat16):
+    with fake_cuda(), torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
         model.to(DEVICE)(images(1, 32, 32))
     assert dtypes == {torch.bfloat16}
 

@@ -2,13 +2,13 @@
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_cuda import DEVICE, Launches, fake_cuda
+from fake_cuda import DEVICE, Launches, fake_cuda, in_a_child
 from tiny_run import make_data, tiny_config
 
-from ssiu.device import set_arithmetic
 from ssiu.models import build_model, layers
 from ssiu.training import distributed, trainer
 from ssiu.training.trainer import Trainer
@@ -29,7 +29,7 @@ class NoData:
 _runs = itertools.count()
 
 
-def step(folder: Path, monkeypatch, **changes) -> Launches:
+def step(folder: Path, monkeypatch, **changes) -> SimpleNamespace:
     """The second step of a run."""
     config = {"deterministic": False, "log_name": f"run{next(_runs)}", "threads": 0, **changes}
     monkeypatch.setattr(distributed, "select_device", lambda *_: DEVICE)
@@ -37,16 +37,16 @@ def step(folder: Path, monkeypatch, **changes) -> Launches:
     lr, hr = (torch.zeros(2, 3, s, s, dtype=torch.uint8) for s in (config.patch_size // 2, config.patch_size))
     model = build_model(config)  # of real tensors, whose initial values are computed
     monkeypatch.setattr(trainer, "build_model", lambda _: model)
-    try:
+
+    def second_step() -> dict:
         with fake_cuda(gradients=True):
             run = Trainer(config, stream=NoData())
-            run.train_step([(lr, hr)] * run.config.accumulate)
+            run.train_step([(lr, hr)] * config.accumulate)
             with Launches() as launches:
-                run.train_step([(lr, hr)] * run.config.accumulate)
-            run.close()
-    finally:
-        set_arithmetic("fp32")
-    return launches
+                run.train_step([(lr, hr)] * config.accumulate)
+        return launches.figures()
+
+    return in_a_child(second_step)
 
 
 @pytest.mark.parametrize(
