@@ -70,7 +70,7 @@ def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: boo
 
 
 def in_a_child(task: Callable[[], dict[str, Any]]) -> SimpleNamespace:
-    """What ``task`` returns, from a fork that never collects garbage: doing so with gradients of fake tensors crashes."""
+    """What ``task`` returns, from a fork that collects no garbage: with gradients of fake tensors that crashes."""
 
     def without_collector() -> dict[str, Any]:
         gc.disable()
