@@ -161,7 +161,9 @@ class Config(BaseModel):
         0.0, ge=0, lt=1, description="moving average of the weights, shorter at the start; 0 = off"
     )
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
-    compile: Flag = Field(False, description="torch.compile the network")
+    compile: Annotated[bool | Literal["reduce-overhead", "max-autotune"], BeforeValidator(_flag)] = Field(
+        False, description="torch.compile the network; a mode of it: faster steps, compiled for longer"
+    )
     checkpoint_activations: Flag = Field(False, description="less memory: stages compute twice, same gradients")
     deterministic: Flag = Field(False, description="only deterministic algorithms: runs repeat bit for bit")
 

@@ -22,6 +22,7 @@ OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime and 32-bit oper
     "out of memory",
     "allocate memory",
     "not enough memory",
+    "_status_alloc_failed",  # cuBLAS and cuDNN
     "32-bit index math",
 )
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,8 +42,14 @@ def select_device(kind: str, gpu_ids: Sequence[int] = (), local_rank: int | None
         if list(gpu_ids) not in ([], [0]):
             log.warning("gpu_ids %s: no such GPU here, using the %s", list(gpu_ids), kind)
         return torch.device(kind)
+    device = torch.device("cuda", _gpu_index(gpu_ids, local_rank))
+    torch.cuda.set_device(device)  # else pinned memory and libraries would open a context on the first GPU as well
+    return device
+
+
+def _gpu_index(gpu_ids: Sequence[int], local_rank: int | None) -> int:
     if local_rank is not None:
-        return torch.device("cuda", local_rank % torch.cuda.device_count())
+        return local_rank % torch.cuda.device_count()
     ids = list(gpu_ids) or [0]
     if len(ids) > 1:
         log.warning(
@@ -53,7 +60,7 @@ def select_device(kind: str, gpu_ids: Sequence[int] = (), local_rank: int | None
     if index >= torch.cuda.device_count():
         log.warning("gpu_ids %s: there are %d GPUs here, using the first", ids, torch.cuda.device_count())
         index = 0
-    return torch.device("cuda", index)
+    return index
 
 
 def set_arithmetic(precision: str, deterministic: bool = False) -> None:
@@ -61,10 +68,22 @@ def set_arithmetic(precision: str, deterministic: bool = False) -> None:
     tf32 = precision != "fp32"
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.benchmark = False  # see `tuned_convolutions`
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for every number of windows, so for every image size
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes all memory once more
+
+
+@contextlib.contextmanager
+def tuned_convolutions() -> Iterator[None]:
+    """Lets cuDNN race its algorithms: once for each size it meets, so only where sizes stay the same."""
+    torch.backends.cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = False
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
@@ -82,6 +101,12 @@ def peak_memory(device: torch.device) -> int:
         return 0
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of a GPU that nobody uses, and those that torch holds there for its own next tensors."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def describe(device: torch.device) -> str:

@@ -1,12 +1,149 @@
-"""What differs between systems: memory counted in other units, and modules that are not everywhere."""
+"""Devices: which one, its arithmetic, its memory, and what running out of it means."""
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_run import tiny_config
 
 from ssiu import device
+from ssiu.errors import DeviceMemoryError
+from ssiu.models import layers
+from ssiu.upscaling import tiles
+from ssiu.upscaling.tiles import Network, super_resolve
+
+GIB = 2**30
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Two GPUs, as far as asking for them goes; the one that was made current last."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    return current
+
+
+@pytest.mark.parametrize(
+    ("gpu_ids", "local_rank", "index"), [((), None, 0), ((1,), None, 1), ((7,), None, 0), ((), 1, 1), ((0,), 3, 1)]
+)
+def test_the_chosen_gpu_is_made_the_current_one(gpus, gpu_ids, local_rank, index):
+    chosen = device.select_device("auto", gpu_ids, local_rank)
+    assert chosen == torch.device("cuda", index)
+    assert gpus == [chosen]
+
+
+def test_the_cpu_makes_no_gpu_current(gpus):
+    assert device.select_device("cpu", [1]) == torch.device("cpu")
+    assert gpus == []
+
+
+class CompilerError(RuntimeError):
+    """As Dynamo's and Inductor's."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotImplementedError("no kernel of this operator for this device"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700),
+        RecursionError("maximum recursion depth exceeded"),
+        CompilerError("backend 'inductor' raised"),
+        RuntimeError("shape mismatch"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_other_runtime_errors_are_not_called_out_of_memory(error, tmp_path):
+    with pytest.raises(type(error)) as caught, device.memory_advice(tiny_config(tmp_path)):
+        raise error
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("tried to allocate 2 GiB"),
+        MemoryError(),
+        torch.AcceleratorError("CUDA error: out of memory", 2),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("input tensor must fit into 32-bit index math"),
+    ],
+    ids=str,
+)
+def test_running_out_of_memory_is_known_by_type_or_by_words(error, tmp_path):
+    with pytest.raises(DeviceMemoryError), device.memory_advice(tiny_config(tmp_path)):
+        raise error
+
+
+def test_cudnn_is_tuned_only_around_steps_of_one_size():
+    device.set_arithmetic("tf32")
+    assert not torch.backends.cudnn.benchmark and not torch.backends.cuda.cudnn_sdp_enabled()
+    with pytest.raises(ZeroDivisionError), device.tuned_convolutions():
+        assert torch.backends.cudnn.benchmark
+        raise ZeroDivisionError
+    assert not torch.backends.cudnn.benchmark
+    device.set_arithmetic("fp32", deterministic=True)
+    try:
+        with device.tuned_convolutions():
+            assert not torch.backends.cudnn.benchmark
+        assert not torch.utils.deterministic.fill_uninitialized_memory
+    finally:
+        device.set_arithmetic("fp32")
+
+
+@pytest.mark.parametrize(("free", "whole"), [(100 * GIB, True), (1 * GIB, False)])
+def test_auto_takes_what_a_gpu_has_free(free, whole, monkeypatch):
+    """An image of 600x500 needs 6 GB."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free - GIB // 2, 141 * GIB))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: GIB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: GIB // 2)
+    assert device.free_memory(torch.device("cuda", 0)) == free
+    calls = []
+
+    def run(lr):
+        calls.append(lr.shape[2] * lr.shape[3])
+        return lr
+
+    super_resolve(Network(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 500, 600), "auto")
+    assert (len(calls) == 1) == whole
+    assert max(calls) * tiles.BYTES_PER_LR_PIXEL <= free
+
+
+def test_auto_stays_below_what_cudas_padding_can_count(monkeypatch):
+    monkeypatch.setattr(tiles, "free_memory", lambda device: 10**15)
+    calls = []
+
+    def run(lr):
+        calls.append(lr)
+        return lr
+
+    super_resolve(
+        Network(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 1, 1).expand(1, 3, 2048, 1100), "auto"
+    )
+    assert len(calls) > 1
+    assert all(64 * 16 * (call.shape[2] + 2) * (call.shape[3] + 2) < 2**31 for call in calls)
+
+
+def test_a_network_knows_its_device():
+    model = torch.nn.Conv2d(3, 3, 1)
+    assert Network.of(model).device == torch.device("cpu")
+    assert Network.of(model.to("meta")).device == torch.device("meta")
+    assert Network.of(SimpleNamespace(device=torch.device("meta"))).device == torch.device("meta")
+
+
+def test_a_map_too_large_for_32_bits_is_taken_in_tiles(caplog):
+    def run(lr):
+        if lr.shape[-1] > 200:
+            raise RuntimeError("reflection_pad2d: input tensor must fit into 32-bit index math")
+        return layers.upsample_bilinear(lr, 2, align_corners=False)
+
+    assert super_resolve(run, torch.zeros(1, 3, 210, 210), "auto").shape == (1, 3, 420, 420)
+    assert "going on with tiles" in caplog.text
+    with pytest.raises(DeviceMemoryError, match="tile=auto"):
+        super_resolve(run, torch.zeros(1, 3, 210, 210), 0)
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])

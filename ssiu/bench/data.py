@@ -91,13 +91,13 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
         index = stream.image_index(g)
         return from_whole(*(np.load(image.path) for image in (stream.lr[index], stream.hr[index])), g)
 
-    contestants = {
+    variants = {
         "decode both PNG files, float": from_png,
         "read both whole .npy files, float": from_npy,
         "memory-mapped crops, uint8": stream.sample,
     }
     rates = {}
-    for name, sample in contestants.items():
+    for name, sample in variants.items():
         count = max(samples // 20, 4) if "PNG" in name else samples
         rates[name] = count / _cpu_seconds(lambda: [sample(g) for g in range(count)])  # noqa: B023  (called at once)
     for threads in arguments.threads:

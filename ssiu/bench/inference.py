@@ -39,7 +39,7 @@ def in_bf16(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     return network
 
 
-CONTESTANTS: dict[str, Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]]] = {
+VARIANTS: dict[str, Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]]] = {
     "literal": literal_network,
     "eager": lambda model: model,
     "eager-bf16": in_bf16,
@@ -50,7 +50,7 @@ CONTESTANTS: dict[str, Callable[[nn.Module], Callable[[torch.Tensor], torch.Tens
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_race_options(parser, list(CONTESTANTS), turns=15)
+    add_race_options(parser, list(VARIANTS), turns=15)
     size = dict(type=at_least(16), nargs=2, action="append", metavar=("W", "H"))
     parser.add_argument("--size", **size, help="of LR, several times if you like; default 120 80")
     parser.add_argument("--table2", action="store_true", help="Table II's workload: 100 outputs of 480x320 at x4")
@@ -67,8 +67,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     model = build_model(config).eval()
     macs = {size: count_macs(model, *reversed(size))[""] for size in map(tuple, sizes)}  # on the CPU
     model.to(device)
-    names = taking_part(arguments.contestants, list(CONTESTANTS), model, device)
-    networks = {name: CONTESTANTS[name](model) for name in names}
+    names = taking_part(arguments.variants, list(VARIANTS), model, device)
+    networks = {name: VARIANTS[name](model) for name in names}
     if arguments.onnx:
         networks["ONNX Runtime"] = load_network(arguments.onnx, config.scale, device)
     machine = Machine.measured(device)

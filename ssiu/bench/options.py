@@ -27,14 +27,14 @@ def some_of(known: list[str]) -> Callable[[str], list[str]]:
     return names
 
 
-def add_race_options(parser: argparse.ArgumentParser, contestants: list[str], turns: int) -> None:
+def add_race_options(parser: argparse.ArgumentParser, variants: list[str], turns: int) -> None:
     """The network, who takes part and for how long."""
     parser.add_argument("--config", default="configs/SSUFSR_light_x4.yml", help="default: the paper's x4")
     parser.add_argument("--turns", type=at_least(1), default=turns, help=f"default {turns}")
     parser.add_argument(
-        "--contestants",
-        type=some_of(contestants),
+        "--variants",
+        type=some_of(variants),
         metavar="A,B",
-        help=f"of {','.join(contestants)}; default: all, but on a CPU none that takes minutes of compiling",
+        help=f"of {','.join(variants)}; default: all, but on a CPU none that takes minutes of compiling",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as scale=2 device=cuda")

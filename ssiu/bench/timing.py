@@ -1,4 +1,4 @@
-"""Contestants timed side by side: in turns, in one process, after a warm-up, so that a busy moment hits all alike."""
+"""Variants timed side by side: in turns, in one process, after a warm-up, so that a busy moment hits all alike."""
 
 import ctypes
 import os
@@ -34,22 +34,22 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def race(contestants: Mapping[str, Callable[[], object]], turns: int, device: torch.device) -> dict[str, Result]:
-    """Calls every contestant twice, to warm up and for its memory, then ``turns`` times in turn."""
+def race(variants: Mapping[str, Callable[[], object]], turns: int, device: torch.device) -> dict[str, Result]:
+    """Calls every variant twice, to warm up and for its memory, then ``turns`` times in turn."""
     memory = {}
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    with Progress(total=len(contestants) * (turns + 1), desc="measuring", unit="calls", leave=False) as bar:
-        for name, contestant in contestants.items():
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    with Progress(total=len(variants) * (turns + 1), desc="measuring", unit="calls", leave=False) as bar:
+        for name, variant in variants.items():
             bar.set_postfix_str(f"{name}, warming up")
-            contestant()
-            memory[name] = memory_of(contestant, device)
+            variant()
+            memory[name] = memory_of(variant, device)
             bar.update()
         for _ in range(turns):
-            for name, contestant in contestants.items():
+            for name, variant in variants.items():
                 bar.set_postfix_str(name)
                 synchronise(device)
                 start = time.perf_counter()
-                contestant()
+                variant()
                 synchronise(device)
                 seconds[name].append(time.perf_counter() - start)
                 bar.update()
@@ -108,9 +108,9 @@ class Machine:
 
 
 def race_table(title: str, results: Mapping[str, Result], flop: float, machine: Machine, pixels: int) -> Table:
-    """Median; ratio to the first contestant turn by turn with its quartiles; multiple of the compute limit; memory.
+    """Median; ratio to the first variant turn by turn with its quartiles; multiple of the compute limit; memory.
 
-    The limit is what ``flop`` takes at the machine's fp32 rate, for every contestant. ``pixels``: of LR, a call.
+    The limit is what ``flop`` takes at the machine's fp32 rate, for every variant. ``pixels``: of LR, a call.
     """
     base = next(iter(results.values())).seconds
     rows = []
@@ -121,5 +121,5 @@ def race_table(title: str, results: Mapping[str, Result], flop: float, machine: 
         memory = ABSENT if result.memory is None else f"{result.memory / 2**20:.0f}"
         times = f"{1000 * result.median:.1f}", f"{1e6 * result.median / pixels:.2f}"
         rows.append([name, *times, *(f"{figure:.2f}" for figure in figures), memory])
-    header = ["contestant", "median ms", "us/LR pixel", "times faster", "from", "to", "x limit", "peak MiB"]
+    header = ["variant", "median ms", "us/LR pixel", "times faster", "from", "to", "x limit", "peak MiB"]
     return Table(title, header, rows, (machine.note(),))

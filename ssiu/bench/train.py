@@ -18,18 +18,18 @@ from ssiu.bench.options import add_race_options
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, taking_part
 from ssiu.config import Config, load_config
-from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic
+from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
 from ssiu.report.tables import Table
 from ssiu.training.losses import SRLoss
 from ssiu.training.optimizers import build_optimizer
 
-CONTESTANTS = ["literal", "fp32", "bf16", "compiled-fp32", "compiled-bf16"]
+VARIANTS = ["literal", "fp32", "bf16", "compiled-fp32", "compiled-bf16"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_race_options(parser, CONTESTANTS, turns=5)
+    add_race_options(parser, VARIANTS, turns=5)
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:
@@ -42,9 +42,9 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     flop = 3 * 2 * config.batch_size * count_macs(model, side, side)[""]  # the gradient takes twice the forward's
     model.to(device)
     steps = {}
-    for name in taking_part(arguments.contestants, CONTESTANTS, model, device):
+    for name in taking_part(arguments.variants, VARIANTS, model, device):
         precision = "bf16" if name.endswith("bf16") else "fp32"
-        steps[name] = training_step(contestant(name, model, config), precision, config, device)
+        steps[name] = training_step(variant(name, model, config), precision, config, device)
     with memory_advice(config):
         results = race(steps, arguments.turns, device)
     title = (
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [race_table(title, results, flop, Machine.measured(device), config.batch_size * side**2)]
 
 
-def contestant(name: str, model: nn.Module, config: Config) -> nn.Module:
+def variant(name: str, model: nn.Module, config: Config) -> nn.Module:
     """A copy of ``model`` in the form of ``name``."""
     if name == "literal":
         return literal_network(model)
@@ -72,6 +72,7 @@ def training_step(network: nn.Module, precision: str, config: Config, device: to
     lr_side, hr_side = config.patch_size // config.scale, config.patch_size
     lr, hr = (torch.rand(config.batch_size, 3, s, s, generator=noise).to(device) for s in (lr_side, hr_side))
 
+    @tuned_convolutions()
     def step() -> None:
         with autocast(device, precision):
             sr = network(lr)

@@ -11,7 +11,7 @@ from ssiu.models.literal import LiteralSSIU
 def literal_network(model: nn.Module) -> nn.Module:
     """The literal SSIU with the weights of ``model``; ConfigError (78) where there is none."""
     if not isinstance(model, SSIU):
-        raise ConfigError(f"--contestants: literal is SSIU's; there is none of this {type(model).__name__}")
+        raise ConfigError(f"--variants: literal is SSIU's; there is none of this {type(model).__name__}")
     literal = LiteralSSIU(**model.arguments())
     literal.load_state_dict(model.state_dict())
     return literal.to(next(model.parameters()).device).train(model.training)
@@ -24,6 +24,6 @@ def taking_part(asked: list[str] | None, known: list[str], model: nn.Module, dev
     """
     unprepared = () if hasattr(model, "prepare_for_inference") else ("prepared",)
     if asked and unprepared and any(name.startswith(unprepared) for name in asked):
-        raise ConfigError(f"--contestants: {type(model).__name__} has no prepare_for_inference, so no prepared form")
+        raise ConfigError(f"--variants: {type(model).__name__} has no prepare_for_inference, so no prepared form")
     left_out = (() if isinstance(model, SSIU) else ("literal",)) + (("compiled",) if device.type == "cpu" else ())
     return asked or [name for name in known if not name.startswith(left_out + unprepared)]

@@ -5,6 +5,7 @@ ssiu benchmark data --threads 4 8 --markdown data.md
 ssiu benchmark complexity --config configs/SSUFSR_light_x2.yml
 ssiu benchmark inference --size 120 80 --size 320 180 --json speed.json
 ssiu benchmark train batch_size=8 patch_size=192
+ssiu benchmark gpu --minutes 10
 """
 
 import json
@@ -14,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from ssiu.bench import complexity, data, inference, train
+from ssiu.bench import complexity, data, gpu, inference, train
 from ssiu.cli.console import command_parser
 from ssiu.files import write_atomically
 from ssiu.report.tables import Table
 
-SUBCOMMANDS = {"complexity": complexity, "data": data, "inference": inference, "train": train}
+SUBCOMMANDS = {"complexity": complexity, "data": data, "gpu": gpu, "inference": inference, "train": train}
 """Name -> module with ``add_arguments(parser)`` and ``run(arguments) -> list[Table]``."""
 
 

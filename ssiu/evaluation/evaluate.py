@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
+from ssiu.data.parallel import MAX_THREADS
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
@@ -24,7 +26,7 @@ from ssiu.files import make_folder
 from ssiu.progress import Progress
 from ssiu.upscaling.tiles import Network, super_resolve
 
-AHEAD = 2  # images read before, and scored after, the one the network is at
+AHEAD = min(max(os.cpu_count() or 1, 2), MAX_THREADS)  # images read before, and scored after, the network's
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,9 @@ def evaluate(
 ) -> Evaluation:
     """Upscales and scores every image of ``test_sets``.
 
-    The network runs on ``device`` in ``precision``, one image at a time; images are read, scored and saved on the
-    CPU meanwhile. In a process group every rank takes its share and all ranks get the whole result.
+    The network runs on ``device`` in ``precision``, one image at a time; images are read, scored (`standard` on a GPU
+    where there is one) and saved by all cores meanwhile. In a process group every rank takes its share and all ranks
+    get the whole result.
 
     Args:
         model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode and on ``device``.
@@ -142,7 +145,7 @@ def evaluate(
 
     results: list[Future[ImageResult]] = []
     with (
-        ThreadPoolExecutor(2) as pool,
+        ThreadPoolExecutor(AHEAD) as pool,
         Progress(total=len(jobs), unit="images", leave=False, disable=not progress or rank > 0) as bar,
     ):
         for (test_set, index), (name, lr, hr) in zip(jobs, _read_ahead(pool, jobs), strict=True):
@@ -150,7 +153,8 @@ def evaluate(
             x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
             with autocast(torch.device(device), precision):
                 sr = super_resolve(network, x, tile, self_ensemble)
-            sr = sr[0].float().cpu()  # (3, s h, s w)
+            sr = sr[0].float()  # (3, s h, s w)
+            sr = sr if sr.is_cuda else sr.cpu()  # a GPU has float64 and scores in no time
             if not sr.isfinite().all():
                 raise NonFiniteError(
                     f"{test_set.name}/{name}: the network puts out NaN or infinity in precision {precision}; "

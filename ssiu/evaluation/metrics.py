@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from pytorch_msssim import ssim as windowed_ssim
@@ -69,7 +70,11 @@ def luma(rgb: np.ndarray) -> np.ndarray:
 
 def to_uint8(image: Tensor) -> np.ndarray:
     """(3, H, W) in [0, 1] -> uint8 (H, W, 3): clamped and rounded, as it is saved and as `standard` sees it."""
-    return image.detach().float().mul(255).round_().clamp_(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy()
+    return _rounded(image).byte().permute(1, 2, 0).cpu().contiguous().numpy()
+
+
+def _rounded(image: Tensor) -> Tensor:
+    return image.detach().float().mul(255).round_().clamp_(0, 255)
 
 
 def mean_score(scores: Iterable[Score]) -> Score:
@@ -85,10 +90,36 @@ def printed(mean: Score, protocol: str) -> tuple[str, str]:
 
 
 def _standard(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
+    if isinstance(sr, Tensor) and sr.is_cuda:
+        return _standard_on_device(sr, hr, scale)
     if not isinstance(sr, np.ndarray):
         sr = to_uint8(sr)
-    sr_y, hr_y = (torch.from_numpy(_shave(luma(image), scale)) for image in (sr, hr))
-    return _compare(sr_y, hr_y)
+    sr_y, hr_y = (_shave(luma(image), scale) for image in (sr, hr))
+    return _decibels(np.square(sr_y - hr_y).mean().item(), ssim_by_opencv(sr_y, hr_y))
+
+
+def _standard_on_device(sr: Tensor, hr: np.ndarray, scale: int) -> Score:
+    """`_standard` where ``sr`` is, in float64 too: on a GPU in a hundredth of a CPU's time."""
+    sr = _rounded(sr).double()
+    hr = torch.from_numpy(hr).to(sr.device).permute(2, 0, 1).double()
+    weights = torch.tensor(_LUMA, dtype=torch.float64, device=sr.device)[:, None, None]
+    return _compare(*(_shave((image * weights).sum(0) / 255 + 16, scale) for image in (sr, hr)))
+
+
+def ssim_by_opencv(a: np.ndarray, b: np.ndarray) -> float:
+    """SSIM of two lumas (H, W) in float64 with a data range of 255: pytorch-msssim's, but faster on a CPU."""
+    window = _window(torch.float64).numpy()
+    inside = slice(WINDOW // 2, -(WINDOW // 2))
+
+    def blurred(image: np.ndarray) -> np.ndarray:
+        return cv2.sepFilter2D(image, cv2.CV_64F, window, window)[inside, inside]
+
+    mean_a, mean_b = blurred(a), blurred(b)
+    aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
+    spread = blurred(a * a + b * b) - aa - bb  # the sum of both variances is all that is needed of them
+    covariance = blurred(a * b) - ab
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    return float(np.mean((2 * ab + c1) / (aa + bb + c1) * ((2 * covariance + c2) / (spread + c2))))
 
 
 def _official(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
@@ -115,9 +146,18 @@ def _shave(image, pixels: int):
 
 def _compare(sr: Tensor, hr: Tensor) -> Score:
     """PSNR and SSIM of two lumas (H, W) with a data range of 255, in their own precision."""
-    error = (sr - hr).square().mean().item()
-    psnr = 10 * math.log10(255**2 / error) if error > 0 else math.inf
-    positions = torch.arange(WINDOW, dtype=sr.dtype) - WINDOW // 2
+    window = _window(sr.dtype).view(1, 1, 1, WINDOW)
+    similarity = windowed_ssim(sr[None, None], hr[None, None], data_range=255, win=window)
+    return _decibels((sr - hr).square().mean().item(), similarity.item())
+
+
+def _decibels(error: float, similarity: float) -> Score:
+    """The score of a mean squared error in 255ths."""
+    return Score(10 * math.log10(255**2 / error) if error > 0 else math.inf, similarity)
+
+
+def _window(dtype: torch.dtype) -> Tensor:
+    """SSIM's Gaussian, (11,)."""
+    positions = torch.arange(WINDOW, dtype=dtype) - WINDOW // 2
     window = torch.exp(-positions.square() / (2 * SIGMA**2))
-    window = (window / window.sum()).view(1, 1, 1, WINDOW)
-    return Score(psnr, windowed_ssim(sr[None, None], hr[None, None], data_range=255, win=window).item())
+    return window / window.sum()

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssiu.models.layers import Conv1x1, Conv3x3, copied, upsample_bilinear, without_autocast
+from ssiu.models.layers import Conv1x1, Conv3x3, copied, is_planar, upsample_bilinear, without_autocast
 
 BLOCK = 8  # side of a block of queries
 HALO = 1  # pixels its keys and values reach beyond it
@@ -41,17 +41,24 @@ class ESAM(nn.Module):
     def attend(self, x: Tensor) -> Tensor:
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""
         batch, channels, height, width = x.shape
-        q, kv = self.qkv(x).permute(0, 2, 3, 1).split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
+        if is_planar(x):  # a product takes and gives what its gradient needs in either layout
+            qkv = (self.qkv.weight.flatten(1) @ x.flatten(2)).transpose(1, 2).unflatten(1, (height, width))
+        else:
+            qkv = self.qkv(x).permute(0, 2, 3, 1)
+        q, kv = qkv.split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
         q = blocks(q)  # (n, 64, C), n windows
         k, v = overlapping_windows(kv).chunk(2, dim=-1)  # (n, 100, C)
-        k = k + self.position()
+        on_cpu = x.device.type == "cpu"
+        k = k + (self.position() if on_cpu else self.position().to(k.dtype))  # else float32 keys would be kept
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (n, heads, tokens, d)
-        if x.device.type == "cpu":  # bfloat16 is no faster there, and its gradient several times slower
+        if on_cpu:  # bfloat16 is no faster there, and its gradient several times slower
             with without_autocast(x):
                 y = F.scaled_dot_product_attention(q.to(k.dtype), k, v.to(k.dtype)).to(x.dtype)
         else:
             y = F.scaled_dot_product_attention(q, k, v)
         y = y.transpose(1, 2).reshape(batch, height // BLOCK, width // BLOCK, BLOCK, BLOCK, channels)
+        if is_planar(x):
+            return copied(y.permute(0, 5, 1, 3, 2, 4)).view(batch, channels, height, width)
         return copied(y.transpose(2, 3)).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def position(self) -> Tensor:

@@ -39,7 +39,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssiu.errors import ConfigError
-from ssiu.models.layers import ChannelLayerNorm, Conv1x1, copied, pad_to_multiple
+from ssiu.models.graphs import prepare_on_gpu
+from ssiu.models.layers import ChannelLayerNorm, Conv1x1, copied, in_layout, pad_to_multiple
 
 WINDOW = 8  # side of an attention window, and of the grid
 TOKENS = WINDOW**2  # n tokens attend to each other
@@ -318,8 +319,8 @@ class IDSANet(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
-        y = pad_to_multiple(lr, self.size_multiple).contiguous(memory_format=torch.channels_last)
-        f = f0 = self.head(y)  # (B, C, H, W), as all maps up to the tail
+        y = in_layout(pad_to_multiple(lr, self.size_multiple))
+        f = f0 = self.head(y.to(self.head.weight.dtype))  # (B, C, H, W), as all maps up to the tail
         matrices: Matrices = (None, None)
         for block in self.blocks:
             f, matrices = block(f, matrices)
@@ -328,6 +329,8 @@ class IDSANet(nn.Module):
 
     def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
         """A callable with the output of this network as it is now; ``dtype`` is float32 or bfloat16."""
+        if self.head.weight.device.type == "cuda":
+            return prepare_on_gpu(self, dtype or torch.float32)
         network = copy.deepcopy(self).eval().requires_grad_(False)
 
         @torch.inference_mode()

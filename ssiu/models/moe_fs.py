@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssiu.models.layers import Conv1x1
+from ssiu.models.layers import Conv1x1, is_planar
 
 
 class MoEFS(nn.Module):
@@ -21,7 +21,10 @@ class MoEFS(nn.Module):
         self.fuse = Conv1x1(channels, channels)
 
     def forward(self, experts: Sequence[Tensor]) -> Tensor:
-        scores = [gate(a).permute(0, 2, 3, 1) for gate, a in zip(self.gates, experts, strict=True)]  # channels last
-        weights = torch.stack(scores).softmax(dim=0).permute(0, 1, 4, 2, 3)  # (3, B, C, H, W)
+        scores = [gate(a) for gate, a in zip(self.gates, experts, strict=True)]
+        if is_planar(scores[0]):
+            weights = torch.stack(scores).softmax(dim=0)  # (3, B, C, H, W)
+        else:
+            weights = torch.stack([s.permute(0, 2, 3, 1) for s in scores]).softmax(dim=0).permute(0, 1, 4, 2, 3)
         a_w = sum(w * a for w, a in zip(weights, experts, strict=True))
         return self.fuse(a_w, plus=a_w)

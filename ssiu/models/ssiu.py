@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ssiu.errors import ConfigError
 from ssiu.models.esam import ESAM
-from ssiu.models.layers import ChannelLayerNorm, Conv3x3, UpsamplingTail, pad_to_multiple, upsample_bilinear
+from ssiu.models.graphs import prepare_on_gpu
+from ssiu.models.layers import ChannelLayerNorm, Conv3x3, UpsamplingTail, in_layout, pad_to_multiple, upsample_bilinear
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
 from ssiu.models.packed import can_pack, in_strips, pack
@@ -132,7 +133,7 @@ class SSIU(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
-        y = pad_to_multiple(lr, self.size_multiple).contiguous(memory_format=torch.channels_last)
+        y = in_layout(pad_to_multiple(lr, self.size_multiple))
         a = f_y = self.head(y.to(self.head.weight.dtype))  # (B, C, H, W), as all maps up to the tail
         outputs = []
         for stage in self.stages:
@@ -152,9 +153,11 @@ class SSIU(nn.Module):
         """A callable like this network in eval mode, faster because its weights are as they are now for good.
 
         Takes and returns float32 on the device the network is on. ``dtype`` is what it computes in: float32 (None)
-        gives this network's output to 1e-5; in bfloat16 the image's own upsampling stays in float32.
+        gives this network's output to 1e-5; in bfloat16 and float16 the image's own upsampling stays in float32.
         """
         dtype = dtype or torch.float32
+        if self.head.weight.device.type == "cuda":
+            return prepare_on_gpu(self, dtype)
         network = copy.deepcopy(self).eval().requires_grad_(False)
         packed = self.head.weight.device.type == "cpu" and can_pack(dtype)
         if packed:

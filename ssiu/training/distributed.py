@@ -61,6 +61,11 @@ class Processes:
                 "that one's last line says why: run the same command again with --resume auto"
             ) from error
 
+    def abort(self) -> None:
+        """Gives up what other ranks were to answer, before `close` after an error: NCCL would wait for it."""
+        if self.world > 1 and self.device.type == "cuda" and dist.is_initialized():
+            dist.group.WORLD._get_backend(self.device).abort()
+
     def close(self) -> None:
         """Leaves the process group; the others notice."""
         if self.world > 1 and dist.is_initialized():
@@ -87,12 +92,10 @@ def join_processes(config: Config) -> Processes:
     except KeyError as missing:
         raise ConfigError(f"WORLD_SIZE is {world} but {missing} is not set; start with torchrun") from None
     device = select_device(config.device, config.gpu_ids, local_rank)
-    if device.type == "cuda":
-        if local_world > torch.cuda.device_count():
-            raise ConfigError(
-                f"{local_world} processes cannot share {torch.cuda.device_count()} GPUs; use one process per GPU"
-            )
-        torch.cuda.set_device(device)
+    if device.type == "cuda" and local_world > torch.cuda.device_count():
+        raise ConfigError(
+            f"{local_world} processes cannot share {torch.cuda.device_count()} GPUs; use one process per GPU"
+        )
     if rank:
         logging.getLogger("ssiu").setLevel(logging.WARNING)
     try:

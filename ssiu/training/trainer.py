@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ssiu.checkpoint import clean_temporaries, save_checkpoint
@@ -30,7 +29,7 @@ from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import BenchmarkSet, load_test_sets, shared_files
-from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic
+from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic, tuned_convolutions
 from ssiu.errors import (
     ConfigError,
     MissingInputError,
@@ -45,6 +44,7 @@ from ssiu.evaluation.metrics import to_uint8
 from ssiu.files import write_atomically
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
+from ssiu.training.average import MovingAverage
 from ssiu.training.distributed import join_processes
 from ssiu.training.losses import SRLoss
 from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
@@ -129,18 +129,20 @@ class Trainer:
         self.best: dict[str, Any] = {"psnr": None, "step": 0}
         self.terms: list[Tensor] = []  # (loss, l1, fft) of every step since the last log line, on the device
         self._validation_seconds = 0.0  # that the last one took
-        self.skipped_steps = 0  # by the fp16 scaler, in a row
+        self.skipped_steps = torch.tensor(0, device=self.device)  # by the fp16 scaler, in a row
 
         torch.manual_seed(config.seed)
         self.model = build_model(config).to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.ema = AveragedModel(self.model, multi_avg_fn=self._average) if config.ema_decay else None
+        self.ema = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
         if resume == "none" or not self._resume(resume, allow_changes):
             if config.pretrain:
                 load_weights(self.model, config.pretrain)
             if config.init_trunk:
                 load_trunk(self.model, config.init_trunk)
+        if self.ema and not self.ema.updates:  # a validation may come before the first
+            self.ema.module.load_state_dict(self.model.state_dict())
         if self.processes.largest(self.step) != -self.processes.largest(-self.step):
             raise MissingInputError(f"not all nodes see the checkpoints of {config.run_folder}; use shared storage")
         self.network = self._wrap(self.model)
@@ -149,7 +151,8 @@ class Trainer:
         """What is called in training: the model, checkpointed, compiled and spread over the ranks as configured."""
         if self.config.checkpoint_activations:
             checkpoint_activations(model)
-        network = torch.compile(model) if self.config.compile else model
+        mode = self.config.compile
+        network = torch.compile(model, mode=None if mode is True else mode) if mode else model
         if self.processes.world > 1:
             network = DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
         return network
@@ -165,8 +168,10 @@ class Trainer:
                     self.folder.open(self.config.to_yaml(), self.step, self.validated)
                 with memory_advice(self.config), self.processes.watched():
                     return self._run()
-            except SSIUError as error:
-                log.error("%s", error)
+            except BaseException as error:
+                if isinstance(error, SSIUError):
+                    log.error("%s", error)
+                self.processes.abort()
                 raise
             finally:
                 self.close()
@@ -209,6 +214,7 @@ class Trainer:
                     self._log_step(clock, bar)
                     clock.restart(self.step)
 
+    @tuned_convolutions()
     def train_step(self, micro_batches: list[tuple[Tensor, Tensor]]) -> None:
         """One optimizer step on ``accumulate`` batches of (LR, HR), (B, 3, h, w) uint8 or floats in [0, 1]."""
         set_learning_rate(self.optimizer, self.schedule.learning_rate(self.step))
@@ -228,29 +234,23 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
-            self.ema.update_parameters(self.model)
+            self.ema.update(self.model, self.step)
         self.terms.append(terms)
         self.step += 1
         self._update_scaler()
-
-    def _average(self, averages: list[Tensor], weights: list[Tensor], count: Tensor) -> None:
-        """The EMA's update; at step t it remembers about t/9 steps at most, so that it forgets the initial weights."""
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(averages, weights, count)
 
     def _to_unit_range(self, image: Tensor) -> Tensor:
         image = image.to(self.device, non_blocking=True)
         return image.to(torch.get_default_dtype()).div_(255) if image.dtype == torch.uint8 else image
 
     def _update_scaler(self) -> None:
-        """Lets the fp16 scaler skip steps with infinite gradients, but not for ever."""
+        """Counts the steps that the fp16 scaler skips for infinite gradients: on the device, nobody waits for it."""
         if not self.scaler.is_enabled():
             return
-        scale = self.scaler.get_scale()
+        one = torch.ones((), device=self.device)
+        scale = self.scaler.scale(one)
         self.scaler.update()
-        self.skipped_steps = self.skipped_steps + 1 if self.scaler.get_scale() < scale else 0
-        if self.skipped_steps > MAX_SKIPPED_STEPS:
-            self._refuse_non_finite("gradient", self.step, self.terms[-1].tolist())
+        self.skipped_steps = torch.where(self.scaler.scale(one) < scale, self.skipped_steps + 1, 0)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         start, stop = (step * self.config.accumulate for step in (self.step, self.schedule.total_steps))
@@ -298,8 +298,10 @@ class Trainer:
     def _checked_terms(self) -> Tensor:
         """(steps since the last log line, 3), the mean over the ranks; NonFiniteError (70) for a bad one.
 
-        Steps that the fp16 scaler skipped do not count.
+        Steps that the fp16 scaler skipped do not count, unless there are many in a row.
         """
+        if self.skipped_steps > MAX_SKIPPED_STEPS:
+            self._refuse_non_finite("gradient", self.step, self.terms[-1].tolist())
         terms = self.processes.mean(torch.stack(self.terms)).cpu()
         finite = terms.isfinite().all(dim=1)
         if not finite.all() and not (self.scaler.is_enabled() and finite.any()):
@@ -400,7 +402,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "terms": torch.stack(self.terms) if self.terms else torch.zeros(0, 3),
-            "skipped_steps": self.skipped_steps,
+            "skipped_steps": int(self.skipped_steps),
             "validated": self.validated,
             "best": self.best,
         }
@@ -441,7 +443,8 @@ class Trainer:
         elif self.ema:  # ema_decay was 0: the average begins here
             self.ema.module.load_state_dict(state["model"])
         self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
-        self.skipped_steps, self.terms = state["skipped_steps"], list(state["terms"].to(self.device))
+        self.skipped_steps = torch.tensor(state["skipped_steps"], device=self.device)
+        self.terms = list(state["terms"].to(self.device))
         if path.resolve() == (own / "models" / "last.pt").resolve():
             self.saved = (self.step, self.validated)
         log.info("resumed at step %d from %s", self.step, path)

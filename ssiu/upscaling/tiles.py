@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ssiu.device import is_out_of_memory
+from ssiu.device import free_memory, is_out_of_memory
 from ssiu.errors import DeviceMemoryError
 from ssiu.models.layers import round_up
 
 log = logging.getLogger("ssiu")
 
 MARGIN = 32  # LR pixels of context around a tile: SSIU's output then differs by 2e-4 to 4e-4 (rms)
-MEMORY_BUDGET = 1_000_000_000  # bytes, for tile="auto"
+MEMORY_BUDGET = 1_000_000_000  # bytes, for tile="auto" on a CPU
+GPU_SHARE = 0.6  # of what is free there: cuDNN's workspace and gaps between tensors need some
+MAX_LR_PIXELS = 2_000_000  # at x4 a map of 64 channels then has almost 2^31 numbers, as far as CUDA's padding counts
 BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
 
 Tile = int | Literal["auto"]
@@ -31,11 +33,13 @@ class Network:
     run: LR (B, 3, H, W) to SR (B, 3, sH, sW).
     size_multiple: tiles start and end at multiples of this, as the network's windows do.
     bytes_per_lr_pixel: memory a pass takes, for tile="auto".
+    device: whose memory that is.
     """
 
     run: Callable[[Tensor], Tensor]
     size_multiple: int = 1
     bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
 
     def __call__(self, lr: Tensor) -> Tensor:
         return self.run(lr)
@@ -45,8 +49,11 @@ class Network:
         """``model`` itself where it is one, else with the attributes it has."""
         if isinstance(model, cls):
             return model
-        names = ("size_multiple", "bytes_per_lr_pixel")
-        return cls(model, **{name: getattr(model, name) for name in names if hasattr(model, name)})
+        names = ("size_multiple", "bytes_per_lr_pixel", "device")
+        known = {name: getattr(model, name) for name in names if hasattr(model, name)}
+        if isinstance(model, nn.Module):
+            known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
+        return cls(model, **known)
 
     @classmethod
     def prepared(cls, model: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> "Network":
@@ -55,7 +62,7 @@ class Network:
         if not hasattr(model, "prepare_for_inference"):
             return described
         run = model.prepare_for_inference(dtype)
-        return replace(cls.of(run), size_multiple=described.size_multiple)
+        return replace(cls.of(run), size_multiple=described.size_multiple, device=described.device)
 
 
 class Region(NamedTuple):
@@ -85,8 +92,9 @@ def super_resolve(
     Args:
         network: a `Network`, or a model or any callable, of which `Network.of` makes one.
         tile: LR side of the square each pass of the network contributes; it sees `MARGIN` pixels more on every side and
-            they are cropped away. 0 takes the whole image at once; "auto" does so where about `MEMORY_BUDGET` bytes
-            are enough, else takes the largest tile that fits, and smaller ones when memory runs out all the same.
+            they are cropped away. 0 takes the whole image at once; "auto" does so where about `MEMORY_BUDGET` bytes,
+            or most of what is free on a GPU, are enough, else takes the largest tile that fits, and smaller ones when
+            memory runs out all the same.
         self_ensemble: average over the eight flips and rotations of the image, at eight times the cost.
 
     Raises DeviceMemoryError (69) when the memory of the device does not suffice.
@@ -113,8 +121,8 @@ def super_resolve_tiles(
     network = Network.of(network)
     multiple = network.size_multiple
     whole = Region(0, 0, *lr.shape[-2:])
-    needed = network.bytes_per_lr_pixel * lr.shape[0]
-    side = _fitting_tile(whole, needed, multiple) if tile == "auto" else round_up(tile, multiple)
+    side = _fitting_tile(whole, _pixels_at_once(network) // lr.shape[0], multiple) if tile == "auto" else tile
+    side = round_up(side, multiple)
     side = side or max(whole)
     waiting = deque(whole.split(side))
     while waiting:
@@ -136,9 +144,15 @@ def super_resolve_tiles(
             yield waiting.popleft(), sr
 
 
-def _fitting_tile(whole: Region, bytes_per_pixel: int, multiple: int) -> int:
-    """A tile that is expected to stay within `MEMORY_BUDGET`, as few as need be; 0 where the whole image does."""
-    pixels = MEMORY_BUDGET // bytes_per_pixel
+def _pixels_at_once(network: Network) -> int:
+    """LR pixels that the memory of the network's device is expected to suffice for."""
+    on_gpu = network.device.type == "cuda"
+    budget = int(GPU_SHARE * free_memory(network.device)) if on_gpu else MEMORY_BUDGET
+    return min(budget // network.bytes_per_lr_pixel, MAX_LR_PIXELS)
+
+
+def _fitting_tile(whole: Region, pixels: int, multiple: int) -> int:
+    """A tile that stays within ``pixels`` with what it sees, as few as need be; 0 where the whole image does."""
     if whole.bottom * whole.right <= pixels:
         return 0
     largest = math.isqrt(pixels) - 2 * round_up(MARGIN, multiple)

@@ -10,7 +10,7 @@ from ssiu.cli import benchmark
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_contestant_and_every_step_has_a_row(monkeypatch, capsys, tmp_path: Path) -> None:
+def test_every_variant_and_every_step_has_a_row(monkeypatch, capsys, tmp_path: Path) -> None:
     monkeypatch.setattr(data, "SIZE", (60, 80))
     monkeypatch.setattr(data, "LEAST_SECONDS", 0)
     options = "--scale 2 --patch-size 16 --batch-size 4 --threads 1 --images 2 --samples 8 --markdown"

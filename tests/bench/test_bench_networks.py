@@ -27,7 +27,7 @@ def benchmark(tmp_path: Path, what: str, *options: str) -> list[dict]:
 
 
 def names(table: dict) -> list[str]:
-    return [row["contestant"] for row in table["rows"]]
+    return [row["variant"] for row in table["rows"]]
 
 
 def test_inference_has_a_table_for_every_size_and_the_literal_network_first(tmp_path):
@@ -39,13 +39,13 @@ def test_inference_has_a_table_for_every_size_and_the_literal_network_first(tmp_
         assert all(row["median ms"] > 0 and row["x limit"] > 1 for row in table["rows"])
 
 
-def test_every_contestant_for_inference_upscales_as_the_network_does():
+def test_every_variant_for_inference_upscales_as_the_network_does():
     model, lr = tiny().eval(), torch.rand(1, 3, 20, 24)
     with torch.no_grad():
         expected = model(lr)
-        for name in set(inference.CONTESTANTS) - {"compiled"}:
+        for name in set(inference.VARIANTS) - {"compiled"}:
             tolerance = 0.05 if name.endswith("bf16") else 1e-5
-            torch.testing.assert_close(inference.CONTESTANTS[name](model)(lr).float(), expected, rtol=0, atol=tolerance)
+            torch.testing.assert_close(inference.VARIANTS[name](model)(lr).float(), expected, rtol=0, atol=tolerance)
 
 
 def test_train_has_the_literal_network_first_and_says_what_a_step_takes(tmp_path):
@@ -55,11 +55,11 @@ def test_train_has_the_literal_network_first_and_says_what_a_step_takes(tmp_path
     assert all(row["median ms"] > 0 and row["peak MiB"] > 0 for row in table["rows"])
 
 
-def test_every_contestant_for_training_takes_the_same_step():
+def test_every_variant_for_training_takes_the_same_step():
     config = make_config({"scale": 2, "patch_size": 32, "batch_size": 2, "n_feats": 8, "n_blocks": 3})
     model, trained = tiny(), {}
     for name in ("literal", "fp32", "bf16"):
-        network = train.contestant(name, model, config)
+        network = train.variant(name, model, config)
         train.training_step(network, name.replace("literal", "fp32"), config, torch.device("cpu"))()
         trained[name] = nn.utils.parameters_to_vector(network.parameters()).detach()
     start = nn.utils.parameters_to_vector(model.parameters()).detach()
@@ -73,7 +73,7 @@ def test_a_network_without_a_literal_form_races_without_it(tmp_path):
     (table,) = benchmark(tmp_path, "inference", "--size", "16", "16", *options)
     assert names(table)[0] == "eager"
     with pytest.raises(ConfigError, match=r"literal is SSIU's.*IDSANet"):
-        benchmark(tmp_path, "inference", "--contestants", "literal", *options)
+        benchmark(tmp_path, "inference", "--variants", "literal", *options)
 
 
 def test_the_literal_network_has_the_weights_and_the_mode_of_its_model():
@@ -91,8 +91,8 @@ def test_the_literal_network_has_the_weights_and_the_mode_of_its_model():
         (["inference", "--size", "120x80", "1"], "--size: expected a whole number, 16 or more, got '120x80'"),
         (["inference", "--size", "-16", "80"], "-16"),
         (["inference", "--turns", "0"], "--turns: expected a whole number, 1 or more, got '0'"),
-        (["inference", "--contestants", "eager,fastest"], "--contestants: expected some of literal,.*, got 'fastest'"),
-        (["train", "--contestants", "prepared"], "--contestants: expected some of literal,fp32,.*, got 'prepared'"),
+        (["inference", "--variants", "eager,fastest"], "--variants: expected some of literal,.*, got 'fastest'"),
+        (["train", "--variants", "prepared"], "--variants: expected some of literal,fp32,.*, got 'prepared'"),
         (["complexity", "--size", "1280", "0"], "--size: expected a whole number, 16 or more, got '0'"),
         (["data", "--samples", "0"], "--samples: expected a whole number, 1 or more, got '0'"),
     ],

@@ -10,7 +10,7 @@ from ssiu.bench.timing import Machine, Result, memory_of, race, race_table
 CPU = torch.device("cpu")
 
 
-def test_every_contestant_has_a_time_for_every_turn_and_the_slower_one_loses():
+def test_every_variant_has_a_time_for_every_turn_and_the_slower_one_loses():
     calls = []
 
     def sleeping(name: str, seconds: float):

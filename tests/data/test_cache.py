@@ -185,3 +185,7 @@ def test_the_cache_lies_beside_the_data_unless_that_is_read_only(tmp_path: Path,
     data.chmod(0o555)
     assert default_cache_folder(data) == tmp_path / "home/ssiu/images"
     assert default_cache_folder(tmp_path / "absent") == tmp_path / "home/ssiu/images"
+
+
+def test_as_many_images_stay_mapped_as_df2k_has():
+    assert cache_module._mapped.cache_info().maxsize >= 2 * 3450

@@ -15,7 +15,7 @@ from skimage import data, metrics
 
 from ssiu.data.bicubic import imresize
 from ssiu.errors import BadInputError
-from ssiu.evaluation.metrics import PROTOCOLS, Score, luma, mean_score, printed, score, to_uint8
+from ssiu.evaluation.metrics import PROTOCOLS, Score, _standard_on_device, luma, mean_score, printed, score, to_uint8
 
 
 def _noisy(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
@@ -170,3 +170,11 @@ def test_different_sizes_are_refused_with_both_sizes():
 def test_an_unknown_protocol_is_an_error():
     with pytest.raises(ValueError, match="standard, official"):
         score(_photo(), _photo(), 2, "matlab")
+
+
+@pytest.mark.parametrize("sigma", [0.6, 8, 40])
+def test_the_devices_standard_is_the_cpus(sigma):
+    hr = _photo(128, 161)
+    sr = torch.from_numpy(_noisy(hr, sigma)).permute(2, 0, 1) / 255
+    here, there = score(sr, hr, 2, "standard"), _standard_on_device(sr, hr, 2)
+    assert there == pytest.approx(here, abs=1e-9)

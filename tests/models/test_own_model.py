@@ -188,7 +188,7 @@ def test_it_is_measured_without_what_it_lacks(here: Path, capsys: pytest.Capture
     printed = capsys.readouterr().out
     assert "eager-bf16" in printed and "prepared" not in printed and "literal" not in printed
     with pytest.raises(ConfigError, match="Net has no prepare_for_inference"):
-        benchmark_command.main(["inference", "--config", "own.yml", "--contestants", "prepared", "--turns", "1"])
+        benchmark_command.main(["inference", "--config", "own.yml", "--variants", "prepared", "--turns", "1"])
     benchmark_command.main(["complexity", "--config", "own.yml", "--size", "1280", "720"])
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
     assert float(rows["body"][-1]) == float(rows["whole"][-1]) > 0, "a container holds what is in it"
