@@ -257,7 +257,8 @@ def test_holdout_from_the_command_line(tmp_path: Path, many: Path, capsys: pytes
 
 def run_script(*arguments: object, **options) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ssiu", "prepare", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **options)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, **options)
 
 
 def test_the_command_line_works_and_ends_with_one_line(tmp_path: Path, photos: Path) -> None:
