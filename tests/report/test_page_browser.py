@@ -165,6 +165,14 @@ def _place(figure):
     return figure.locator("img[alt=SR]").evaluate(PLACE)
 
 
+def wait_for(page, expression):
+    """Until it holds; playwright's own way of asking again is forbidden by the page's content security policy."""
+    deadline = time.monotonic() + 10
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, expression
+        page.wait_for_timeout(20)
+
+
 def test_the_wheel_zooms_at_the_pointer_once_an_image_was_clicked(opened):
     page = opened()
     figure = page.locator("figure").first
@@ -174,15 +182,15 @@ def test_the_wheel_zooms_at_the_pointer_once_an_image_was_clicked(opened):
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.25 * box["height"])
     before = page.evaluate("scrollY")
     page.mouse.wheel(0, 40)
-    page.wait_for_function(f"scrollY !== {before}")
+    wait_for(page, f"scrollY !== {before}")
     assert _place(figure)[2] == pytest.approx(1), "the page scrolled"
     page.mouse.wheel(0, -40)
-    page.wait_for_function(f"scrollY === {before}")
+    wait_for(page, f"scrollY === {before}")
     page.mouse.down()
     page.mouse.up()
     for _ in range(3):
         page.mouse.wheel(0, -100)
-    page.wait_for_function("document.querySelector('.view').classList.contains('zoomed')")
+    wait_for(page, "document.querySelector('.view').classList.contains('zoomed')")
     page.wait_for_timeout(100)
     x, y, zoom = _place(figure)
     assert zoom == pytest.approx(2.718281828**1.2, rel=1e-3)
@@ -191,7 +199,7 @@ def test_the_wheel_zooms_at_the_pointer_once_an_image_was_clicked(opened):
     )
     for _ in range(4):
         page.mouse.wheel(0, 100)
-    page.wait_for_function("!document.querySelector('.view').classList.contains('zoomed')")
+    wait_for(page, "!document.querySelector('.view').classList.contains('zoomed')")
     assert _place(figure) == pytest.approx([0, 0, 1], abs=1e-3)
 
 
@@ -272,7 +280,7 @@ def test_set5_opens_within_two_seconds_and_eight_megabytes(opened, shared, tmp_p
     for _ in range(3):  # the best of three: how long it takes, not how busy the machine is
         start = time.monotonic()
         page = opened(path)
-        page.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth)")
+        wait_for(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
         times.append(time.monotonic() - start)
     assert min(times) < 2
     assert page.locator("figure .divider").count() == 5
