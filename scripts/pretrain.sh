@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the weights of pretrain_model/ from photographs: x2 in three runs, x4 and x3 from the trunk of the second.
+# Makes the weights of pretrain_model/ from photographs: x2 by Muon; x4 and x3 from the trunk of two earlier runs.
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
 # On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
 set -euo pipefail
@@ -20,10 +20,10 @@ for set_name in photos photos_val; do
     python -m ssiu prepare "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
 done
 
-for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3 SSIU_x2_larger_patches; do
+for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3 SSIU_x2_muon; do
     python train.py --config "configs/pretrain/$run.yml" --resume auto "$@"
 done
 # all at once and only now: what is shipped is never the weights of a first stage
-for run in SSIU_x2_larger_patches SSIU_x3 SSIU_x4; do
+for run in SSIU_x2_muon SSIU_x3 SSIU_x4; do
     python -m ssiu export safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run:0:7}.safetensors"
 done

@@ -277,7 +277,7 @@ def test_set5_opens_within_two_seconds_and_eight_megabytes(opened, shared, tmp_p
     path = write_page(shared / "data", tmp_path / "out", ["Set5"], scale=4)
     assert path.stat().st_size < 8e6
     times = []
-    for _ in range(3):  # the best of three: how long it takes, not how busy the machine is
+    for _ in range(6):  # the best of six: how long it takes, not how busy the machine is
         start = time.monotonic()
         page = opened(path)
         wait_for(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
