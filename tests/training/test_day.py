@@ -69,6 +69,7 @@ def test_the_last_message_is_said_once(folder: Path, capsys: pytest.CaptureFixtu
     monkeypatch.setattr(Trainer, "train_step", stopping)
     log = logging.getLogger("ssiu")
     monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", False)  # other libraries may have given the root logger a handler
     with pytest.raises(SystemExit) as ended:
         run_cli(command.main, ["--config", str(folder / "c.yml")])
     assert ended.value.code == StoppedError("", signal.SIGINT).exit_code
