@@ -4,11 +4,14 @@ ssiu train --config configs/SSUFSR_light_x2.yml                    (python train
 ssiu train --config configs/SSUFSR_light_x2.yml batch_size=16 log_name=small --resume auto
 """
 
+import os
+import sys
 from collections.abc import Sequence
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config import load_config, refuse_options_that_are_keys
 from ssiu.config_keys import ListKeys
+from ssiu.errors import BusyError
 from ssiu.training.trainer import Trainer
 
 
@@ -27,6 +30,13 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_intermixed_args(argv)
     log_to_console()
     trainer = Trainer(load_config(args.config, args.overrides), args.resume, args.allow_changes)
-    outcome = trainer.run()
+    try:
+        outcome = trainer.run()
+    except BusyError as error:
+        if trainer.processes.world == 1:
+            raise
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(error.exit_code)  # threads that wait for the lost rank can hold up Python's own end for ever
     if trainer.processes.is_main:
         print(outcome)
