@@ -4,11 +4,13 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ssiu.errors import MissingInputError, OutputError, SaveError
+from filelock import FileLock, Timeout
+
+from ssiu.errors import BusyError, MissingInputError, OutputError, SaveError
 
 try:
     import fcntl
@@ -133,3 +135,23 @@ def remove_leftovers(folder: Path) -> None:
             if fcntl is not None:
                 fcntl.flock(held.enter_context(path.open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+@contextlib.contextmanager
+def held(lock: Path, folder: Path, in_use: str, option: str) -> Iterator[None]:
+    """Holds the kernel's ``lock`` of ``folder``, which is released when its holder dies.
+
+    Raises BusyError (75) saying ``in_use`` while another process holds it, OutputError (73) naming ``option`` where
+    the file system has no locks.
+    """
+    file_lock = FileLock(lock)
+    try:
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        raise BusyError(in_use) from None
+    except OSError as error:
+        raise OutputError(f"cannot lock {folder}: {error.strerror}; choose a local folder with {option}") from None
+    try:
+        yield
+    finally:
+        file_lock.release()

@@ -13,7 +13,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
-from filelock import FileLock, Timeout
 from pydantic import Field, ValidationError, field_validator
 
 from ssiu.data.check import DF2K_STEMS, FACTS, check_set
@@ -22,7 +21,7 @@ from ssiu.data.pairs import list_images, set_folders
 from ssiu.data.prepare import make_df2k, make_lr_folders
 from ssiu.data.unpack import unpack
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, SSIUError
-from ssiu.files import make_folder
+from ssiu.files import held, make_folder
 
 MANIFEST = Path(__file__).with_name("sources.yaml")
 ARCHIVES = {"benchmark": ("benchmark",), "div2k": ("div2k_train", "div2k_valid"), "flickr2k": ("flickr2k",)}
@@ -250,15 +249,7 @@ def _archive_path(work: Path, source: Source) -> Path:
 def _work_folder(folder: Path, name: str) -> Iterator[Path]:
     """``folder/.ssiu_download/name``, held by one process (the kernel's lock) and removed when all went well."""
     work = make_folder(make_folder(folder) / WORK) / name
-    lock = FileLock(work.with_name(f"{name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BusyError(f"{work}: another download works there; wait for it, or choose another folder") from None
-    except OSError as error:
-        raise OutputError(f"cannot lock {work}: {error.strerror}; choose a local folder with --to") from None
-    try:
+    in_use = f"{work}: another download works there; wait for it, or choose another folder"
+    with held(work.with_name(f"{name}.lock"), work, in_use, "--to"):
         yield make_folder(work)
         shutil.rmtree(work)
-    finally:
-        lock.release()

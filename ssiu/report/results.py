@@ -8,14 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ssiu.config import Config
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.errors import BadInputError, BusyError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import Evaluation, image_file
 from ssiu.evaluation.metrics import Score
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import held, make_folder, write_atomically
 from ssiu.report.page import PIXELS, SHOWN, OtherRun, choose, report_page
 from ssiu.report.tables import Table
 
@@ -49,7 +47,8 @@ def open_results(folder: Path, config: Config, overwrite: bool = False) -> Itera
     if there and not {"config.yml"} <= there <= CONTENTS:
         others = ", ".join(sorted(there - CONTENTS)[:5]) or "no config.yml"
         raise OutputError(f"{folder} is not a results folder ({others}); choose an empty folder with --output DIR")
-    with _held(folder):
+    in_use = f"{folder} is being written by another test run; wait for it, or give --output DIR"
+    with held(folder / LOCK, folder, in_use, "--output DIR"):
         there = {path.name for path in folder.iterdir()} - {LOCK}  # another run may have finished meanwhile
         if "summary.json" in there and not overwrite:
             raise OutputError(f"{folder} holds results already; --output DIR keeps both, --overwrite replaces them")
@@ -61,22 +60,6 @@ def open_results(folder: Path, config: Config, overwrite: bool = False) -> Itera
                 path.unlink()
         write_atomically(folder / "config.yml", config.to_yaml().encode())
         yield folder
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Holds the lock of ``folder``, which the kernel releases when its holder dies."""
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise BusyError(f"{folder} is being written by another test run; wait for it, or give --output DIR") from None
-    except OSError as error:
-        raise OutputError(f"cannot lock {folder}: {error.strerror}; choose a local folder with --output DIR") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def write_results(
