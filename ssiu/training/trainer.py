@@ -29,7 +29,7 @@ from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import BenchmarkSet, load_test_sets, shared_files
-from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic, tuned_convolutions
+from ssiu.device import AUTOCAST, autocast, describe, memory_advice, peak_memory, set_arithmetic, tuned_convolutions
 from ssiu.errors import (
     ConfigError,
     MissingInputError,
@@ -342,11 +342,12 @@ class Trainer:
     def _validate(self) -> None:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
         model, config = (self.ema.module if self.ema else self.model).eval(), self.config
+        prepared = Network.prepared(model, AUTOCAST.get(config.precision))
 
         def network(lr: Tensor) -> Tensor:
             if self.stop.signum is not None and self.processes.world == 1:
                 raise _InterruptedError
-            return model(lr)
+            return prepared(lr)
 
         sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
         strips: dict[str, np.ndarray] = {}
@@ -357,7 +358,7 @@ class Trainer:
 
         try:
             result = evaluate(
-                replace(Network.of(model), run=network), sets, device=self.device, precision=config.precision,
+                replace(prepared, run=network), sets, device=self.device, precision=config.precision,
                 tile=config.tile, protocols=("standard",), look=look,
             )  # fmt: skip
         except _InterruptedError:
