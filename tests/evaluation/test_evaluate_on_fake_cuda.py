@@ -8,6 +8,7 @@ from tiny_run import make_set
 
 from ssiu.data.pairs import find_pairs
 from ssiu.data.test_sets import BenchmarkSet
+from ssiu.device import set_arithmetic
 from ssiu.evaluation import evaluate as module
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.models import MODELS, graphs
@@ -32,6 +33,7 @@ class InTurn:
 
 
 def launches_of(images: int, kind: str, precision: str, tmp_path, monkeypatch) -> Launches:
+    set_arithmetic(precision, deterministic=False)
     monkeypatch.setattr(module, "ThreadPoolExecutor", InTurn)
     monkeypatch.setattr(graphs, "MAX_PIXELS", 0)  # no recording
     make_set(tmp_path / f"set{images}", count=images)
