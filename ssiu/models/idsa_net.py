@@ -39,6 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssiu.errors import ConfigError
+from ssiu.models.depthwise import DepthwiseConv
 from ssiu.models.graphs import prepare_on_gpu
 from ssiu.models.layers import ChannelLayerNorm, Conv1x1, copied, in_layout, pad_to_multiple
 
@@ -55,20 +56,22 @@ def partition(x: Tensor, grid: bool) -> Tensor:
 
     They are the neighbours of an 8x8 window or, with ``grid``, 8x8 pixels at strides H/8 and W/8.
     """
-    pattern = "b c (i h) (j w) -> b h w i j c" if grid else "b c (h i) (w j) -> b h w i j c"
-    return copied(rearrange(x, pattern, i=WINDOW, j=WINDOW)).view(-1, TOKENS, x.shape[1])
+    pattern = "b (i h) (j w) c -> b h w i j c" if grid else "b (h i) (w j) c -> b h w i j c"
+    pixels = x.permute(0, 2, 3, 1)  # first, so that gradients come back in this layout
+    return copied(rearrange(pixels, pattern, i=WINDOW, j=WINDOW)).view(-1, TOKENS, x.shape[1])
 
 
 def unpartition(tokens: Tensor, height: int, width: int, grid: bool) -> Tensor:
     """The inverse of `partition`: (B HW/64, 64, C) to (B, C, H, W)."""
-    pattern = "(b h w) (i j) c -> b c i h j w" if grid else "(b h w) (i j) c -> b c h i w j"
+    pattern = "(b h w) (i j) c -> b i h j w c" if grid else "(b h w) (i j) c -> b h i w j c"
     x = rearrange(tokens, pattern, i=WINDOW, j=WINDOW, h=height // WINDOW, w=width // WINDOW)
-    return copied(x).view(-1, tokens.shape[2], height, width)
+    return copied(x).view(-1, height, width, tokens.shape[2]).permute(0, 3, 1, 2)
 
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
     """Deals the channels of each group out over all groups, (B, C, H, W) to the same."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    x = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4)
+    return copied(x).flatten(3).permute(0, 3, 1, 2)
 
 
 class SequenceUnit(nn.Module):
@@ -83,8 +86,9 @@ class SequenceUnit(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         u, v = self.inward(self.norm(tokens)).chunk(2, dim=-1)
-        v = self.conv(v.transpose(1, 2)).transpose(1, 2)  # the sequence is last only for the convolution
-        return self.outward(u * F.silu(v))
+        v = v.unsqueeze(2).permute(0, 3, 1, 2)  # (n, C, 64, 1), channels last: oneDNN is slow in the gradient of a row
+        v = F.conv2d(v, self.conv.weight.unsqueeze(3), self.conv.bias, padding=(2, 0), groups=v.shape[1])
+        return self.outward(u * F.silu(v.squeeze(3).transpose(1, 2)))
 
 
 class SharedAttention(nn.Module):
@@ -142,7 +146,7 @@ class DistillationStage(nn.Module):
         self.local = nn.Sequential(
             Conv1x1(channels, channels),
             nn.GELU(),
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels),
+            DepthwiseConv(channels, 3),
             nn.GELU(),
             Conv1x1(channels, channels),
         )
@@ -152,7 +156,7 @@ class DistillationStage(nn.Module):
 
     def forward(self, x: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
         x = x + self.local(x)
-        passed, rest = x[:, : self.kept], x[:, self.kept :]
+        passed, rest = x.split([self.kept, x.shape[1] - self.kept], dim=1)  # slices have gradients in another layout
         rest, window = self.window(rest, matrices[0])
         rest, grid = self.grid(rest, matrices[1])
         return self.fuse(torch.cat([passed, rest], dim=1)), (window, grid)
@@ -180,8 +184,8 @@ class ASDB(nn.Module):
         streams = []
         for stage in self.stages:
             x, matrices = stage(x, matrices)
-            streams.append(x[:, : self.kept])
-            x = x[:, self.kept :]
+            stream, x = x.split([self.kept, x.shape[1] - self.kept], dim=1)
+            streams.append(stream)
         return torch.cat([*streams, x], dim=1), matrices
 
 
@@ -198,8 +202,8 @@ class LKCIPM(nn.Module):
         self.norm = ChannelLayerNorm(channels)
         self.inward = nn.Conv2d(channels, channels, 1, groups=STREAMS)
         self.large_kernel = nn.Sequential(
-            nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
-            nn.Conv2d(channels, channels, 7, padding=9, dilation=3, groups=channels),
+            DepthwiseConv(channels, 5),
+            DepthwiseConv(channels, 7, dilation=3),
             Conv1x1(channels, channels),
         )
         self.outward = nn.Conv2d(channels, channels, 1, groups=STREAMS)
@@ -222,7 +226,7 @@ class INHAM(nn.Module):
         self.columns = self._strip_gate(channels)
         self.pixels = nn.Sequential(
             nn.InstanceNorm2d(channels, affine=True),
-            nn.Conv2d(channels, channels, 5, padding=2, groups=channels),
+            DepthwiseConv(channels, 5),
             nn.GELU(),
             Conv1x1(channels, channels),
             nn.Sigmoid(),
