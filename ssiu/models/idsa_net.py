@@ -70,8 +70,8 @@ def unpartition(tokens: Tensor, height: int, width: int, grid: bool) -> Tensor:
 
 def shuffle_channels(x: Tensor, groups: int) -> Tensor:
     """Deals the channels of each group out over all groups, (B, C, H, W) to the same."""
-    x = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4)
-    return copied(x).flatten(3).permute(0, 3, 1, 2)
+    x = x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4)  # (B, H, W, C / groups, groups)
+    return x.flatten(3).permute(0, 3, 1, 2)
 
 
 class SequenceUnit(nn.Module):
@@ -86,9 +86,14 @@ class SequenceUnit(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         u, v = self.inward(self.norm(tokens)).chunk(2, dim=-1)
-        v = v.unsqueeze(2).permute(0, 3, 1, 2)  # (n, C, 64, 1), channels last: oneDNN is slow in the gradient of a row
-        v = F.conv2d(v, self.conv.weight.unsqueeze(3), self.conv.bias, padding=(2, 0), groups=v.shape[1])
-        return self.outward(u * F.silu(v.squeeze(3).transpose(1, 2)))
+        return self.outward(u * F.silu(self._convolve(v)))
+
+    def _convolve(self, tokens: Tensor) -> Tensor:
+        if tokens.device.type != "cpu" or torch.compiler.is_compiling():
+            return self.conv(tokens.transpose(1, 2)).transpose(1, 2)
+        x = tokens.unsqueeze(2).permute(0, 3, 1, 2)  # (n, C, 64, 1), channels last: a row's gradient is slow in oneDNN
+        x = F.conv2d(x, self.conv.weight.unsqueeze(3), self.conv.bias, padding=(2, 0), groups=x.shape[1])
+        return x.squeeze(3).transpose(1, 2)
 
 
 class SharedAttention(nn.Module):
@@ -245,7 +250,7 @@ class INHAM(nn.Module):
         rows = self.rows(x.mean(dim=3)).unsqueeze(3)  # (B, C, H, 1)
         columns = self.columns(x.mean(dim=2)).unsqueeze(2)  # (B, C, 1, W)
         c = x * rows * columns
-        return x + c * self.pixels(c)
+        return torch.addcmul(x, c, self.pixels(c))
 
 
 class Block(nn.Module):
