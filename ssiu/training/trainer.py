@@ -343,10 +343,10 @@ class Trainer:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
         model, config = (self.ema.module if self.ema else self.model).eval(), self.config
 
-        def network(lr: Tensor) -> Tensor:
+        def network(lr: Tensor, *place: Tensor) -> Tensor:
             if self.stop.signum is not None and self.processes.world == 1:
                 raise _InterruptedError
-            return model(lr)
+            return model(lr, *place)
 
         sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
         strips: dict[str, np.ndarray] = {}

@@ -30,26 +30,28 @@ Tile = int | Literal["auto"]
 class Network:
     """A network as upscaling needs it: what maps LR to SR, and what tiles must know of it.
 
-    run: LR (B, 3, H, W) to SR (B, 3, sH, sW).
+    run: LR (B, 3, H, W) to SR (B, 3, sH, sW); of a tile also with its place where it takes that.
     size_multiple: tiles start and end at multiples of this, as the network's windows do.
     bytes_per_lr_pixel: memory a pass takes, for tile="auto".
     device: whose memory that is.
+    takes_place: tiles are run as ``run(lr, place)``, see `SSIU.forward`, and equal the whole image.
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[..., Tensor]
     size_multiple: int = 1
     bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    takes_place: bool = False
 
-    def __call__(self, lr: Tensor) -> Tensor:
-        return self.run(lr)
+    def __call__(self, lr: Tensor, *place: Tensor) -> Tensor:
+        return self.run(lr, *place)
 
     @classmethod
     def of(cls, model: Callable[[Tensor], Tensor]) -> "Network":
         """``model`` itself where it is one, else with the attributes it has."""
         if isinstance(model, cls):
             return model
-        names = ("size_multiple", "bytes_per_lr_pixel", "device")
+        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_place")
         known = {name: getattr(model, name) for name in names if hasattr(model, name)}
         if isinstance(model, nn.Module):
             known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
@@ -170,7 +172,11 @@ def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
     multiple = network.size_multiple
     y, x = (max(start - MARGIN, 0) // multiple * multiple for start in region[:2])
     seen = lr[..., y : round_up(region.bottom + MARGIN, multiple), x : round_up(region.right + MARGIN, multiple)]
-    sr = network(seen)
+    whole = lr.shape[-2:]
+    if network.takes_place and seen.shape[-2:] != whole:
+        sr = network(seen, torch.tensor([y, x, *whole], dtype=torch.int32, device=network.device))
+    else:
+        sr = network(seen)
     rows, columns = Region(region.top - y, region.left - x, region.bottom - y, region.right - x).at(
         sr.shape[-1] // seen.shape[-1]
     )

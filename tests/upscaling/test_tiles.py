@@ -1,17 +1,21 @@
 """Tiles and the self-ensemble against the whole image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_sets import photo
 from torch import nn
 from torch.nn import functional as F
 
 from ssiu.errors import DeviceMemoryError
 from ssiu.models import SSIU
 from ssiu.upscaling import tiles
-from ssiu.upscaling.tiles import super_resolve
+from ssiu.upscaling.tiles import Network, super_resolve
+from ssiu.weights import load_model
 
 
 class Windows(nn.Module):
@@ -65,14 +69,25 @@ def test_every_tile_starts_at_a_whole_window_and_none_is_larger_than_asked(heigh
     assert all(call[0] == 2 and max(call[2:]) <= 32 + 2 * tiles.MARGIN for call in network.calls)
 
 
-def test_tiles_of_ssiu_stay_close_to_the_whole_image_on_all_sides():
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_tiles_of_ssiu_equal_the_whole_image_on_all_sides(prepare, self_ensemble):
     torch.manual_seed(0)
-    network = SSIU(2, n_feats=8, num_heads=2, n_blocks=3).eval()
+    model = SSIU(2, n_feats=8, num_heads=2, n_blocks=3).eval()
+    network = model.prepare_for_inference() if prepare else model
+    network = replace(Network.of(network), size_multiple=model.size_multiple)
     lr = _image(97, 75).float()
-    whole, tiled = super_resolve(network, lr), super_resolve(network, lr, tile=16)
-    assert (whole - tiled).abs().max() < 1e-3  # align_corners=True in ESAM makes it depend on the size a little
+    whole = super_resolve(network, lr, 0, self_ensemble)
+    assert (super_resolve(network, lr, 16, self_ensemble) - whole).abs().max() < 2e-5
     plain = torch.rand_like(lr)
-    assert (super_resolve(network, plain, tile=16) - whole).abs().max() > 0.05, "another image is another matter"
+    assert (super_resolve(network, plain, 16, self_ensemble) - whole).abs().max() > 0.05, "another image is another"
+
+
+def test_tiles_of_the_released_network_are_the_whole_image_to_a_level():
+    network = Network.prepared(load_model(4, "cpu"))
+    lr = torch.from_numpy(photo("coffee", 150, 128)).permute(2, 0, 1)[None] / 255
+    whole, tiled = super_resolve(network, lr), super_resolve(network, lr, tile=64)
+    assert (whole - tiled).abs().max() < 1 / 255  # 2.5 / 255 without a place
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 23), (23, 1), (17, 40)])
