@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssiu.files import require_file
-
 
 def openvino_networks(path: Path) -> dict[str, Callable[..., Tensor]]:
     """The file of `export_onnx` in fp32 and bf16, for any size and for each size apart; none without the package."""
@@ -17,7 +15,6 @@ def openvino_networks(path: Path) -> dict[str, Callable[..., Tensor]]:
         import openvino
     except ImportError:
         return {}
-    require_file(path, "a network")
     model = openvino.Core().read_model(path)
     return {
         f"OpenVINO{name}, {shapes}": OpenVinoNetwork(openvino, model, precision, static=shapes == "static")
