@@ -1,6 +1,7 @@
 """Where and in which arithmetic the network runs."""
 
 import contextlib
+import ctypes
 import logging
 import os
 import re
@@ -29,6 +30,7 @@ OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime and 32-bit oper
 )
 UNKNOWN_MEMORY = 2 * 2**30
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -118,6 +120,19 @@ def free_memory(device: torch.device) -> int:
         return min([UNKNOWN_MEMORY if kilobytes is None else 1024 * kilobytes, *_memory_limits()])
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def keep_freed_memory() -> None:
+    """For programs that upscale on a CPU: glibc keeps what is freed for the next maps.
+
+    Else it gives large blocks back, and Linux clears every page of the next one. Other C libraries are left alone.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(M_MMAP_MAX, 0)
+        set_option(M_TRIM_THRESHOLD, -1)
 
 
 def _memory_limits() -> Iterator[int]:

@@ -135,6 +135,23 @@ def test_free_memory_without_a_gpu_is_what_linux_and_the_control_group_leave(
     assert device.free_memory(torch.device("cpu")) == device.UNKNOWN_MEMORY
 
 
+def test_freed_memory_is_kept_for_the_next_maps():
+    script = """
+import resource, sys, torch
+from ssiu.device import keep_freed_memory
+sys.argv[1:] and keep_freed_memory()
+torch.ones(2**25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**25)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = [
+        int(subprocess.run([sys.executable, "-c", script, *keep], capture_output=True, text=True, check=True).stdout)
+        for keep in ([], ["keep"])
+    ]
+    assert faults[1] < 20 < faults[0], faults
+
+
 def test_auto_stays_below_what_cudas_padding_can_count(monkeypatch):
     monkeypatch.setattr(tiles, "free_memory", lambda device: 10**15)
     calls = []

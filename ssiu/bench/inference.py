@@ -22,7 +22,7 @@ from ssiu.bench.options import add_race_options, at_least
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, taking_part
 from ssiu.config import load_config
-from ssiu.device import autocast, describe, select_device, set_arithmetic
+from ssiu.device import autocast, describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.export.onnx import load_network
 from ssiu.models import build_model
 from ssiu.report.tables import Table
@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     config = load_config(arguments.config, arguments.overrides)
     sizes, turns = ([TABLE_2[0]], TABLE_2[1]) if arguments.table2 else (arguments.size or [(120, 80)], arguments.turns)
     device = select_device(config.device, config.gpu_ids)
+    keep_freed_memory()
     set_arithmetic("fp32")
     model = build_model(config).eval()
     macs = {size: count_macs(model, *reversed(size))[""] for size in map(tuple, sizes)}  # on the CPU

@@ -16,7 +16,7 @@ from ssiu.bench.complexity import count_macs
 from ssiu.cli.console import command_parser, log_to_console, terminal_width
 from ssiu.config import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
-from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
 from ssiu.models import build_model, class_name
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     other = args.beside and other_results(args.beside, test_sets)
     weights_path = Path(config.pretrain) if config.pretrain else find_weights(config.model, scale)
     device = select_device(config.device, config.gpu_ids)
+    keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
     model = build_model(config)
     size = complexity(model)

@@ -13,7 +13,7 @@ import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config import load_config
-from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
@@ -56,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
     device = select_device(args.device)
+    keep_freed_memory()
     if args.config:
         model = load_configured(load_config(args.config), args.weights, device)
     else:
