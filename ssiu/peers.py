@@ -37,6 +37,7 @@ class Peer(nn.Module):
     def __init__(self, descriptor: Any):
         super().__init__()
         self.network: nn.Module = descriptor.model
+        self.call = descriptor._call_fn  # what the descriptor's own call does before it clamps and forbids gradients
         self.architecture: str = descriptor.architecture.name
         self.scale: int = descriptor.scale
         self.sizes = descriptor.size_requirements
@@ -57,8 +58,7 @@ class Peer(nn.Module):
         """(1, 3, H, W) to (1, 3, sH, sW)."""
         height, width = lr.shape[-2:]
         rows, columns = self.padded_size(height, width)
-        sr = self.network(pad_to(lr, rows, columns))  # a copy: RCAN changes what it is given
-        sr = sr[0] if isinstance(sr, tuple) else sr  # MM-RealSR tells how degraded it takes the image to be
+        sr = self.call(self.network, pad_to(lr, rows, columns))  # a copy: RCAN changes what it is given
         if sr.shape != (1, 3, self.scale * rows, self.scale * columns):
             raise BadInputError(
                 f"{self.architecture} makes {tuple(sr.shape)} of an image (1, 3, {rows}, {columns}); expected "
@@ -67,7 +67,7 @@ class Peer(nn.Module):
         return sr[..., : self.scale * height, : self.scale * width]
 
 
-def architecture_of(network: nn.Module) -> str:
+def architecture_of(network: Any) -> str:
     """What tables call ``network``: its class, or the architecture of a `Peer`."""
     return network.architecture if isinstance(network, Peer) else type(network).__name__
 

@@ -72,6 +72,8 @@ def read_torch_file(path: Path | str) -> Any:
 def _check_archive(path: Path, file: BinaryIO) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise _refusal(path, "it is TorchScript, so a program")
         size, unpacked = file.seek(0, io.SEEK_END), sum(entry.file_size for entry in entries)
         if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise _refusal(path, f"its {size:,} bytes would unpack to {unpacked:,}")

@@ -59,9 +59,10 @@ def load_model(
 ) -> nn.Module:
     """The network of a weights file, or the shipped one of a scale, in eval mode on ``device``.
 
-    The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes a `Peer`, if it can.
-    ``scale`` and ``model`` (a name of `MODELS`, so no `Peer`) are what the caller expects. Raises MissingInputError (66), naming where it looked, and BadInputError (65) for a file that
-    is damaged or refused, of another scale or architecture, incomplete, or not finite.
+    The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes a `Peer` if it can.
+    ``scale`` and ``model`` (a name of `MODELS`, so no `Peer`) are what the caller expects. Raises MissingInputError
+    (66), naming where it looked, and BadInputError (65) for a file that is damaged or refused, of another scale or
+    architecture, incomplete, or not finite.
     """
     if isinstance(path_or_scale, int):
         scale = path_or_scale
@@ -69,7 +70,7 @@ def load_model(
     else:
         path = Path(path_or_scale)
     weights = read_weights(path)
-    architecture = _architecture(weights)
+    architecture = _architecture(weights, path)
     if architecture is None:
         named = weights.metadata.get("model", "")
         if is_own(named):
@@ -264,24 +265,27 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
+def _architecture(weights: Weights, path: Path | str) -> tuple[type[nn.Module], dict[str, Any]] | None:
     """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
     for kind in dict.fromkeys(MODELS.values()):
         try:
             arguments = kind.arguments_from(weights.state_dict)
-            recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
-        except (ArithmeticError, AttributeError, IndexError, RecursionError, ValueError):  # our names, but nonsense
+        except (ArithmeticError, AttributeError, IndexError, ValueError):  # our names, but nonsense
             continue
         # a forged name may ask for millions of blocks
         if arguments is not None and arguments.get("n_blocks", 0) <= MAX_BLOCKS:
             known = inspect.signature(kind).parameters
+            try:
+                recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
+            except (AttributeError, RecursionError, ValueError):
+                raise BadInputError(f"{path}: its metadata do not name the arguments of {kind.__name__}") from None
             return kind, {key: value for key, value in recorded if key in known} | arguments
     return None
 
 
 def _compare(network: nn.Module, weights: Weights, path: Path | str, ignore: tuple[str, ...]) -> None:
     """Refuses weights of another architecture than ``network``, naming the first argument that differs."""
-    architecture = _architecture(weights)
+    architecture = _architecture(weights, path)
     if architecture is None:
         return  # `_load` says which tensors are missing
     kind, arguments = architecture

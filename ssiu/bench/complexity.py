@@ -5,11 +5,11 @@ normalisations, activation functions and interpolation are not, as is usual. One
 "FLOPs". Activations are the numbers that the convolutions put out.
 
 The second table has the columns of the NTIRE efficient super-resolution challenges (Li et al., CVPR Workshops 2022,
-arXiv 2205.05675, and the challenges since), for their LR image of 256x256: parameters; FLOPs, which are MACs there too;
-activations and convolutions, of modules of nn.Conv2d and nn.ConvTranspose2d alone, as in their code (first of Zhang et
-al., AIM 2020, arXiv 2009.06943); milliseconds an image; and the most memory allocated, with weights and image. They take
-the mean time over the images of DIV2K or LSDIR on one GPU of theirs, here it is the median of ``--turns`` on one image of
-256x256, in fp32: compare times with each other on one machine only.
+arXiv 2205.05675, and those since), for their LR image of 256x256: parameters; FLOPs, which are MACs there too;
+activations and convolutions, of modules of nn.Conv2d and nn.ConvTranspose2d alone, as in their code (first in AIM 2020,
+Zhang et al., arXiv 2009.06943); milliseconds an image; the most memory allocated, with weights and image. They take the
+mean time over the images of a validation set on a GPU of theirs; here it is the median of ``--turns`` on one image of
+256x256 in fp32, so times compare with each other on one machine only.
 """
 
 import argparse

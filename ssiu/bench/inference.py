@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         }
         results = race(calls, turns, device)
         tiles = f", tile {config.tile}" if config.tile else ""
-        title = f"{architecture_of(model)} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
+        title = (
+            f"{architecture_of(model)} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
+        )
         tables.append(race_table(title, results, 2 * products, machine, width * height))
     return tables

@@ -75,7 +75,7 @@ def main(argv: Sequence[str]) -> None:
             "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
         }
         title = f"{name} x{scale}" + (f", {weights_path.name}" if isinstance(model, Peer) else "")
-        table = comparison(title, name, scale, evaluation, bicubic)
+        table = comparison(title, name, scale, evaluation, bicubic, size["parameters"])
         write_results(
             output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other
         )

@@ -20,10 +20,15 @@ ANY = "any"
 """The name of whatever a file of weights holds, another method's network too: it is tested and used, not trained."""
 
 
-def build_model(config: Any) -> nn.Module:
-    """The network of ``config``, freshly initialised; raises ConfigError (78) when its keys do not fit together."""
+def check_trainable(config: Any) -> None:
+    """Raises ConfigError (78) for `ANY`."""
     if config.model == ANY:
         raise ConfigError("key 'model': any is a network as a file holds it, and cannot be trained; name the model")
+
+
+def build_model(config: Any) -> nn.Module:
+    """The network of ``config``, freshly initialised; raises ConfigError (78) when its keys do not fit together."""
+    check_trainable(config)
     if config.model not in MODELS:
         return build_own_model(config.model, config.scale, config.model_args)
     return MODELS[config.model].from_config(config)
