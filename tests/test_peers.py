@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from peer_networks import PEERS, compact, peer_file, spandrel, written
+from rlfn import RLFN
 from small_sets import photo, write_set
 from tiny import tiny
 from torch import nn
@@ -242,3 +243,43 @@ def test_it_is_not_exported(tmp_path: Path, target: list[str]) -> None:
     path = peer_file(tmp_path, "SAFMN", 4)
     with pytest.raises(BadInputError, match="holds SAFMN, another method's network"):
         export_command.main([target[0], str(path), str(tmp_path / target[1])])
+
+
+OWN_CODE = """
+from rlfn import RLFN
+
+class Net(RLFN):
+    def __init__(self, scale, **arguments):
+        super().__init__(upscale=scale, **arguments)
+"""
+
+
+def test_a_network_unknown_to_spandrel_is_scored_by_its_own_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """RLFN, its checkpoint as BasicSR writes it from several GPUs: an average beside the last weights, a counter."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "their_rlfn.py").write_text(OWN_CODE)
+    torch.manual_seed(0)
+    last, average = (RLFN(feature_channels=8, mid=8, blocks=1) for _ in range(2))
+    state = {
+        "params": last.state_dict(),
+        "params_ema": {f"module.{name}": tensor for name, tensor in average.state_dict().items()},
+        "iter": 500_000,
+    }
+    torch.save(state, "net_g_500000.pth")
+    one_image(tmp_path, 4)
+    (tmp_path / "rlfn.yml").write_text(
+        "model: their_rlfn:Net\nmodel_args: {feature_channels: 8, mid: 8, blocks: 1}\nscale: 4\n"
+        "eval_sets: [Set5]\ndata_path: .\npretrain: net_g_500000.pth\n"
+    )
+    test_command.main(["--config", "rlfn.yml"])
+    assert "Net x4" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "results/net_g_500000_x4/summary.json").read_text())
+    expected = evaluate(average.eval(), load_test_sets(load_config("rlfn.yml")), progress=False)
+    for protocol in ("standard", "official"):
+        assert summary["protocols"][protocol]["Set5"]["psnr"] == pytest.approx(expected.mean("Set5", protocol).psnr)
+    with pytest.raises(BadInputError, match=r"spandrel .* does not know it either"):
+        load_model(tmp_path / "net_g_500000.pth")
+    sys.modules.pop("their_rlfn")

@@ -7,6 +7,7 @@ ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth  
 """
 
 import logging
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,8 +75,10 @@ def main(argv: Sequence[str]) -> None:
             + (", x8 self-ensemble" if config.self_ensemble else ""),
             "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
         }
-        title = f"{name} x{scale}" + (f", {weights_path.name}" if isinstance(model, Peer) else "")
-        table = comparison(title, name, scale, evaluation, bicubic, size["parameters"])
+        title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
+        if isinstance(model, Peer):  # of which there are several sizes
+            title, parameters = f"{title}, {weights_path.name}", size["parameters"]
+        table = comparison(title, name, scale, evaluation, bicubic, parameters)
         write_results(
             output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other
         )
