@@ -1,6 +1,7 @@
 """Other methods' checkpoints through everything that takes weights; spandrel is the real one."""
 
 import json
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peer_networks import PEERS, compact, peer_file, spandrel, written
+from peer_networks import PEERS, compact, peer_file, spandrel, spandrel_network, written
 from rlfn import RLFN
 from small_sets import photo, write_set
 from tiny import tiny
@@ -26,6 +27,7 @@ from ssiu.data.images import read_rgb, save_image
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, MissingInputError
 from ssiu.evaluation.evaluate import evaluate
+from ssiu.evaluation.lam import attribute
 from ssiu.models import MODELS
 from ssiu.models.idsa_net import IDSANet
 from ssiu.peers import Peer, build_peer
@@ -179,6 +181,27 @@ def test_what_runs_code_is_refused_by_name(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 1)), tmp_path / "script.pth")
     with pytest.raises(BadInputError, match=r"script\.pth is refused: it is TorchScript, so a program"):
         load_model(tmp_path / "script.pth")
+
+
+def test_a_file_in_torchs_old_format_says_how_to_write_it_again(tmp_path: Path) -> None:
+    path = peer_file(tmp_path, "SAFMN", 2)
+    network = torch.load(path, weights_only=True)
+    torch.save(network, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(BadInputError, match=r"torch before 1\.6.*: python -c \"import torch; (.*)\"$") as error:
+        load_model(path)
+    command = str(error.value).partition('"import torch; ')[2].rstrip('"')
+    done = subprocess.run([sys.executable, "-c", f"import torch; {command}"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert load_model(tmp_path / "new.pth").architecture == "SAFMN"
+
+
+def test_a_network_without_a_gradient_is_named(tmp_path: Path) -> None:
+    """PLKSR writes into its maps, outside of training."""
+    torch.manual_seed(0)
+    plksr = spandrel_network("PLKSR")(dim=16, n_blocks=1, upscaling_factor=2, kernel_size=5)
+    model = load_model(written(tmp_path / "net.pth", plksr)).requires_grad_(False)
+    with pytest.raises(BadInputError, match="PLKSR overwrites what its gradient needs"):
+        attribute(model, torch.rand(1, 3, 16, 16), (4, 4, 16, 16))
 
 
 def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
