@@ -73,10 +73,9 @@ def read_torch_file(path: Path | str) -> Any:
 
 def _check_archive(path: Path, file: BinaryIO) -> None:
     if file.read(len(OLD_FORMAT)) == OLD_FORMAT:
-        again = f"torch.save(torch.load('{path.name}', weights_only=True), 'new.pth')"
+        again = "import torch; torch.save(torch.load('FILE', weights_only=True), 'new.pth')"
         raise BadInputError(
-            f"{path} is in the format of torch before 1.6, which is not read; write it again: "
-            f'python -c "import torch; {again}"'
+            f'{path} is in the format of torch before 1.6, which is not read; write it again: python -c "{again}"'
         )
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
