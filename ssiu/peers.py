@@ -21,6 +21,12 @@ from ssiu.models.layers import pad_to
 INSTALL = "pip install 'ssiu[peers]'"
 WINDOW = 16  # windows of 8 and 16 pixels are usual; no architecture says its own
 TRIED = (16, 24)  # LR height and width of the image that a network is tried on
+_ATEN = torch.ops.aten
+FACTORIES = {
+    _ATEN.empty.memory_format,
+    *(getattr(_ATEN, name).default for name in "zeros ones full rand randn".split()),
+}
+"""What makes a tensor of a size, its first argument."""
 
 
 class UnknownNetworkError(Exception):
@@ -109,7 +115,7 @@ class _NoLargerThanItsFile(TorchDispatchMode):
         self.left = 2 * sum(tensor.numel() for tensor in tensors.values()) + 10**6  # some are made and not kept
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.empty.memory_format:
+        if func in FACTORIES:
             self.left -= math.prod(args[0])
             if self.left < 0:
                 raise ValueError("it asks for a larger network than its tensors are")
@@ -122,7 +128,7 @@ def _import_spandrel() -> Any:
             import spandrel
     except Exception as error:  # a torchvision of another build than torch's raises a RuntimeError
         absent = isinstance(error, ModuleNotFoundError) and error.name == "spandrel"
-        reason = "" if absent else f", which does not import here ({error})"
+        reason = "" if absent else f", which does not import here ({str(error).partition(chr(10))[0]})"
         raise UnknownNetworkError(f"other methods' networks are built by spandrel{reason}: {INSTALL}") from None
     with contextlib.suppress(ImportError):
         import spandrel_extra_arches
