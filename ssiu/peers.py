@@ -22,10 +22,7 @@ INSTALL = "pip install 'ssiu[peers]'"
 WINDOW = 16  # windows of 8 and 16 pixels are usual; no architecture says its own
 TRIED = (16, 24)  # LR height and width of the image that a network is tried on
 _ATEN = torch.ops.aten
-FACTORIES = {
-    _ATEN.empty.memory_format,
-    *(getattr(_ATEN, name).default for name in "zeros ones full rand randn".split()),
-}
+FACTORIES = {_ATEN.empty.memory_format, _ATEN.zeros.default, _ATEN.ones.default, _ATEN.full.default}
 """What makes a tensor of a size, its first argument."""
 
 
