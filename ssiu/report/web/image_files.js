@@ -4,6 +4,11 @@ import {decodePng, isPng, pngChunks, pngHeader} from "./png.js";
 import {Refused} from "./refused.js";
 
 const MOST_PIXELS = 64e6;  // of the result
+const FAINT_COLOUR = [200, 100, 50, 3];  // RGBA, which would come back as (170, 85, 85, 3)
+const FAINT = new Uint8Array([  // a WebP of one such pixel
+  82, 73, 70, 70, 34, 0, 0, 0, 87, 69, 66, 80, 86, 80, 56, 76, 21, 0, 0, 0, 47, 0, 0, 0, 16, 7, 80, 178, 34, 87, 70,
+  33, 128, 0, 40, 104, 98, 68, 68, 255, 3, 0,
+]);
 const megapixels = pixels => (pixels / 1e6).toLocaleString("en", {maximumFractionDigits: 1});
 
 // The image of a file, as shown. Throws Refused, for one that is too large before it is decoded.
@@ -92,15 +97,26 @@ async function decodeOpaque(bytes, type, width, height, channels, icc) {
 }
 
 // By WebCodecs, without a canvas: that would premultiply.
-async function decodeTransparent(data, width, height, icc) {
-  if (!self.ImageDecoder) throw new Refused("this browser changes the colours of transparent WebP; convert it to PNG first");
-  const decoder = new ImageDecoder({data, type: "image/webp", premultiplyAlpha: "none", colorSpaceConversion: "none"});
-  const {image: frame} = await decoder.decode().catch(undecodable);
-  if (frame.visibleRect.width !== width || frame.visibleRect.height !== height) undecodable();
-  const pixels = new Uint8Array(4 * width * height);
-  await frame.copyTo(pixels, {format: "RGBA"});
-  frame.close();
+async function decodeTransparent(bytes, width, height, icc) {
+  const proof = await frameSamples(FAINT).catch(() => []);
+  if (FAINT_COLOUR.some((value, i) => value !== proof[i])) {
+    throw new Refused("this browser changes the colours of transparent WebP; convert it to PNG");
+  }
+  const pixels = await frameSamples(bytes).catch(undecodable);
+  if (pixels.length !== 4 * width * height) undecodable();
   return {pixels, width, height, channels: 4, icc};
+}
+
+async function frameSamples(bytes) {  // RGBA
+  const options = {premultiplyAlpha: "none", colorSpaceConversion: "none"};
+  const bitmap = await createImageBitmap(new Blob([bytes], {type: "image/webp"}), options);
+  const frame = new VideoFrame(bitmap, {timestamp: 0, alpha: "keep"}), order = frame.format;
+  const pixels = new Uint8Array(frame.allocationSize());
+  await frame.copyTo(pixels);  // as it is: where it converts, Chromium premultiplies after all
+  frame.close();
+  bitmap.close();
+  if (order === "BGRA") for (let i = 0; i < pixels.length; i += 4) [pixels[i], pixels[i + 2]] = [pixels[i + 2], pixels[i]];
+  return pixels;
 }
 
 function undecodable() {
