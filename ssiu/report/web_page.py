@@ -96,14 +96,14 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]
         content[name] = model
         pixels = MEMORY_BUDGET // Network.prepared(network).bytes_per_lr_pixel
         known[network.scale] = {"file": name, "multiple": network.size_multiple, "pixels": pixels}
-    digest = hashlib.sha256()
+    settings = {"margin": MARGIN, "models": known}
+    digest = hashlib.sha256(repr((settings, worker)).encode())
     for name, data in sorted(content.items()):
         digest.update(f"{name} {len(data)}\n".encode() + data)
     version = digest.hexdigest()[:16]
-    settings = {"version": version, "margin": MARGIN, "models": known}
     kept = json.dumps(["./", SETTINGS, *sorted(page.keys() - {"index.html"})])
     content["sw.js"] = Template(worker).substitute(version=version, files=kept).encode()
-    return {SETTINGS: (json.dumps(settings, indent=2) + "\n").encode()} | content
+    return {SETTINGS: (json.dumps({"version": version, **settings}, indent=2) + "\n").encode()} | content
 
 
 def _model(cache: Path, network: nn.Module) -> bytes:

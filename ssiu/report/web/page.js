@@ -8,7 +8,8 @@ const FEWEST_PIXELS = 96 ** 2;  // below, a tile would see little but its margin
 const OF_MEMORY = /memory|alloc|abort/i;  // words of errors that smaller tiles may avoid
 
 const part = Object.fromEntries([...document.querySelectorAll("[id]")].map(found => [found.id, found]));
-const say = (status, problem = "") => { part.status.textContent = status; part.problem.textContent = problem; };
+const say = status => { part.status.textContent = status; };
+const complain = problem => { part.problem.textContent = problem; };
 const scale = () => Number(part.form.elements.scale.value);
 const backend = () => part.backend.value;
 
@@ -71,7 +72,8 @@ const handlers = {
   refused({message}) {
     const {name} = run;
     end();
-    say("", `${name}: ${message}.`);
+    say("");
+    complain(`${name}: ${message}.`);
   },
   failed({message}) {
     const pixels = Math.floor((run?.pixels ?? 0) / 2);
@@ -79,17 +81,18 @@ const handlers = {
       part.backend.value = "cpu";
       openWorker();
       if (run) begin(run.pixels);
-      part.problem.textContent = "The GPU cannot run the network here; going on with the CPU.";
+      complain("The GPU cannot run the network here; going on with the CPU.");
     } else if (run && OF_MEMORY.test(message) && pixels >= FEWEST_PIXELS) {
       openWorker();
       begin(pixels);
-      part.problem.textContent = "The memory does not suffice; trying smaller tiles.";
+      complain("The memory does not suffice; trying smaller tiles.");
     } else {
       const name = run ? run.name + ": " : "";
       if (run) end();
       if (name) openWorker();
       const advice = OF_MEMORY.test(message) ? "; close other tabs or choose a smaller image" : "";
-      say("", `${name}this browser could not run the network (${message.slice(0, 200)})${advice}.`);
+      say("");
+      complain(`${name}this browser could not run the network (${message.slice(0, 200)})${advice}.`);
     }
   },
 };
@@ -102,6 +105,7 @@ function choose(chosen) {
 
 function start() {
   if (run) openWorker();  // of the image before
+  complain("");
   begin(settings.models[scale()].pixels);
 }
 
@@ -197,7 +201,7 @@ document.ondrop = event => {
 const lacks = missing();
 if (lacks) {
   part.form.inert = true;
-  say("", `This browser lacks ${lacks}, which this page needs; a current Chrome, Edge, Firefox or Safari has it.`);
+  complain(`This browser lacks ${lacks}, which this page needs; a current Chrome, Edge, Firefox or Safari has it.`);
 } else {
   say("Loading the network, once.");
   settings = await (await fetch("models.json")).json();
