@@ -76,7 +76,9 @@ def opened(browser: Any) -> Iterator[Callable[..., Page]]:
     yield open_page
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert [
+        said for said in complaints if "net::ERR_FAILED" not in said
+    ] == []  # that is said where there is no network
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +126,10 @@ def assert_same(ours: np.ndarray, expected: np.ndarray) -> None:
     assert different.mean() < 1e-3
 
 
-@pytest.mark.parametrize("name, tiled", [("bird", False), ("baby", True)])
-@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize(
+    "name, scale, tiled",
+    [("head", 2, False), ("butterfly", 2, True), ("bird", 4, False), ("baby", 4, True)],
+)
 def test_an_image_of_set5_becomes_what_ssiu_upscale_makes_of_it(
     page: Page, networks: dict[int, nn.Module], small_tiles: None, shared: Path, tmp_path: Path, name: str, scale: int,
     tiled: bool,
@@ -277,7 +281,7 @@ def test_a_broken_file_is_a_line_and_the_next_image_is_upscaled(page: Page, tmp_
     (tmp_path / "broken.png").write_bytes(saved(PILLOW, "PNG")[:200])
     start(page, tmp_path / "broken.png")
     assert problem(page) == "broken.png: damaged PNG (it is truncated)."
-    assert not page.locator("#running").is_visible()
+    assert not page.locator("#running").is_visible() and not page.locator("#result").is_visible()
     (tmp_path / "a.png").write_bytes(saved(PILLOW, "PNG"))
     assert upscaled(page, tmp_path / "a.png").pixels.shape == (26, 38, 3)
 
@@ -332,10 +336,13 @@ def test_where_the_gpu_fails_the_cpu_goes_on(browser: Any, address: str, tmp_pat
     wait_for(page, "Ready")
     write_image(tmp_path / "a.png", DecodedImage(photo("chelsea", 16, 16)))
     page.locator("#backend").select_option("gpu")
-    start(page, tmp_path / "a.png")
-    page.locator("#status", has_text="a.png is ready").wait_for(timeout=60_000)
-    assert page.locator("#backend").input_value() == "cpu"
     assert problem(page) == "The GPU cannot run the network here; going on with the CPU."
+    assert page.locator("#backend").input_value() == "cpu"
+    start(page, tmp_path / "a.png")
+    wait_for(page, "a.png is ready")
+    page.locator("#backend").select_option("gpu")
+    page.locator("#start").click()  # now the worker fails when the image waits for it
+    page.locator("#status", has_text="a.png is ready").wait_for(timeout=60_000)
     page.context.close()
 
 
@@ -348,7 +355,7 @@ def test_where_memory_does_not_suffice_tiles_become_smaller(
     assert needy in source
     source = source.replace(needy, needy + ' if (most > 30000) throw new Error("std::bad_alloc");')
     page.context.route("**/upscaler.js", lambda route: route.fulfill(body=source, content_type="text/javascript"))
-    settings = (site / "models.json").read_text().replace(str(PIXELS), "90909")
+    settings = (site / "models.json").read_text().replace(str(PIXELS), "40000")
     page.context.route("**/models.json", lambda route: route.fulfill(body=settings, content_type="application/json"))
     page.goto(address)
     write_image(tmp_path / "a.png", DecodedImage(photo("chelsea", 16, 16)))

@@ -115,6 +115,7 @@ function begin(pixels) {
   run.timer = setInterval(drawProgress, 250);
   part.choices.disabled = true;
   part.running.hidden = false;
+  part.result.hidden = true;
   say("Reading " + run.name + ".");
   drawProgress();
   worker.postMessage({file, scale: run.scale, pixels});
