@@ -26,7 +26,7 @@ from ssiu.export import onnx
 from ssiu.export.one_file import network_source
 from ssiu.files import held, make_folder, remove_leftovers, user_cache_folder, write_atomically
 from ssiu.report.parts import fill_page, page_part
-from ssiu.upscaling.tiles import MARGIN, MEMORY_BUDGET, Network
+from ssiu.upscaling.tiles import MARGIN, Network
 from ssiu.weights import tensors_digest
 
 log = logging.getLogger("ssiu")
@@ -45,6 +45,7 @@ RUNTIME_FILES = {  # of the package -> of the folder; .mjs becomes .js, which ev
     "ort-wasm-simd-threaded.asyncify.mjs": "ort-wasm-simd-threaded.asyncify.js",
     "ort-wasm-simd-threaded.asyncify.wasm": "ort-wasm-simd-threaded.asyncify.wasm",
 }
+MEMORY = 1_000_000_000  # bytes that a tile may take: WebAssembly has at most four times as much
 SETTINGS = "models.json"  # what the page must know of the networks; it marks a folder of an earlier export
 HEADERS = {  # the first two allow threads
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -94,7 +95,7 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]
     for network, model in models:
         name = f"{type(network).__name__}_x{network.scale}.onnx"
         content[name] = model
-        pixels = MEMORY_BUDGET // Network.prepared(network).bytes_per_lr_pixel
+        pixels = MEMORY // Network.prepared(network).bytes_per_lr_pixel
         known[network.scale] = {"file": name, "multiple": network.size_multiple, "pixels": pixels}
     settings = {"margin": MARGIN, "models": known}
     digest = hashlib.sha256(repr((settings, worker)).encode())

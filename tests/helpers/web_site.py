@@ -17,7 +17,8 @@ from ssiu.files import user_cache_folder
 from ssiu.report import web_page
 from ssiu.report.web_page import CONNECTION, RUNTIME, export_web
 
-PIXELS = 12_000  # LR pixels at once: images with more become tiles of 32
+PIXELS = 12_000  # LR pixels at once: images with more become tiles of `TILE`
+TILE = 32
 
 
 def export_site(folder: Path, networks: list[nn.Module]) -> Path:
@@ -32,7 +33,7 @@ def export_site(folder: Path, networks: list[nn.Module]) -> Path:
     shutil.copy(kept, cache)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
-        patched.setattr(web_page, "MEMORY_BUDGET", PIXELS * web_page.Network.prepared(networks[0]).bytes_per_lr_pixel)
+        patched.setattr(web_page, "MEMORY", PIXELS * web_page.Network.prepared(networks[0]).bytes_per_lr_pixel)
         export_web(folder, networks)
     return folder
 

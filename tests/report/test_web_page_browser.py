@@ -13,13 +13,12 @@ from PIL import Image, ImageCms
 from small_sets import photo
 from tiny import tiny
 from torch import nn
-from web_site import PIXELS, export_site, plain_server, serving
+from web_site import PIXELS, TILE, export_site, plain_server, serving
 
 from ssiu import Upscaler, load_model
 from ssiu.data.bicubic import imresize
 from ssiu.errors import BadInputError
 from ssiu.report.web_page import page_server
-from ssiu.upscaling import tiles
 from ssiu.upscaling.image_files import DecodedImage, read_image, write_image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
@@ -87,13 +86,6 @@ def page(opened: Callable[..., Page], address: str) -> Page:
     return opened(address)
 
 
-@pytest.fixture
-def small_tiles(monkeypatch: pytest.MonkeyPatch, networks: dict[int, nn.Module]) -> None:
-    """Python takes the tiles of `PIXELS`, too."""
-    budget = PIXELS * tiles.Network.prepared(networks[2]).bytes_per_lr_pixel
-    monkeypatch.setattr(tiles, "MEMORY_BUDGET", budget)
-
-
 def start(page: Page, image: Path, scale: int = 2) -> None:
     page.locator(f"[name=scale][value='{scale}']").check()
     page.locator("#file").set_input_files(image)
@@ -131,14 +123,14 @@ def assert_same(ours: np.ndarray, expected: np.ndarray) -> None:
     [("head", 2, False), ("butterfly", 2, True), ("bird", 4, False), ("baby", 4, True)],
 )
 def test_an_image_of_set5_becomes_what_ssiu_upscale_makes_of_it(
-    page: Page, networks: dict[int, nn.Module], small_tiles: None, shared: Path, tmp_path: Path, name: str, scale: int,
-    tiled: bool,
-) -> None:  # fmt: skip
+    page: Page, networks: dict[int, nn.Module], shared: Path, tmp_path: Path, name: str, scale: int, tiled: bool
+) -> None:
     lr = read_image(shared / f"data/benchmark/Set5/LR_bicubic/X{scale}/{name}x{scale}.png").pixels
     lr = lr if tiled else np.ascontiguousarray(lr[:53, :70])
     assert (lr.shape[0] * lr.shape[1] > PIXELS) == tiled
     write_image(tmp_path / "a.png", DecodedImage(lr))
-    assert_same(upscaled(page, tmp_path / "a.png", scale).pixels, Upscaler(networks[scale])(lr))
+    expected = Upscaler(networks[scale], tile=TILE if tiled else 0)(lr)
+    assert_same(upscaled(page, tmp_path / "a.png", scale).pixels, expected)
 
 
 def decoded(page: Page, content: bytes, scale: int = 2) -> dict[str, Any]:
