@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up .venv and runs the tests; arguments go to pytest:  bash scripts/run_tests.sh -k bicubic
+# Sets up .venv and runs the tests, two files at a time; arguments go to pytest:  bash scripts/run_tests.sh -k bicubic
 # SSIU_TEST_DATA names a folder with data/ and reference/ for the tests that need photographs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,4 +8,4 @@ environment -e '.[dev]'
 # without its torchvision, which does not load beside the CPU build of torch: tests/helpers has a stand-in
 python -m pip show --quiet spandrel 2>/dev/null ||
     python -m pip install --quiet --disable-pip-version-check --no-deps spandrel==0.4.2 typing_extensions
-exec python -m pytest "$@"
+exec python -m pytest -n 2 --dist loadfile "$@"

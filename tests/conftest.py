@@ -1,21 +1,21 @@
 """Fixtures shared by all tests: where the golden numbers and the photographs are."""
 
 import os
-import sys
 
 # Before torch is imported: tests fork, and a child of a process that has used several OpenMP threads hangs in them.
 os.environ["OMP_NUM_THREADS"] = "1"
-
-# A GPU would take part unasked: tests compare with the CPU's numbers, and several ranks cannot share one. -m gpu is its
-# own call.
-if ("-m", "gpu") not in zip(sys.argv, sys.argv[1:], strict=False):
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 from pathlib import Path
 
 import pytest
 
 REFERENCE = Path(__file__).parent / "reference"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hides GPUs: tests compare with the CPU's numbers, and several ranks cannot share one. -m gpu is its own call."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -92,33 +92,46 @@ class Muon(torch.optim.Optimizer):
         groups.append({"params": others, "matrix": None, "betas": betas, "weight_decay": weight_decay, "fused": True})
         super().__init__(groups, {"lr": lr})
 
+    # The fp16 scaler then does not wait for the device, but sets two tensors for a step: `grad_scale`, how many times
+    # too large gradients are, and `found_inf`, 1.0 where they are not finite and the step has to change nothing.
+    _step_supports_amp_scaling = True
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:
         """One step for every parameter that has a gradient; there is no closure."""
         if closure is not None:
             raise ValueError("Muon takes no closure")
+        scaler = {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}
         for group in self.param_groups:
             parameters = [p for p in group["params"] if p.grad is not None]
             if parameters and group["matrix"]:
-                self._step_matrices(parameters, *group["matrix"], group["lr"], group["weight_decay"])
+                self._step_matrices(parameters, group, **scaler)
             elif parameters:
-                self._step_others(parameters, group)
+                self._step_others(parameters, group, **scaler)
 
     def _step_matrices(
-        self, parameters: list[nn.Parameter], rows: int, columns: int, rate: float, decay: float
+        self, parameters: list[nn.Parameter], group: dict[str, Any], grad_scale: Tensor | None, found_inf: Tensor | None
     ) -> None:
+        (rows, columns), rate = group["matrix"], group["lr"]
         gradients = [p.grad for p in parameters]
         momenta = [self._state(p, "momentum")["momentum"] for p in parameters]
+        if grad_scale is not None:
+            gradients = torch._foreach_div(gradients, grad_scale)
+        if found_inf is not None:
+            gradients = [torch.where(found_inf > 0, m, g) for m, g in zip(momenta, gradients, strict=True)]
+            rate = rate * (1 - found_inf)
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         updates = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov
         stacked = torch.cat([update.reshape(-1, rows, columns) for update in updates])
         stacked = orthogonalise(stacked) * (-rate * UPDATE_RMS * max(rows, columns) ** 0.5)
         counts = [p.numel() // (rows * columns) for p in parameters]
         steps = [part.view_as(p) for part, p in zip(stacked.split(counts), parameters, strict=True)]
-        torch._foreach_mul_(parameters, 1 - rate * decay)
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
         torch._foreach_add_(parameters, steps)
 
-    def _step_others(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+    def _step_others(
+        self, parameters: list[nn.Parameter], group: dict[str, Any], grad_scale: Tensor | None, found_inf: Tensor | None
+    ) -> None:
         states = [self._state(p, "step", "exp_avg", "exp_avg_sq") for p in parameters]
         beta1, beta2 = group["betas"]
         adamw(
@@ -136,6 +149,8 @@ class Muon(torch.optim.Optimizer):
             eps=EPS,
             maximize=False,
             fused=group["fused"],
+            grad_scale=grad_scale,
+            found_inf=found_inf,
         )
 
     def _state(self, parameter: nn.Parameter, *names: str) -> dict[str, Tensor]:

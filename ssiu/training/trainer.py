@@ -11,11 +11,9 @@ import math
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -23,12 +21,11 @@ from tqdm import tqdm
 
 from ssiu.checkpoint import clean_temporaries, save_checkpoint
 from ssiu.config import Config
-from ssiu.data.bicubic import imresize
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.stream import TrainingData
-from ssiu.data.test_sets import BenchmarkSet, load_test_sets, shared_files
+from ssiu.data.test_sets import shared_files
 from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic, tuned_convolutions
 from ssiu.errors import (
     ConfigError,
@@ -39,8 +36,6 @@ from ssiu.errors import (
     StoppedError,
     first_names,
 )
-from ssiu.evaluation.evaluate import check_sets, evaluate
-from ssiu.evaluation.metrics import to_uint8
 from ssiu.files import write_atomically
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
@@ -52,12 +47,11 @@ from ssiu.training.resume import find_state, refuse_changes
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
-from ssiu.upscaling.tiles import Network
+from ssiu.training.validation import Validation
 from ssiu.weights import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
 
-SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores
 MAX_SKIPPED_STEPS = 20  # of the fp16 scaler in a row, before the run counts as diverged
 
 
@@ -75,17 +69,6 @@ def build_stream(config: Config) -> PatchStream:
         augment=config.data_augment,
         seed=config.seed,
     )
-
-
-def comparison_strip(lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> np.ndarray:
-    """LR | bicubic | SR | HR side by side, uint8 (H, 4W, 3), from LR and HR uint8 and SR (3, H, W) in [0, 1]."""
-    scale = hr.shape[0] // lr.shape[0]
-    nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
-    return np.hstack([nearest, imresize(lr, scale=scale), to_uint8(sr), hr])
-
-
-class _InterruptedError(Exception):
-    """A signal arrived during validation."""
 
 
 class Trainer:
@@ -115,9 +98,7 @@ class Trainer:
         config = self.config
         if resume == "none" and self.folder and self.folder.holds_run:
             raise OutputError(f"{self.folder.path} already holds a run; --resume auto continues it, or set log_name")
-        self.test_sets = load_test_sets(config) if config.validates else []
-        self.validation_set = self._load_validation_set()
-        check_sets([*self.test_sets, *([self.validation_set] if self.validation_set else [])])
+        self.validation = Validation(config)
         self.stream = stream or build_stream(config)
         self._warn_of_shared_images()
         self.schedule = Schedule(config, self.stream.samples_per_epoch)
@@ -323,14 +304,9 @@ class Trainer:
 
     # ------------------------------------------------------------------ validation
 
-    def _load_validation_set(self) -> BenchmarkSet | None:
-        name, scale = self.config.validation_set, self.config.scale
-        return BenchmarkSet(name, find_pairs(self.config.data_path, name, scale), scale) if name else None
-
     def _warn_of_shared_images(self) -> None:
         if self.folder and isinstance(self.stream, PatchStream):
-            sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
-            for name, images in shared_files(self.stream.hr, sets).items():
+            for name, images in shared_files(self.stream.hr, self.validation.sets).items():
                 log.warning(
                     "%s shares %d images with the training set %s (%s): its scores will say too much",
                     *(name, len(images), self.config.training_dataset, first_names(images)),
@@ -341,30 +317,14 @@ class Trainer:
 
     def _validate(self) -> None:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
-        model, config = (self.ema.module if self.ema else self.model).eval(), self.config
-
-        def network(lr: Tensor) -> Tensor:
-            if self.stop.signum is not None and self.processes.world == 1:
-                raise _InterruptedError
-            return model(lr)
-
-        sets = [*self.test_sets, *([self.validation_set] if self.validation_set else [])]
-        strips: dict[str, np.ndarray] = {}
-
-        def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
-            if sum(name.startswith(f"{test_set.name}_") for name in strips) < SHOWN_IMAGES:
-                strips[f"{test_set.name}_{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
-
+        model = (self.ema.module if self.ema else self.model).eval()
         try:
-            result = evaluate(
-                replace(Network.of(model), run=network), sets, device=self.device, precision=config.precision,
-                tile=config.tile, protocols=("standard",), look=look,
-            )  # fmt: skip
-        except _InterruptedError:
-            return
+            found = self.validation.run(model, self.device, self._may_give_up)
         finally:
             self.model.train()
-        scores = {test_set.name: result.mean(test_set.name) for test_set in sets}
+        if found is None:
+            return
+        scores, strips = found
         if self.folder and strips:
             self.folder.write_images(self.step, strips)
         for name, score in scores.items():
@@ -373,8 +333,11 @@ class Trainer:
             values = {f"{kind}/{name}": getattr(s, kind) for name, s in scores.items() for kind in ("psnr", "ssim")}
             self.folder.write("validation", self.step, values)
         self.validated = self.step
-        if self.validation_set:
-            self._keep_best(scores[self.validation_set.name].psnr)
+        if self.validation.choosing_set:
+            self._keep_best(scores[self.validation.choosing_set.name].psnr)
+
+    def _may_give_up(self) -> bool:
+        return self.stop.signum is not None and self.processes.world == 1  # other ranks would wait for this one
 
     def _keep_best(self, psnr: float) -> None:
         if math.isfinite(psnr) and (self.best["psnr"] is None or psnr > self.best["psnr"]):

@@ -55,7 +55,11 @@ class _GradientsWithoutStreams(TorchDispatchMode):
     """Hides the device from autograd's engine, which would ask it for streams; Python still sees it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        return torch.device("cpu") if func is torch.ops.prim.device.default else func(*args, **(kwargs or {}))
+        if func is torch.ops.prim.device.default:
+            return torch.device("cpu")
+        if func is torch.ops.aten.new_zeros.default:  # for a gradient: where the engine believes its input is
+            kwargs = {**(kwargs or {}), "device": args[0].device}
+        return func(*args, **(kwargs or {}))
 
 
 def _apply(module: nn.Module, function: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
@@ -119,6 +123,8 @@ class Launches(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if name in ("aten._local_scalar_dense.default", "aten.is_nonzero.default", "aten.nonzero.default"):
             self.blocking.append(name)
+            if name == "aten._local_scalar_dense.default":
+                return 1  # there is no number to give: what the host asks is true
         out = self._as_on_cuda(name, given, func(*args, **kwargs))
         made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
         if name == "aten._to_copy.default" and given[0].device != made[0].device and not kwargs.get("non_blocking"):

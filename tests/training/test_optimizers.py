@@ -10,6 +10,7 @@ import torch
 from tiny import tiny
 from tiny_run import make_data, tiny_config
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from ssiu.config import make_config
 from ssiu.models import MODELS
@@ -260,6 +261,33 @@ def test_a_model_without_matrices_is_adamws_alone():
             model(x).square().mean().backward()
             optimizer.step()
     assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
+
+
+def test_the_fp16_scaler_changes_nothing_but_that_an_overflow_is_skipped_whole():
+    plain, scaled = tiny(), tiny()
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+    numbers = {"lr": 1e-3, "muon_lr": 1e-2, "weight_decay": 0.1, "muon_weight_decay": 0.1}
+    optimizers = [Muon(model, **numbers) for model in (plain, scaled)]
+    lr, hr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 32, 32)
+    for overflow in (True, False, True, False):
+        loss = (scaled(lr) - hr).abs().mean()
+        scaler.scale(loss).backward()
+        if overflow:
+            scaled.head.weight.grad[0, 0] = torch.inf
+        before = copy.deepcopy((scaled.state_dict(), optimizers[1].state_dict()["state"]))
+        scaler.step(optimizers[1])
+        scaler.update()
+        if overflow:
+            after = scaled.state_dict(), optimizers[1].state_dict()["state"]
+            compared = zip(tree_leaves(after[: 1 + bool(before[1])]), tree_leaves(before), strict=True)
+            assert all(torch.equal(a, b) for a, b in compared)
+        if not overflow:
+            (plain(lr) - hr).abs().mean().backward()
+            optimizers[0].step()
+            for p, q in zip(plain.parameters(), scaled.parameters(), strict=True):
+                torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+        plain.zero_grad()
+        scaled.zero_grad()
 
 
 def test_a_closure_is_refused():

@@ -10,6 +10,7 @@ from tiny_run import make_data, tiny_config
 from torch import nn
 
 from ssiu.checkpoint import load_checkpoint
+from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import (
     BadInputError,
     BusyError,
@@ -19,6 +20,7 @@ from ssiu.errors import (
     NonFiniteError,
     OutputError,
 )
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.models.ssiu import from_authors
 from ssiu.training.trainer import Trainer
 from ssiu.weights import load_model, save_weights
@@ -123,6 +125,17 @@ def test_the_best_checkpoint_is_chosen_on_the_validation_set_alone(folder):
     best = load_checkpoint(run.config.run_folder / "models/best.pt")
     assert best["step"] == max(scores, key=scores.get)
     assert best["best"]["psnr"] == max(scores.values())
+
+
+def test_a_validation_gives_the_numbers_of_test_py_in_bf16_too(folder):
+    run = trainer(
+        folder, eval_sets=["toy"], test_every=1, max_iterations=1, precision="bf16", checkpoint_activations=True
+    )
+    run.run()
+    model = load_model(run.config.run_folder / "models/last.pt")
+    score = evaluate(model, load_test_sets(run.config), precision="bf16").mean("toy")
+    (line,) = metrics(run, "validation")
+    assert (line["psnr/toy"], line["ssim/toy"]) == (score.psnr, score.ssim)
 
 
 def test_keep_last_keeps_that_many_older_checkpoints(folder):

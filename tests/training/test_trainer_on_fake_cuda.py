@@ -49,6 +49,9 @@ def step(folder: Path, monkeypatch, **changes) -> SimpleNamespace:
     return in_a_child(second_step)
 
 
+IDSA_NET = {"model": "IDSANet", "n_feats": 16, "num_heads": 2, "n_blocks": 2}
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -56,6 +59,9 @@ def step(folder: Path, monkeypatch, **changes) -> SimpleNamespace:
         {"precision": "bf16", "ema_decay": 0.99, "grad_clip": 0.1},
         {"precision": "fp16", "ema_decay": 0.99, "grad_clip": 0.1, "accumulate": 2},
         {"checkpoint_activations": True, "deterministic": True, "ema_decay": 0.99},
+        {"optimizer": "muon", "precision": "fp16", "ema_decay": 0.99},
+        {**IDSA_NET, "precision": "bf16", "ema_decay": 0.99, "grad_clip": 0.1},
+        {**IDSA_NET, "checkpoint_activations": True, "deterministic": True},
     ],
     ids=str,
 )

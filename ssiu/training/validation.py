@@ -1,0 +1,78 @@
+"""Validation in training: the sets that are scored, and the images that are shown of them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ssiu.config import Config
+from ssiu.data.bicubic import imresize
+from ssiu.data.pairs import find_pairs
+from ssiu.data.test_sets import BenchmarkSet, load_test_sets
+from ssiu.device import AUTOCAST
+from ssiu.evaluation.evaluate import check_sets, evaluate
+from ssiu.evaluation.metrics import Score, to_uint8
+from ssiu.upscaling.tiles import Network
+
+SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores
+
+
+class Validation:
+    """The test sets of a run and, if it has one, the set that chooses its best weights.
+
+    Raises MissingInputError (66) for a set that is not there, BadInputError (65) for an image too small to score.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.test_sets = load_test_sets(config) if config.validates else []
+        self.choosing_set: BenchmarkSet | None = None
+        if name := config.validation_set:
+            self.choosing_set = BenchmarkSet(name, find_pairs(config.data_path, name, config.scale), config.scale)
+        check_sets(self.sets)
+
+    @property
+    def sets(self) -> list[BenchmarkSet]:
+        """All of them, the choosing set last."""
+        return [*self.test_sets, *([self.choosing_set] if self.choosing_set else [])]
+
+    def run(
+        self, model: nn.Module, device: torch.device, stopped: Callable[[], bool]
+    ) -> tuple[dict[str, Score], dict[str, np.ndarray]] | None:
+        """Scores of ``model``, in eval mode, by set (`standard`), and comparison strips by name.
+
+        None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
+        """
+        prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))
+        strips: dict[str, np.ndarray] = {}
+
+        def network(lr: Tensor) -> Tensor:
+            if stopped():
+                raise _StoppedError
+            return prepared(lr)
+
+        def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
+            if sum(name.startswith(f"{test_set.name}_") for name in strips) < SHOWN_IMAGES:
+                strips[f"{test_set.name}_{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
+
+        try:
+            result = evaluate(
+                replace(prepared, run=network), self.sets, device=device, precision=self.config.precision,
+                tile=self.config.tile, protocols=("standard",), look=look,
+            )  # fmt: skip
+        except _StoppedError:
+            return None
+        return {name: result.mean(name) for name in result.sets}, strips
+
+
+class _StoppedError(Exception):
+    """A signal arrived during validation."""
+
+
+def comparison_strip(lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> np.ndarray:
+    """LR | bicubic | SR | HR side by side, uint8 (H, 4W, 3), from LR and HR uint8 and SR (3, H, W) in [0, 1]."""
+    scale = hr.shape[0] // lr.shape[0]
+    nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
+    return np.hstack([nearest, imresize(lr, scale=scale), to_uint8(sr), hr])
