@@ -316,6 +316,7 @@ def test_webgpu_makes_the_same_image(
     opened: Callable[..., Page], address: str, networks: dict[int, nn.Module], tmp_path: Path
 ) -> None:
     page = opened(address)
+    wait_for(page, "Ready")
     write_image(tmp_path / "a.png", DecodedImage(photo("chelsea", 16, 16)))
     assert page.locator("#backend").input_value() == "cpu", "this one is computed by the CPU anyway"
     page.locator("#backend").select_option("gpu")
@@ -360,6 +361,11 @@ def test_where_memory_does_not_suffice_tiles_become_smaller(
     page.locator("#problem", has_text="close other tabs").wait_for()
     assert "std::bad_alloc" in problem(page)
     page.context.close()
+
+
+def test_where_the_network_cannot_be_loaded_it_is_a_line(opened: Callable[..., Page], address: str) -> None:
+    page = opened(address, lambda context: context.route("**/models.json", lambda route: route.abort()))
+    assert problem(page) == "The network could not be loaded; load the page again when there is a connection."
 
 
 @pytest.mark.parametrize("absent", ["WebAssembly", "CompressionStream", "OffscreenCanvas"])

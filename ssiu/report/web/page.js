@@ -38,7 +38,7 @@ function openWorker() {
   worker?.terminate();
   worker = new Worker("worker.js", {type: "module"});
   worker.onmessage = ({data}) => handlers[data.kind](data);
-  worker.onerror = event => { event.preventDefault(); handlers.failed({message: event.message || "out of memory"}); };
+  worker.onerror = event => { event.preventDefault(); handlers.failed({message: event.message || "it stopped without a reason"}); };
   worker.postMessage({settings, backend: backend(), scale: scale()});
 }
 
@@ -186,27 +186,35 @@ async function keepOffline(used) {
   part.offline.textContent = "This page now works without a network, too.";
 }
 
-part.file.onchange = () => { choose(part.file.files[0]); part.file.value = ""; };
-part.form.onsubmit = event => { event.preventDefault(); start(); };
-part.cancel.onclick = cancel;
-part.backend.onchange = openWorker;
-document.onpaste = event => choose(event.clipboardData.files[0]);
-document.ondragover = event => { event.preventDefault(); part.drop.classList.add("over"); };
-document.ondragleave = () => part.drop.classList.remove("over");
-document.ondrop = event => {
-  event.preventDefault();
-  part.drop.classList.remove("over");
-  choose(event.dataTransfer.files[0]);
-};
+function listen() {
+  part.file.onchange = () => { choose(part.file.files[0]); part.file.value = ""; };
+  part.form.onsubmit = event => { event.preventDefault(); start(); };
+  part.cancel.onclick = cancel;
+  part.backend.onchange = openWorker;
+  document.onpaste = event => choose(event.clipboardData.files[0]);
+  document.ondragover = event => { event.preventDefault(); part.drop.classList.add("over"); };
+  document.ondragleave = () => part.drop.classList.remove("over");
+  document.ondrop = event => {
+    event.preventDefault();
+    part.drop.classList.remove("over");
+    choose(event.dataTransfer.files[0]);
+  };
+  part.form.inert = false;
+}
 
 const lacks = missing();
 if (lacks) {
-  part.form.inert = true;
   complain(`This browser lacks ${lacks}, which this page needs; a current Chrome, Edge, Firefox or Safari has it.`);
 } else {
   say("Loading the network, once.");
-  settings = await (await fetch("models.json")).json();
+  settings = await fetch("models.json").then(answer => answer.json()).catch(() => null);
   part.backend.value = await hasGpu() ? "gpu" : "cpu";
-  openWorker();
+  if (settings) {
+    openWorker();
+    listen();
+  } else {
+    say("");
+    complain("The network could not be loaded; load the page again when there is a connection.");
+  }
   navigator.serviceWorker?.register("sw.js").catch(() => {});  // a private window
 }
