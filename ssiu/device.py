@@ -3,8 +3,10 @@
 import contextlib
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -25,6 +27,8 @@ OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime and 32-bit oper
     "_status_alloc_failed",  # cuBLAS and cuDNN
     "32-bit index math",
 )
+UNKNOWN_MEMORY = 2 * 2**30
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -104,9 +108,40 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that nobody uses, and those that torch holds there for its own next tensors."""
+    """Bytes of a GPU that nobody uses, and those that torch holds there for its own next tensors.
+
+    Else bytes of RAM that Linux calls available, within the limits of this process's control groups (containers, Slurm
+    jobs); a system that does not tell is taken to have `UNKNOWN_MEMORY`.
+    """
+    if device.type != "cuda":
+        kilobytes = _number_in(PROC / "meminfo", r"MemAvailable:\s*(\d+)")
+        return min([UNKNOWN_MEMORY if kilobytes is None else 1024 * kilobytes, *_memory_limits()])
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _memory_limits() -> Iterator[int]:
+    """Bytes that the control groups of this process may have, those of either version of them."""
+    try:
+        groups = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        if controllers in ("", "memory"):
+            group = CGROUPS / controllers / path.lstrip("/")
+            for folder in (group, *group.parents):
+                for name in ("memory.max", "memory.limit_in_bytes"):
+                    if (limit := _number_in(folder / name)) is not None:
+                        yield limit
+
+
+def _number_in(file: Path, pattern: str = r"(\d+)") -> int | None:
+    """The number that a ``file`` of the system holds where ``pattern`` says; None where there is none."""
+    try:
+        found = re.search(pattern, file.read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
 
 
 def describe(device: torch.device) -> str:

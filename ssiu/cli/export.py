@@ -38,8 +38,8 @@ def to_authors_pt(network: nn.Module, source: Path, target: Path) -> str:
     return _tensors(network, target)
 
 
-def to_onnx(network: nn.Module, source: Path, target: Path) -> str:
-    return _checked(network, export_onnx(network, target))
+def to_onnx(network: nn.Module, source: Path, target: Path, tiles: bool = False) -> str:
+    return _checked(network, export_onnx(network, target, tiles))
 
 
 def to_pt2(network: nn.Module, source: Path, target: Path) -> str:
@@ -96,6 +96,13 @@ def main(argv: Sequence[str]) -> None:
         command.add_argument("target", type=Path, help="the file to write")
         command.add_argument("--config", metavar="FILE", help="names a model of your own (docs/own_model.md)")
         command.set_defaults(convert=convert, name=name)
+        if name == "onnx":
+            command.add_argument(
+                "--tiles",
+                action="store_true",
+                help="a second input, place, four int32: top and left of a tile, height and width of its image, in LR "
+                "pixels; tiles then equal the whole image",
+            )
     for name, write, summary, use in (
         ("comfyui", export_comfyui, "a custom node folder for ComfyUI", "put it into ComfyUI's custom_nodes"),
         ("spandrel", export_spandrel, "what a pull request to spandrel adds", "its README.md says what to do with it"),
@@ -123,4 +130,5 @@ def main(argv: Sequence[str]) -> None:
     network = load_configured(load_config(arguments.config), source) if arguments.config else load_model(source)
     if arguments.name in ("onnx", "pt2"):
         print("exporting the graph and comparing its output takes about a minute ...", flush=True)
-    print(f"wrote {target}: {arguments.convert(network, source, target)}")
+    options = {"tiles": arguments.tiles} if "tiles" in arguments else {}
+    print(f"wrote {target}: {arguments.convert(network, source, target, **options)}")

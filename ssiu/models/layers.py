@@ -206,6 +206,36 @@ def upsample_bilinear(x: Tensor, scale: int, align_corners: bool) -> Tensor:
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=align_corners)
 
 
+def enlargement_weights(place: Tensor, height: int, width: int, multiple: int) -> tuple[Tensor, Tensor]:
+    """What `enlarge_part` needs of a tile's ``place``, for rows (2, height, 1, 1) and columns (2, width, 1).
+
+    ``place``: (top, left, H, W) of the tile's first pixel and its whole image, in pixels twice as fine as the map of
+    (height, width) that is enlarged; the image is padded to a ``multiple``. `upsample_bilinear` with align_corners
+    gives pixel j of N two children, at ``j - j / (2N - 1)`` and at ``j + (N - 1 - j) / (2N - 1)``.
+    """
+    first, number = (place[:2] // 2).float(), (round_up(place[2:], multiple) // 2).float()
+    weights = []
+    for axis, size in enumerate((height, width)):
+        j = first[axis] + torch.arange(size, device=place.device)
+        weights.append(torch.stack([-j, number[axis] - 1 - j]) / (2 * number[axis] - 1))
+    return weights[0][..., None, None], weights[1][..., None]
+
+
+def enlarge_part(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The part (B, C, 2h, 2w) that ``x`` (B, C, h, w) becomes when the map it is a part of is enlarged as a whole.
+
+    Beyond the part its outermost pixels are repeated.
+    """
+    x = x.permute(0, 2, 3, 1)  # (B, h, w, C)
+    for dim, (back, forth) in ((2, columns), (1, rows)):
+        size = x.shape[dim]
+        steps = x.diff(dim=dim, prepend=x.narrow(dim, 0, 1), append=x.narrow(dim, size - 1, 1))  # one more than x has
+        before = torch.addcmul(x, steps.narrow(dim, 0, size), back.to(x.dtype))
+        after = torch.addcmul(x, steps.narrow(dim, 1, size), forth.to(x.dtype))
+        x = torch.stack([before, after], dim + 1).flatten(dim, dim + 1)
+    return x.permute(0, 3, 1, 2)
+
+
 def interpolation_matrix(x: Tensor, dim: int, scale: int, align_corners: bool) -> Tensor:
     """What bilinear upsampling does along ``dim`` of ``x``, as a matrix (scale N, N)."""
     size = x.shape[dim]
