@@ -114,7 +114,7 @@ def _model(cache: Path, network: nn.Module) -> bytes:
     path = cache / f"{recipe}.onnx"
     if not path.is_file():
         log.info("x%d: exporting the graph and comparing its output takes about a minute ...", network.scale)
-        onnx.export_onnx(network, path)
+        onnx.export_onnx(network, path, tiles=True)
     return path.read_bytes()
 
 

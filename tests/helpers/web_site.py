@@ -17,8 +17,7 @@ from ssiu.files import user_cache_folder
 from ssiu.report import web_page
 from ssiu.report.web_page import CONNECTION, RUNTIME, export_web
 
-PIXELS = 12_000  # LR pixels at once: images with more become tiles of `TILE`
-TILE = 32
+PIXELS = 13_000  # LR pixels at once: images with more become tiles
 
 
 def export_site(folder: Path, networks: list[nn.Module]) -> Path:

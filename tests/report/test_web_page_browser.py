@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from small_sets import photo
 from tiny import tiny
 from torch import nn
-from web_site import PIXELS, TILE, export_site, plain_server, serving
+from web_site import PIXELS, export_site, plain_server, serving
 
 from ssiu import Upscaler, load_model
 from ssiu.data.bicubic import imresize
@@ -131,8 +131,7 @@ def test_an_image_of_set5_becomes_what_ssiu_upscale_makes_of_it(
     lr = lr if tiled else np.ascontiguousarray(lr[:53, :70])
     assert (lr.shape[0] * lr.shape[1] > PIXELS) == tiled
     write_image(tmp_path / "a.png", DecodedImage(lr))
-    expected = Upscaler(networks[scale], tile=TILE if tiled else 0)(lr)
-    assert_same(upscaled(page, tmp_path / "a.png", scale).pixels, expected)
+    assert_same(upscaled(page, tmp_path / "a.png", scale).pixels, Upscaler(networks[scale], tile=0)(lr))
 
 
 def decoded(page: Page, content: bytes, scale: int = 2) -> dict[str, Any]:

@@ -14,7 +14,8 @@ export const runtimeFiles = backend => {
   return [library, binary + ".js", binary + ".wasm"].map(name => "runtime/" + name);
 };
 
-// Returns run(lr, height, width): Float32Array (3 x height x width) in [0, 1] to one of 3 x s height x s width.
+// Returns run(lr, height, width, place): Float32Array (3 x height x width) in [0, 1] to one of 3 x s height x s width. place
+// is where it lies: top and left, and the height and width of its image.
 export async function openNetwork(model, backend) {
   const [library, mjs, wasm] = runtimeFiles(backend).map(name => new URL(name, import.meta.url).href);
   const ort = await import(library);
@@ -24,9 +25,9 @@ export async function openNetwork(model, backend) {
   if (!response.ok) throw new Error(model + ": the server answers " + response.status);
   const options = {executionProviders: [RUNTIMES[backend].provider], logSeverityLevel: 3};
   const session = await ort.InferenceSession.create(new Uint8Array(await response.arrayBuffer()), options);
-  return async (lr, height, width) => {
+  return async (lr, height, width, place) => {
     const input = new ort.Tensor("float32", lr, [1, 3, height, width]);
-    const {sr} = await session.run({lr: input});
+    const {sr} = await session.run({lr: input, place: new ort.Tensor("int32", Int32Array.from(place), [4])});
     const values = sr.data;
     input.dispose();
     sr.dispose();

@@ -4,7 +4,7 @@ import {element, makeSlider} from "./slider.js";
 
 const SIMD = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15,
                              253, 98, 11]);  // a WebAssembly module with one instruction of it
-const FEWEST_PIXELS = 96 ** 2;  // below, a tile would see little but its margin
+const FEWEST_PIXELS = 112 ** 2;  // below, a tile would see little but its margin
 const OF_MEMORY = /memory|alloc|abort/i;  // words of errors that smaller tiles may avoid
 
 const part = Object.fromEntries([...document.querySelectorAll("[id]")].map(found => [found.id, found]));

@@ -1,20 +1,36 @@
-// Which tiles an image is upscaled in: what `ssiu/upscaling/tiles.py` does on a CPU, so that both give the same image.
+// Which tiles an image is upscaled in: the rule of `ssiu/upscaling/tiles.py`, with as much memory as a page may take.
+
+const SMALLEST_SIDE = 16;
 
 const roundUp = (value, multiple) => Math.ceil(value / multiple) * multiple;
 
-// Regions {top, left, bottom, right} in LR pixels, the last two the first row and column outside: the whole image where
-// `pixels` LR pixels are enough, else squares as large as fit with the margin that they see, as few as need be.
+// Regions {top, left, bottom, right} in LR pixels, the last two the first row and column outside: tiles that see at most
+// `pixels` each, and all together as few as need be.
 export function regions(height, width, {pixels, multiple, margin}) {
-  if (height * width <= pixels) return [{top: 0, left: 0, bottom: height, right: width}];
-  const longer = Math.max(height, width);
-  const largest = Math.floor(Math.sqrt(pixels)) - 2 * roundUp(margin, multiple);
-  const number = Math.ceil(longer / Math.max(Math.floor(largest / multiple) * multiple, multiple));
-  const side = roundUp(Math.ceil(longer / number), multiple);
-  const found = [];
-  for (let top = 0; top < height; top += side) {
-    for (let left = 0; left < width; left += side) {
-      found.push({top, left, bottom: Math.min(top + side, height), right: Math.min(left + side, width)});
+  const rows = choices(height, multiple, margin), columns = choices(width, multiple, margin);
+  let best = {tall: rows.at(-1).side, wide: columns.at(-1).side, all: Infinity};
+  for (const row of rows) {
+    for (const column of columns) {
+      if (row.seen * column.seen <= pixels && row.all * column.all < best.all) {
+        best = {tall: row.side, wide: column.side, all: row.all * column.all};
+      }
     }
+  }
+  const found = [];
+  for (let top = 0; top < height; top += best.tall) {
+    for (let left = 0; left < width; left += best.wide) {
+      found.push({top, left, bottom: Math.min(top + best.tall, height), right: Math.min(left + best.wide, width)});
+    }
+  }
+  return found;
+}
+
+// {side, seen, all}: a side of a tile along `size`, what such a tile sees along it, what all tiles do.
+function choices(size, multiple, margin) {
+  const around = roundUp(margin, multiple), found = [];
+  for (let number = 1; number <= Math.ceil(size / Math.max(multiple, SMALLEST_SIDE)); number++) {
+    const side = roundUp(Math.ceil(size / number), multiple), cuts = Math.ceil(size / side) - 1;
+    found.push({side, seen: Math.min(side + around * Math.min(cuts, 2), size), all: size + 2 * around * cuts});
   }
   return found;
 }

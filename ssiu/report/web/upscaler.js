@@ -79,7 +79,7 @@ export async function upscale(image, scale, run, {pixels: most, multiple, margin
           for (let x = 0; x < columns; x++, from += channels) lr[at++] = pixels[from] / full;
         }
       }
-      place(await run(lr, rows, columns), region, view, plane);
+      place(await run(lr, rows, columns, [view.top, view.left, height, width]), region, view, plane);
     }
     done += (region.bottom - region.top) * (region.right - region.left);
     onProgress(done, height * width);

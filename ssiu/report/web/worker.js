@@ -18,7 +18,7 @@ async function prepare(scale) {
   let milliseconds = null;
   for (const _ of backend === "cpu" ? [1, 2] : []) {  // the second counts; a GPU would show how long it compiles
     const start = performance.now();
-    await network.run(new Float32Array(3 * WARM_UP ** 2), WARM_UP, WARM_UP);
+    await network.run(new Float32Array(3 * WARM_UP ** 2), WARM_UP, WARM_UP, [0, 0, WARM_UP, WARM_UP]);
     milliseconds = (performance.now() - start) / WARM_UP ** 2;
   }
   postMessage({kind: "ready", scale, backend, threads: threads(), milliseconds});
