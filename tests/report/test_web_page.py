@@ -116,7 +116,7 @@ def test_a_folder_with_other_files_is_refused_before_anything_is_done(tmp_path: 
 def test_the_service_workers_version_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_web(tmp_path / "one", [NETWORK])
     export_web(tmp_path / "same", [NETWORK])
-    monkeypatch.setattr(web_page, "MARGIN", 48)
+    monkeypatch.setattr(web_page, "MARGIN", 64)
     export_web(tmp_path / "other", [NETWORK])
     one, same, other = (snapshot(tmp_path / name)["sw.js"] for name in ("one", "same", "other"))
     assert one == same != other
