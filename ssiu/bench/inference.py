@@ -20,11 +20,11 @@ from ssiu.bench.complexity import count_macs
 from ssiu.bench.openvino import openvino_networks
 from ssiu.bench.options import add_race_options, at_least
 from ssiu.bench.timing import Machine, race, race_table
-from ssiu.bench.variants import literal_network, taking_part
+from ssiu.bench.variants import literal_network, network_of, taking_part
 from ssiu.config import load_config
 from ssiu.device import autocast, describe, select_device, set_arithmetic
 from ssiu.export.onnx import load_network
-from ssiu.models import build_model
+from ssiu.peers import architecture_of
 from ssiu.report.tables import Table
 from ssiu.upscaling.tiles import Network, super_resolve
 
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     sizes, turns = ([TABLE_2[0]], TABLE_2[1]) if arguments.table2 else (arguments.size or [(120, 80)], arguments.turns)
     device = select_device(config.device, config.gpu_ids)
     set_arithmetic("fp32")
-    model = build_model(config).eval()
+    model = network_of(config).eval()
     macs = {size: count_macs(model, *reversed(size))[""] for size in map(tuple, sizes)}  # on the CPU
     model.to(device)
     names = taking_part(arguments.variants, list(VARIANTS), model, device)
@@ -89,6 +89,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         }
         results = race(calls, turns, device)
         tiles = f", tile {config.tile}" if config.tile else ""
-        title = f"{type(model).__name__} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
+        title = (
+            f"{architecture_of(model)} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
+        )
         tables.append(race_table(title, results, 2 * products, machine, width * height))
     return tables

@@ -13,9 +13,11 @@ from torch import nn
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config import load_config
+from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import nonempty_path
+from ssiu.peers import Peer
 from ssiu.report.web_page import export_web, page_server
 from ssiu.weights import (
     load_configured,
@@ -128,6 +130,10 @@ def main(argv: Sequence[str]) -> None:
         return
     source, target = arguments.source, arguments.target
     network = load_configured(load_config(arguments.config), source) if arguments.config else load_model(source)
+    if isinstance(network, Peer):
+        raise BadInputError(
+            f"{source} holds {network.architecture}, another method's network; export takes this package's"
+        )
     if arguments.name in ("onnx", "pt2"):
         print("exporting the graph and comparing its output takes about a minute ...", flush=True)
     options = {"tiles": arguments.tiles} if "tiles" in arguments else {}

@@ -42,7 +42,12 @@ def main(argv: Sequence[str]) -> int:
         "--output", required=True, type=nonempty_path, metavar="OUT", help="a folder, or a file for one image"
     )
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, .pt or .onnx; default: the shipped")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="ours (.safetensors, .pt, .onnx) or another method's (docs/peers.md); default: the shipped",
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML file that names a model of your own (docs/own_model.md)")
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")

@@ -160,13 +160,18 @@ def round_up(value: int, multiple: int) -> int:
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pads (B, C, H, W) at the right and bottom until both sides are multiples of ``multiple``.
+    """`pad_to` the next multiples of ``multiple``."""
+    return pad_to(x, *(round_up(side, multiple) for side in x.shape[2:]))
+
+
+def pad_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Pads (B, C, H, W) at the right and bottom to (B, C, height, width); a copy also where there is nothing to pad.
 
     The border is reflected as far as the image reaches and repeated from there on, so any H, W >= 1 will do.
     """
-    for dim in (2, 3):
+    for dim, side in ((2, height), (3, width)):
         size = x.shape[dim]
-        position = torch.arange(round_up(size, multiple), device=x.device)
+        position = torch.arange(side, device=x.device)
         reflected = 2 * (size - 1) - position
         x = x.index_select(dim, torch.where(position < size, position, reflected).clamp(min=0))
     return x

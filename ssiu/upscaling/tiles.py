@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.device import free_memory, is_out_of_memory
-from ssiu.errors import DeviceMemoryError
+from ssiu.errors import ConfigError, DeviceMemoryError
 from ssiu.models.layers import round_up
+from ssiu.peers import architecture_of
 
 log = logging.getLogger("ssiu")
 
@@ -58,7 +59,12 @@ class Network:
 
     @classmethod
     def prepared(cls, model: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> "Network":
-        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32)."""
+        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32).
+
+        Raises ConfigError (78) for a ``dtype`` that is not among the ``dtypes`` of a model that has them.
+        """
+        if dtype not in (None, *getattr(model, "dtypes", (dtype,))):
+            raise ConfigError(f"{architecture_of(model)} cannot be computed in {dtype}; use precision fp32 or tf32")
         described = cls.of(model)
         if not hasattr(model, "prepare_for_inference"):
             return described
