@@ -2,19 +2,23 @@
 
 ssiu export onnx pretrain_model/SSIU_x4.safetensors x4.onnx
 ssiu export safetensors model_x4_290.pt SSIU_x4.safetensors
+ssiu export web page             a page that upscales images in the browser; web --serve shows it here
 """
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
+from ssiu.files import nonempty_path
 from ssiu.peers import Peer
+from ssiu.report.web_page import export_web, page_server
 from ssiu.weights import (
     load_configured,
     load_model,
@@ -57,6 +61,29 @@ def _tensors(network: nn.Module, path: Path) -> str:
     return f"{type(network).__name__} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
 
 
+def port_number(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 2**16:
+        raise ValueError
+    return port
+
+
+def web(target: Path | None, serve: bool, port: int) -> None:
+    """Writes the page; with ``serve`` also shows it, until Ctrl-C. Without ``target`` it is gone then."""
+    log_to_console()
+    networks = [load_model(scale) for scale in (2, 3, 4)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = target or Path(temporary)
+        written = export_web(folder, networks)
+        if target:
+            size = sum(path.stat().st_size for path in written) / 1e6
+            print(f"wrote {target}: {len(written)} files, {size:.0f} MB; put the folder on any static host")
+        if serve:
+            with page_server(folder, port) as server:
+                print(f"http://127.0.0.1:{server.server_port}/ shows the page until Ctrl-C", flush=True)
+                server.serve_forever()
+
+
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("export", __doc__)
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
@@ -85,7 +112,18 @@ def main(argv: Sequence[str]) -> None:
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("target", type=Path, metavar="DIR", help="the folder to make")
         command.set_defaults(folder=write, use=use)
+    summary = "a page that upscales images in the browser, for any static host"
+    page = formats.add_parser("web", help=summary, description=summary)
+    page.add_argument("target", type=nonempty_path, nargs="?", metavar="DIR", help="the folder to make")
+    page.add_argument("--serve", action="store_true", help="show the page on this machine; DIR may be left out")
+    page.add_argument("--port", type=port_number, default=8000, help="where --serve shows it (default: 8000)")
+    page.set_defaults(web=True)
     arguments = parser.parse_args(argv)
+    if "web" in arguments:
+        if not arguments.target and not arguments.serve:
+            page.error("name the folder to make, or --serve")
+        web(arguments.target, arguments.serve, arguments.port)
+        return
     if "folder" in arguments:
         files = arguments.folder(arguments.target)
         print(f"wrote {arguments.target}: {len(files)} files; {arguments.use}")
