@@ -18,7 +18,8 @@ from ssiu.peers import architecture_of
 log = logging.getLogger("ssiu")
 
 MARGIN = 48  # LR pixels of context around a tile: SSIU's output then differs by less than a tenth of a gray level
-MEMORY_SHARE = 0.6  # of what is free, for tile="auto": libraries' workspace and gaps between tensors need some
+GPU_SHARE = 0.6  # of what is free, for tile="auto": libraries' workspace and gaps between tensors need some
+RAM_SHARE = 0.4  # two runs may begin at once, and Linux kills what takes too much
 SMALLEST_SIDE = 16  # of a tile that "auto" starts with
 MAX_LR_PIXELS = 2_000_000  # at x4 a map of 64 channels then has almost 2^31 numbers, as far as CUDA's padding counts
 BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
@@ -99,9 +100,9 @@ def super_resolve(
     Args:
         network: a `Network`, or a model or any callable, of which `Network.of` makes one.
         tile: LR side of the square each pass of the network contributes; it sees `MARGIN` pixels more on every side and
-            they are cropped away. 0 takes the whole image at once; "auto" does so where `MEMORY_SHARE` of the free
-            memory is enough, else takes the tiles that fit and see least, and smaller ones when memory runs out all
-            the same.
+            they are cropped away. 0 takes the whole image at once; "auto" does so where a share of the free memory
+            is enough (`GPU_SHARE`, `RAM_SHARE`), else takes the tiles that fit and see least, and smaller ones when
+            memory runs out all the same.
         self_ensemble: average over the eight flips and rotations of the image, at eight times the cost.
 
     Raises DeviceMemoryError (69) when the memory of the device does not suffice.
@@ -154,7 +155,8 @@ def super_resolve_tiles(
 
 def _pixels_at_once(network: Network) -> int:
     """LR pixels that the memory of the network's device is expected to suffice for."""
-    budget = int(MEMORY_SHARE * free_memory(network.device))
+    share = GPU_SHARE if network.device.type == "cuda" else RAM_SHARE
+    budget = int(share * free_memory(network.device))
     return min(budget // network.bytes_per_lr_pixel, MAX_LR_PIXELS)
 
 

@@ -123,7 +123,7 @@ def test_self_ensemble_of_tiles_is_the_self_ensemble_of_the_whole():
 
 
 def _leave_free(monkeypatch, usable):
-    monkeypatch.setattr(tiles, "free_memory", lambda device: usable / tiles.MEMORY_SHARE + 1)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: usable / tiles.RAM_SHARE + 1)
 
 
 def test_auto_takes_the_whole_image_within_the_budget_and_tiles_beyond(monkeypatch):

@@ -116,7 +116,7 @@ def test_tiles_go_straight_into_the_result() -> None:
 
 def test_tiles_are_as_large_as_the_prepared_networks_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     usable = 128 * 128 * tiles.BYTES_PER_LR_PIXEL
-    monkeypatch.setattr(tiles, "free_memory", lambda device: usable / tiles.MEMORY_SHARE + 1)
+    monkeypatch.setattr(tiles, "free_memory", lambda device: usable / tiles.RAM_SHARE + 1)
     passes = {}
     for needs in (1, tiles.BYTES_PER_LR_PIXEL):
         model = Doubling()
