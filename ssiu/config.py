@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from ssiu.errors import ConfigError, MissingInputError
-from ssiu.models import MODELS
+from ssiu.models import ANY, MODELS
 from ssiu.models.own import is_own
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -89,7 +89,9 @@ class Config(BaseModel):
 
     # the network
     model: str = Field(
-        "SSIU", description="SSIU (SSUFSR is its old name), IDSANet, or package.module:Class of your own"
+        "SSIU",
+        description="SSIU (SSUFSR is its old name), IDSANet, package.module:Class of your own, or any: what pretrain "
+        "holds, whatever the keys of networks say; never trained",
     )
     model_args: dict[str, Any] = Field(default_factory=dict, description="arguments of a model of your own, but scale")
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
@@ -194,8 +196,8 @@ class Config(BaseModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
-        if value not in MODELS and not is_own(value):
-            raise ValueError(f"one of {', '.join(MODELS)}, or package.module:Class of your own")
+        if value not in (*MODELS, ANY) and not is_own(value):
+            raise ValueError(f"one of {', '.join(MODELS)}, {ANY}, or package.module:Class of your own")
         return value
 
     @field_validator("rgb_range")
@@ -254,15 +256,16 @@ class Config(BaseModel):
             raise ValueError("lambda_l1 and lambda_fft are both 0: nothing to minimise")
         if self.pretrain and self.init_trunk:
             raise ValueError("pretrain and init_trunk both say where to start: give one")
-        if self.model_args and self.model in MODELS:
-            raise ValueError(f"model_args are for a model of your own; {self.model} has keys instead")
+        if self.model_args and not is_own(self.model):
+            raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
         if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
             raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
-        own = None if is_own(self.model) else MODELS[self.model].__name__  # one's own has model_args
+        own = MODELS[self.model].__name__ if self.model in MODELS else None  # one's own has model_args
         foreign = [
             f"{key}={getattr(self, key)} (a key of {' and '.join(models)})"
             for key, models in _keys_of_models().items()
-            if key != "scale"
+            if self.model != ANY
+            and key != "scale"
             and key in Config.model_fields
             and own not in models
             and getattr(self, key) != default_of(key, vars(self))

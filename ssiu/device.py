@@ -1,10 +1,13 @@
 """Where and in which arithmetic the network runs."""
 
 import contextlib
+import ctypes
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 
@@ -25,6 +28,9 @@ OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime and 32-bit oper
     "_status_alloc_failed",  # cuBLAS and cuDNN
     "32-bit index math",
 )
+UNKNOWN_MEMORY = 2 * 2**30
+PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -104,9 +110,53 @@ def peak_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes of a GPU that nobody uses, and those that torch holds there for its own next tensors."""
+    """Bytes of a GPU that nobody uses, and those that torch holds there for its own next tensors.
+
+    Else bytes of RAM that Linux calls available, within the limits of this process's control groups (containers, Slurm
+    jobs); a system that does not tell is taken to have `UNKNOWN_MEMORY`.
+    """
+    if device.type != "cuda":
+        kilobytes = _number_in(PROC / "meminfo", r"MemAvailable:\s*(\d+)")
+        return min([UNKNOWN_MEMORY if kilobytes is None else 1024 * kilobytes, *_memory_limits()])
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def keep_freed_memory() -> None:
+    """For programs that upscale on a CPU: glibc keeps what is freed for the next maps.
+
+    Else it gives large blocks back, and Linux clears every page of the next one. Other C libraries are left alone.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # musl has no mallopt
+        set_option = ctypes.CDLL(None).mallopt
+        set_option(M_MMAP_MAX, 0)
+        set_option(M_TRIM_THRESHOLD, -1)
+
+
+def _memory_limits() -> Iterator[int]:
+    """Bytes that the control groups of this process may have, those of either version of them."""
+    try:
+        groups = (PROC / "self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for _, controllers, path in (line.split(":", 2) for line in groups):
+        if controllers in ("", "memory"):
+            group = CGROUPS / controllers / path.lstrip("/")
+            for folder in (group, *group.parents):
+                for name in ("memory.max", "memory.limit_in_bytes"):
+                    if (limit := _number_in(folder / name)) is not None:
+                        yield limit
+
+
+def _number_in(file: Path, pattern: str = r"(\d+)") -> int | None:
+    """The number that a ``file`` of the system holds where ``pattern`` says; None where there is none."""
+    try:
+        found = re.search(pattern, file.read_text())
+    except OSError:
+        return None
+    return int(found[1]) if found else None
 
 
 def describe(device: torch.device) -> str:

@@ -39,6 +39,8 @@ CALLS = {
 }
 COPIED = 64  # entries of a dict that a call copies: a pickle can ask for the same copy in five bytes
 
+OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what torch wrote before 1.6 begins with, a pickled number
+
 LITERALS = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINSTRING"}
 OTHERS = {"NONE", "NEWTRUE", "NEWFALSE"}
 TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
@@ -70,8 +72,15 @@ def read_torch_file(path: Path | str) -> Any:
 
 
 def _check_archive(path: Path, file: BinaryIO) -> None:
+    if file.read(len(OLD_FORMAT)) == OLD_FORMAT:
+        again = "import torch; torch.save(torch.load('FILE', weights_only=True), 'new.pth')"
+        raise BadInputError(
+            f'{path} is in the format of torch before 1.6, which is not read; write it again: python -c "{again}"'
+        )
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
+        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+            raise _refusal(path, "it is TorchScript, so a program")
         size, unpacked = file.seek(0, io.SEEK_END), sum(entry.file_size for entry in entries)
         if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise _refusal(path, f"its {size:,} bytes would unpack to {unpacked:,}")

@@ -1,7 +1,8 @@
 """A network's weights: read from any of their formats, checked, loaded strictly; written as safetensors.
 
 Readable are our ``.safetensors``, a training checkpoint of ours (its moving average where it has one), the authors'
-training ``.pt`` and a plain ``.pt`` state dict. Whatever the format, tensors end up under this project's names.
+training ``.pt`` and a plain ``.pt`` state dict. Whatever the format, tensors end up under this project's names. What is
+no network of this project may be one of another method's that `ssiu.peers` can build.
 """
 
 import hashlib
@@ -24,9 +25,10 @@ from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, tenso
 from ssiu.config import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
 from ssiu.files import require_file, user_cache_folder, write_atomically
-from ssiu.models import MODELS, build_model
+from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.own import is_own
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
+from ssiu.peers import Peer, UnknownNetworkError, build_peer
 from ssiu.torch_files import read_torch_file
 
 log = logging.getLogger("ssiu")
@@ -35,7 +37,7 @@ PACKAGE = Path(__file__).resolve().parent
 # of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
 SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
 MAX_BLOCKS = 99  # as in a config
-WRAPPERS = ("ema", "params_ema", "model_state_dict", "state_dict", "params", "model")  # what to take out of a .pt
+WRAPPERS = ("ema", "params_ema", "params-ema", "model_state_dict", "state_dict", "params", "model", "net")  # of a .pt
 
 RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "minus", "skip": "norm"}  # no other there
 
@@ -57,9 +59,10 @@ def load_model(
 ) -> nn.Module:
     """The network of a weights file, or the shipped one of a scale, in eval mode on ``device``.
 
-    The architecture is read from the tensors' names and shapes. ``scale`` and ``model`` (a name of `MODELS`) are what
-    the caller expects. Raises MissingInputError (66), naming where it looked, and BadInputError (65) for a file that
-    is damaged or refused, of another scale or architecture, incomplete, or not finite.
+    The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes a `Peer` if it can.
+    ``scale`` and ``model`` (a name of `MODELS`, so no `Peer`) are what the caller expects. Raises MissingInputError
+    (66), naming where it looked, and BadInputError (65) for a file that is damaged or refused, of another scale or
+    architecture, incomplete, or not finite.
     """
     if isinstance(path_or_scale, int):
         scale = path_or_scale
@@ -67,7 +70,7 @@ def load_model(
     else:
         path = Path(path_or_scale)
     weights = read_weights(path)
-    architecture = _architecture(weights)
+    architecture = _architecture(weights, path)
     if architecture is None:
         named = weights.metadata.get("model", "")
         if is_own(named):
@@ -75,15 +78,11 @@ def load_model(
                 f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
                 f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
             )
-        names = ", ".join(sorted(weights.state_dict)[:5])
-        raise BadInputError(f"{path} fits none of {', '.join(MODELS)}; its tensors begin with {names!a:.300}")
+        return _load_peer(weights, path, scale, model).to(device)
     kind, arguments = architecture
     if model is not None and MODELS[model] is not kind:
         raise BadInputError(f"{path} holds weights of {kind.__name__}, not {MODELS[model].__name__}; use others")
-    if scale is not None and scale != arguments["scale"]:
-        raise BadInputError(
-            f"{path} upscales by {arguments['scale']}, not {scale}; leave the scale out or use another file"
-        )
+    _refuse_scale(path, arguments["scale"], scale)
     try:
         _refuse_misfit(_outline(kind, arguments), weights.state_dict, path)
         network = kind(**arguments)
@@ -91,6 +90,25 @@ def load_model(
         raise BadInputError(f"{path} describes a network that cannot be built: {error}") from None
     _load(network, weights.state_dict, network.state_dict().keys(), path)
     return network.to(device).eval()
+
+
+def _load_peer(weights: Weights, path: Path, scale: int | None, model: str | None) -> Peer:
+    unknown = f"{path} fits none of {', '.join(MODELS)}; its tensors begin with "
+    unknown += f"{', '.join(sorted(weights.state_dict)[:5])!a:.300}"
+    if model is not None:
+        raise BadInputError(unknown)
+    try:
+        peer = build_peer(weights.state_dict, path)
+    except UnknownNetworkError as error:
+        raise BadInputError(f"{unknown}; {error}") from None
+    _refuse_scale(path, peer.scale, scale)
+    log.info("%s, %d tensors from %s, built by spandrel", peer.architecture, len(weights.state_dict), path)
+    return peer
+
+
+def _refuse_scale(path: Path, scale: int, expected: int | None) -> None:
+    if expected not in (None, scale):
+        raise BadInputError(f"{path} upscales by {scale}, not {expected}; ask for that scale or use another file")
 
 
 def load_weights(network: nn.Module, path: Path | str) -> Weights:
@@ -103,8 +121,11 @@ def load_weights(network: nn.Module, path: Path | str) -> Weights:
 
 def load_configured(config: Config, path: Path | None, device: torch.device | str = "cpu") -> nn.Module:
     """The network of ``config``, which may be of the user's own, in eval mode; weights: ``path``, else the config's."""
+    path = path or config.pretrain or find_weights(config.model, config.scale)
+    if config.model == ANY:
+        return load_model(path, device, config.scale)
     network = build_model(config)
-    load_weights(network, path or config.pretrain or find_weights(config.model, config.scale))
+    load_weights(network, path)
     return network.to(device).eval()
 
 
@@ -244,24 +265,27 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
+def _architecture(weights: Weights, path: Path | str) -> tuple[type[nn.Module], dict[str, Any]] | None:
     """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
     for kind in dict.fromkeys(MODELS.values()):
         try:
             arguments = kind.arguments_from(weights.state_dict)
-            recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
-        except (ArithmeticError, AttributeError, IndexError, RecursionError, ValueError):  # our names, but nonsense
+        except (ArithmeticError, AttributeError, IndexError, ValueError):  # our names, but nonsense
             continue
         # a forged name may ask for millions of blocks
         if arguments is not None and arguments.get("n_blocks", 0) <= MAX_BLOCKS:
             known = inspect.signature(kind).parameters
+            try:
+                recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
+            except (AttributeError, RecursionError, ValueError):
+                raise BadInputError(f"{path}: its metadata do not name the arguments of {kind.__name__}") from None
             return kind, {key: value for key, value in recorded if key in known} | arguments
     return None
 
 
 def _compare(network: nn.Module, weights: Weights, path: Path | str, ignore: tuple[str, ...]) -> None:
     """Refuses weights of another architecture than ``network``, naming the first argument that differs."""
-    architecture = _architecture(weights)
+    architecture = _architecture(weights, path)
     if architecture is None:
         return  # `_load` says which tensors are missing
     kind, arguments = architecture

@@ -112,6 +112,46 @@ def test_auto_takes_what_a_gpu_has_free(free, whole, monkeypatch):
     assert max(calls) * tiles.BYTES_PER_LR_PIXEL <= free
 
 
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/job/step\n", {"job/memory.max": "3000000\n", "job/step/memory.max": "max\n"}, 3_000_000),
+        ("5:cpu:/x\n4:memory:/on/the/host\n", {"memory/memory.limit_in_bytes": "2000000\n"}, 2_000_000),
+        ("0::/\n", {"memory.max": "9000000\n"}, 4_096_000),
+        ("0::/\n", {}, 4_096_000),
+    ],
+)
+def test_free_memory_without_a_gpu_is_what_linux_and_the_control_group_leave(
+    groups, limits, expected, tmp_path, monkeypatch
+):
+    files = {"proc/meminfo": "MemTotal: 9000 kB\nMemAvailable:    4000 kB\n", "proc/self/cgroup": groups}
+    for name, text in {**files, **{f"cgroup/{name}": text for name, text in limits.items()}}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(device, "PROC", tmp_path / "proc")
+    monkeypatch.setattr(device, "CGROUPS", tmp_path / "cgroup")
+    assert device.free_memory(torch.device("cpu")) == expected
+    monkeypatch.setattr(device, "PROC", tmp_path / "not Linux")
+    assert device.free_memory(torch.device("cpu")) == device.UNKNOWN_MEMORY
+
+
+def test_freed_memory_is_kept_for_the_next_maps():
+    script = """
+import resource, sys, torch
+from ssiu.device import keep_freed_memory
+sys.argv[1:] and keep_freed_memory()
+torch.ones(2**25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(2**25)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = [
+        int(subprocess.run([sys.executable, "-c", script, *keep], capture_output=True, text=True, check=True).stdout)
+        for keep in ([], ["keep"])
+    ]
+    assert faults[1] < 20 < faults[0], faults
+
+
 def test_auto_stays_below_what_cudas_padding_can_count(monkeypatch):
     monkeypatch.setattr(tiles, "free_memory", lambda device: 10**15)
     calls = []

@@ -116,7 +116,9 @@ def test_every_pinned_package_is_pinned_once_and_declared() -> None:
     assert set(pinned) == {name.partition(">")[0].lower() for name in declared}
 
 
-@pytest.mark.parametrize(("folder", "extras"), [("ssiu", ["export", "peers"]), ("tests", ["export", "peers", "dev"])])
+@pytest.mark.parametrize(
+    ("folder", "extras"), [("ssiu", ["export", "peers", "peers-extra"]), ("tests", ["export", "peers", "dev"])]
+)
 def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:
     import ast
 
@@ -126,7 +128,6 @@ def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -
     modules = {"Pillow": "PIL", "PyYAML": "yaml", "opencv-python-headless": "cv2", "scikit-image": "skimage"}
     known = {modules.get(n := name.split(">")[0], n.replace("-", "_")) for name in names} | {"ssiu"}
     known |= {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"train"}  # of this repository
-    known |= {"torchvision"} if folder == "tests" else set()  # tests stand in for it where it is not
     imported = {
         name.split(".")[0]
         for path in (ROOT / folder).rglob("*.py")

@@ -16,7 +16,7 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"upscaling", "export"},
     {"data", "device", "weights"},
     {"config", "config_keys", "checkpoint"},
-    {"torch_files"},
+    {"torch_files", "peers"},
     {"models", "files", "progress"},
     {"errors"},
 )

@@ -77,8 +77,8 @@ def test_only_a_config_of_the_user_reaches_the_import_of_an_own_model() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("make_config", "Config"):
                 makers.add((str(path.relative_to(ROOT)), ast.unparse(node)))
     assert callers["build_own_model"] == {"ssiu/models/__init__.py"}
-    built_from_read_configs = {"ssiu/cli/test.py", "ssiu/training/trainer.py", "ssiu/weights.py"}
-    benchmarks = {f"ssiu/bench/{name}.py" for name in ("complexity", "inference", "train")}
+    built_from_read_configs = {"ssiu/training/trainer.py", "ssiu/weights.py"}
+    benchmarks = {f"ssiu/bench/{name}.py" for name in ("variants", "train")}
     assert callers["build_model"] == built_from_read_configs | benchmarks
     assert all("model" not in call and "**" not in call for name, call in makers if name != "ssiu/config.py")
 

@@ -1,22 +1,55 @@
-"""Parameters and multiply-accumulates (MACs) of a network, per kind of module.
+"""Parameters, multiply-accumulates (MACs) and activations of a network, per kind of module, and as NTIRE reports them.
 
-Counted are convolutions, matrix products and attention, on the LR image as the network pads it; additions,
-normalisations, activations and interpolation are not, as is usual. One MAC is two FLOPs; papers print MACs as "FLOPs".
+Counted as MACs are convolutions, matrix products and attention, on the LR image as the network pads it; additions,
+normalisations, activation functions and interpolation are not, as is usual. One MAC is two FLOPs; papers print MACs as
+"FLOPs". Activations are the numbers that the convolutions put out.
+
+The second table has the columns of the NTIRE efficient super-resolution challenges (Li et al., CVPR Workshops 2022,
+arXiv 2205.05675, and those since), for their LR image of 256x256: parameters; FLOPs, which are MACs there too;
+activations and convolutions, of modules of nn.Conv2d and nn.ConvTranspose2d alone, as in their code (first in AIM 2020,
+Zhang et al., arXiv 2009.06943); milliseconds an image; the most memory allocated, with weights and image. They take the
+mean time over the images of a validation set on a GPU of theirs; here it is the median of ``--turns`` on one image of
+256x256 in fp32, so times compare with each other on one machine only.
 """
 
 import argparse
+import contextlib
+import copy
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ssiu.bench.options import at_least
+from ssiu.bench.timing import race
+from ssiu.bench.variants import network_of
 from ssiu.config import load_config
-from ssiu.models import build_model, layers
-from ssiu.report.tables import Table
+from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.models import layers
+from ssiu.peers import Peer, architecture_of
+from ssiu.report.tables import ABSENT, Table
+
+NTIRE_SIDE = 256  # LR pixels
+TURNS = 10  # where there is a GPU
+
+
+@dataclass(frozen=True)
+class Counts:
+    """By the name of every module, "" for the whole: MACs; numbers put out by convolutions; calls of convolutions."""
+
+    macs: dict[str, int]
+    activations: dict[str, int]
+    convolutions: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,46 +57,128 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=at_least(16), nargs=2, default=(1280, 720), metavar=("W", "H"), help="SR; default 1280 720"
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="such as scale=2 attention=dense")
+    parser.add_argument(
+        "--turns", type=at_least(0), metavar="N", help=f"for time and memory; default {TURNS} on a GPU, 0 on a CPU"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as scale=2 attention=dense, or model=any pretrain=FILE"
+    )
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:
-    """The table for the network of a config."""
+    """The tables for the network of a config."""
     config = load_config(arguments.config, arguments.overrides)
     width, height = (side // config.scale for side in arguments.size)
-    return [complexity_table(build_model(config), height, width)]
+    device = select_device(config.device, config.gpu_ids)
+    turns = arguments.turns if arguments.turns is not None else TURNS * (device.type == "cuda")
+    model = network_of(config).eval()
+    return [complexity_table(model, height, width), ntire_table(model, device, turns)]
 
 
 def count_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
-    """MACs of every module by its name ("" is the whole) for an LR image (1, 3, height, width)."""
+    """`Counts.macs`."""
+    return count(model, height, width).macs
+
+
+def count(model: nn.Module, height: int, width: int) -> Counts:
+    """What ``model`` computes for an LR image (1, 3, height, width), without data where the shapes alone decide."""
+    try:
+        return _count_pass(model, height, width, FakeTensorMode(allow_non_fake_inputs=True))  # no memory, no time
+    except (DataDependentOutputException, DynamicOutputShapeException):  # it chooses experts by what it sees
+        return _count_pass(model, height, width, contextlib.nullcontext())
+
+
+@torch.no_grad()
+def _count_pass(model: nn.Module, height: int, width: int, tensors: contextlib.AbstractContextManager) -> Counts:
+    model = copy.deepcopy(model)  # some keep a mask or a mean of the pass, which has no data
+    activations: Counter[str] = Counter()
+    called: list[str] = []
+
+    def note(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        called.append(name)
+        for holder in holders(name):
+            activations[holder] += output.numel()
+
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            module.register_forward_hook(partial(note, name))
     plain_attention = sdpa_kernel(SDPBackend.MATH)  # as matrix products, which the counter knows on every device
-    shapes_only = FakeTensorMode(allow_non_fake_inputs=True)  # no memory, no time
-    with FlopCounterMode(display=False) as counter, plain_attention, shapes_only, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, plain_attention, tensors:
         model(torch.zeros(1, 3, height, width))
     root = type(model).__name__
     counts = {name: sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
-    return {name.removeprefix(root).removeprefix("."): macs for name, macs in counts.items() if name.startswith(root)}
+    macs = {name.removeprefix(root).removeprefix("."): macs for name, macs in counts.items() if name.startswith(root)}
+    return Counts(macs, dict(activations), len(called))
+
+
+def holders(name: str) -> Iterator[str]:
+    """The names of all modules around and with ``name``: "", "a", "a.b" for "a.b"."""
+    parts = name.split(".")
+    for length in range(len(parts) + 1):
+        yield ".".join(parts[:length])
 
 
 def complexity_table(model: nn.Module, height: int, width: int) -> Table:
     """A row for each kind of module; those that hold others include them."""
-    macs = count_macs(model, height, width)
-    number, parameters, products = Counter(), Counter(), Counter()
-    for name, module in model.named_modules():
+    counts = count(model, height, width)
+    number, parameters, products, activations = Counter(), Counter(), Counter(), Counter()
+    outer = "network." if isinstance(model, Peer) else ""
+    for full_name, module in model.named_modules():
+        name = full_name.removeprefix(outer)
         kind = type(module)
         ours = kind.__module__.startswith("ssiu.models.") and kind.__module__ != layers.__name__
-        if name and (ours or "." not in name):
+        if full_name not in ("", "network") and (ours or "." not in name):
             label = kind.__name__ if ours else name
             number[label] += 1
-            parameters[label] += sum(p.numel() for p in module.parameters())
-            products[label] += _macs_of(name, module, macs)
-    rows = [[k, str(number[k]), f"{parameters[k]:,}", f"{products[k] / 1e9:.2f}"] for k in number]
-    total = sum(p.numel() for p in model.parameters())
-    rows.append(["whole network", "1", f"{total:,}", f"{macs[''] / 1e9:.2f}"])
-    multiple = model.size_multiple
-    padded = tuple(layers.round_up(side, multiple) for side in (height, width))
-    title = f"{type(model).__name__} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
-    return Table(title, ["modules (with what they hold)", "number", "parameters", "GMACs"], rows)
+            parameters[label] += _parameters(module)
+            products[label] += _macs_of(full_name, module, counts.macs)
+            activations[label] += counts.activations.get(full_name, 0)
+    rows = [
+        [k, str(number[k]), f"{parameters[k]:,}", f"{products[k] / 1e9:.2f}", f"{activations[k] / 1e6:.2f}"]
+        for k in number
+    ]
+    whole = f"{_parameters(model):,}", f"{counts.macs[''] / 1e9:.2f}", f"{counts.activations.get('', 0) / 1e6:.2f}"
+    rows.append(["whole network", "1", *whole])
+    padded = _padded_size(model, height, width)
+    title = f"{architecture_of(model)} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
+    header = ["modules (with what they hold)", "number", "parameters", "GMACs", "M activations"]
+    return Table(title, header, rows)
+
+
+def ntire_table(model: nn.Module, device: torch.device, turns: int) -> Table:
+    """The columns of the NTIRE efficiency challenges; time and memory of ``turns`` passes, none of them for 0."""
+    counts = count(model, NTIRE_SIDE, NTIRE_SIDE)
+    timed = [ABSENT, ABSENT]
+    note = "Time and memory are not measured on a CPU unless asked for: --turns 5."
+    if turns:
+        timed, note = _measured(model, device, turns), f"Median of {turns} turns on {describe(device)}."
+    header = ["NTIRE efficiency", "params M", "FLOPs G", "acts M", "convs", "ms", "peak MiB"]
+    figures = _parameters(model) / 1e6, counts.macs[""] / 1e9, counts.activations.get("", 0) / 1e6
+    row = [f"{architecture_of(model)} x{model.scale}", *(f"{figure:.3f}" for figure in figures)]
+    title = f"LR {NTIRE_SIDE}x{NTIRE_SIDE}, as the NTIRE efficient super-resolution challenges count"
+    return Table(title, header, [[*row, str(counts.convolutions), *timed]], (note,))
+
+
+@torch.no_grad()
+def _measured(model: nn.Module, device: torch.device, turns: int) -> list[str]:
+    """Milliseconds, and MiB with weights and image."""
+    set_arithmetic("fp32")
+    model = copy.deepcopy(model).to(device)
+    lr = torch.rand(1, 3, NTIRE_SIDE, NTIRE_SIDE, device=device)
+    result = race({architecture_of(model): lambda: model(lr)}, turns, device)[architecture_of(model)]
+    held = sum(tensor.nbytes for tensor in (lr, *model.parameters(), *model.buffers()))
+    memory = ABSENT if result.memory is None else f"{(result.memory + held) / 2**20:.1f}"
+    return [f"{1000 * result.median:.2f}", memory]
+
+
+def _padded_size(model: nn.Module, height: int, width: int) -> tuple[int, int]:
+    if isinstance(model, Peer):
+        return model.padded_size(height, width)
+    return layers.round_up(height, model.size_multiple), layers.round_up(width, model.size_multiple)
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _macs_of(name: str, module: nn.Module, macs: dict[str, int]) -> int:

@@ -1,7 +1,8 @@
 """Inference of a network, side by side; weights are random, which costs the same.
 
 literal is ssiu/models/literal.py (SSIU only): eager, fp32, NCHW. The others: eager, eager-bf16 by
-autocast, compiled, prepared, prepared-bf16, and the ONNX file of --onnx. The config's ``tile`` holds for all.
+autocast, compiled, prepared, prepared-bf16, and the ONNX file of --onnx by ONNX Runtime and, where it is
+installed, by OpenVINO. The config's ``tile`` holds for all.
 "times faster" compares with the first, "from" and "to" are its quartiles; "x limit" is time over what the network's
 products need at this machine's fp32 rate; "peak MiB" is what a call needs beyond weights and input.
 """
@@ -16,13 +17,14 @@ import torch
 from torch import nn
 
 from ssiu.bench.complexity import count_macs
+from ssiu.bench.openvino import openvino_networks
 from ssiu.bench.options import add_race_options, at_least
 from ssiu.bench.timing import Machine, race, race_table
-from ssiu.bench.variants import literal_network, taking_part
+from ssiu.bench.variants import literal_network, network_of, taking_part
 from ssiu.config import load_config
-from ssiu.device import autocast, describe, select_device, set_arithmetic
+from ssiu.device import autocast, describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.export.onnx import load_network
-from ssiu.models import build_model
+from ssiu.peers import architecture_of
 from ssiu.report.tables import Table
 from ssiu.upscaling.tiles import Network, super_resolve
 
@@ -32,10 +34,11 @@ TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 def in_bf16(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """``model`` under autocast."""
 
-    def network(lr: torch.Tensor) -> torch.Tensor:
+    def network(lr: torch.Tensor, *place: torch.Tensor) -> torch.Tensor:
         with autocast(lr.device, "bf16"):
-            return model(lr)
+            return model(lr, *place)
 
+    network.takes_place = getattr(model, "takes_place", False)
     return network
 
 
@@ -54,7 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     size = dict(type=at_least(16), nargs=2, action="append", metavar=("W", "H"))
     parser.add_argument("--size", **size, help="of LR, several times if you like; default 120 80")
     parser.add_argument("--table2", action="store_true", help="Table II's workload: 100 outputs of 480x320 at x4")
-    parser.add_argument("--onnx", type=Path, metavar="FILE", help="of ssiu export onnx: also by ONNX Runtime")
+    parser.add_argument(
+        "--onnx", type=Path, metavar="FILE", help="of ssiu export onnx: also by ONNX Runtime and OpenVINO"
+    )
 
 
 @torch.no_grad()
@@ -63,14 +68,16 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     config = load_config(arguments.config, arguments.overrides)
     sizes, turns = ([TABLE_2[0]], TABLE_2[1]) if arguments.table2 else (arguments.size or [(120, 80)], arguments.turns)
     device = select_device(config.device, config.gpu_ids)
+    keep_freed_memory()
     set_arithmetic("fp32")
-    model = build_model(config).eval()
+    model = network_of(config).eval()
     macs = {size: count_macs(model, *reversed(size))[""] for size in map(tuple, sizes)}  # on the CPU
     model.to(device)
     names = taking_part(arguments.variants, list(VARIANTS), model, device)
     networks = {name: VARIANTS[name](model) for name in names}
     if arguments.onnx:
         networks["ONNX Runtime"] = load_network(arguments.onnx, config.scale, device)
+        networks |= openvino_networks(arguments.onnx)
     machine = Machine.measured(device)
     tables = []
     for (width, height), products in macs.items():
@@ -83,6 +90,8 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         }
         results = race(calls, turns, device)
         tiles = f", tile {config.tile}" if config.tile else ""
-        title = f"{type(model).__name__} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
+        title = (
+            f"{architecture_of(model)} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
+        )
         tables.append(race_table(title, results, 2 * products, machine, width * height))
     return tables

@@ -1,17 +1,25 @@
-"""Who races: the literal network, and which of the others take part."""
+"""What is measured: the network of a config, the literal one, and which variants take part."""
 
 import torch
 from torch import nn
 
+from ssiu.config import Config
 from ssiu.errors import ConfigError
-from ssiu.models import SSIU
+from ssiu.models import ANY, SSIU, build_model
 from ssiu.models.literal import LiteralSSIU
+from ssiu.peers import architecture_of
+from ssiu.weights import load_configured
+
+
+def network_of(config: Config) -> nn.Module:
+    """With random weights, which cost the same; a network that only a file knows, with its own."""
+    return load_configured(config, None) if config.model == ANY else build_model(config)
 
 
 def literal_network(model: nn.Module) -> nn.Module:
     """The literal SSIU with the weights of ``model``; ConfigError (78) where there is none."""
     if not isinstance(model, SSIU):
-        raise ConfigError(f"--variants: literal is SSIU's; there is none of this {type(model).__name__}")
+        raise ConfigError(f"--variants: literal is SSIU's; there is none of this {architecture_of(model)}")
     literal = LiteralSSIU(**model.arguments())
     literal.load_state_dict(model.state_dict())
     return literal.to(next(model.parameters()).device).train(model.training)
@@ -24,6 +32,6 @@ def taking_part(asked: list[str] | None, known: list[str], model: nn.Module, dev
     """
     unprepared = () if hasattr(model, "prepare_for_inference") else ("prepared",)
     if asked and unprepared and any(name.startswith(unprepared) for name in asked):
-        raise ConfigError(f"--variants: {type(model).__name__} has no prepare_for_inference, so no prepared form")
+        raise ConfigError(f"--variants: {architecture_of(model)} has no prepare_for_inference, so no prepared form")
     left_out = (() if isinstance(model, SSIU) else ("literal",)) + (("compiled",) if device.type == "cpu" else ())
     return asked or [name for name in known if not name.startswith(left_out + unprepared)]

@@ -1,5 +1,8 @@
 """Table I of the paper with bicubic and your own runs in it, protocols apart.
 
+Runs of the paper's own methods, such as SAFMN or Omni-SR by their authors' weights (docs/peers.md), stand below the
+paper's rows, and once more in a table of the differences.
+
 ssiu table --data data results/*/summary.json --output results/table1
 ssiu table --scale 4 "my net"=results/mine_best_x4/summary.json IMDN=imdn.json
 """
@@ -9,13 +12,28 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.table1 import bicubic_row, published_rows, result_rows, rows_csv, set_names, table1
+from ssiu.report.table1 import (
+    anew_table,
+    bicubic_row,
+    in_order,
+    published_rows,
+    result_rows,
+    rows_csv,
+    set_names,
+    table1,
+)
+from ssiu.report.tables import Table
 
 PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>:root{{color-scheme:light dark}}'
     "body{{font:1rem system-ui,sans-serif}}td,th{{padding:.2rem .6rem;text-align:right;white-space:nowrap}}"
-    "td:first-child{{text-align:left}}</style><h1>{title}</h1>{table}{notes}</html>\n"
+    "td:first-child{{text-align:left}}</style>{sections}</html>\n"
 )
+
+
+def _section(table: Table) -> str:
+    notes = "".join(f"<p>{note}</p>" for note in table.notes)
+    return f"<h1>{table.title}</h1>{table.html()}{notes}"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,12 +49,16 @@ def main(argv: Sequence[str]) -> None:
     for scale in (args.scale,) if args.scale else (2, 3, 4):
         ours = [row for row in runs if row.scale == scale]
         bicubic, absent = bicubic_row(args.data, scale, set_names(ours))
-        rows = [bicubic, *published_rows(scale), *ours]
-        table = table1(scale, rows, absent)
-        print(table.text(terminal_width()), end="\n\n")
+        rows = in_order([bicubic, *published_rows(scale), *ours])
+        tables = [table for table in (table1(scale, rows, absent), anew_table(scale, rows)) if table]
+        for table in tables:
+            print(table.text(terminal_width()), end="\n\n")
         if args.output:
-            notes = "".join(f"<p>{note}</p>" for note in table.notes)
-            page = PAGE.format(title=table.title, table=table.html(), notes=notes)
-            formats = {"md": table.markdown(), "csv": rows_csv(rows), "tex": table.latex(), "html": page}
+            formats = {
+                "md": "\n".join(table.markdown() for table in tables),
+                "csv": rows_csv(rows),
+                "tex": "\n".join(table.latex() for table in tables),
+                "html": PAGE.format(title=tables[0].title, sections="".join(map(_section, tables))),
+            }
             for suffix, text in formats.items():
                 write_atomically(args.output / f"table1_x{scale}.{suffix}", text.encode())

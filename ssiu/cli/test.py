@@ -3,9 +3,11 @@
 ssiu test --config configs/SSUFSR_light_x4.yml                    (python test.py in a clone)
 ssiu test --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=model_x4_290.pt --output results/theirs
 ssiu test --config configs/SSUFSR_light_x4.yml --shown all --beside results/theirs
+ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth      another method's (docs/peers.md)
 """
 
 import logging
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +18,14 @@ from ssiu.bench.complexity import count_macs
 from ssiu.cli.console import command_parser, log_to_console, terminal_width
 from ssiu.config import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
-from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
-from ssiu.models import build_model, class_name
+from ssiu.peers import Peer, architecture_of
 from ssiu.report.page import SHOWN
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.tables import comparison
-from ssiu.weights import find_weights, load_weights
+from ssiu.weights import find_weights, load_configured, read_weights
 
 log = logging.getLogger("ssiu")
 
@@ -48,16 +50,16 @@ def main(argv: Sequence[str]) -> None:
     if not config.eval_sets:
         raise ConfigError("key 'eval_sets': empty, so there is nothing to test; name sets such as eval_sets=[Set5]")
     log_to_console()
-    name, scale = class_name(config.model), config.scale
+    scale = config.scale
     test_sets = load_test_sets(config)
     other = args.beside and other_results(args.beside, test_sets)
     weights_path = Path(config.pretrain) if config.pretrain else find_weights(config.model, scale)
     device = select_device(config.device, config.gpu_ids)
+    keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
-    model = build_model(config)
-    size = complexity(model)
-    model = model.to(device).eval()
-    weights = load_weights(model, weights_path)
+    model = load_configured(config, weights_path)
+    name, size = architecture_of(model), complexity(model)
+    model, sha256 = model.to(device), read_weights(weights_path).sha256
 
     with open_results(
         args.output or Path("results") / results_name(weights_path, scale), config, args.overwrite
@@ -67,7 +69,6 @@ def main(argv: Sequence[str]) -> None:
             self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
         )  # fmt: skip
         bicubic = evaluate(Bicubic(scale), test_sets, protocols=("standard",))
-        sha256 = weights.sha256
         summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=sha256)
         facts = {
             "weights": f"{weights_path} (sha256 {sha256[:12]})",
@@ -75,7 +76,10 @@ def main(argv: Sequence[str]) -> None:
             + (", x8 self-ensemble" if config.self_ensemble else ""),
             "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
         }
-        table = comparison(f"{name} x{scale}", name, scale, evaluation, bicubic)
+        title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
+        if isinstance(model, Peer):  # of which there are several sizes
+            title, parameters = f"{title}, {weights_path.name}", size["parameters"]
+        table = comparison(title, name, scale, evaluation, bicubic, parameters)
         write_results(
             output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other
         )

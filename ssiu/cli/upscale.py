@@ -13,7 +13,7 @@ import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config import load_config
-from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
@@ -42,7 +42,12 @@ def main(argv: Sequence[str]) -> int:
         "--output", required=True, type=nonempty_path, metavar="OUT", help="a folder, or a file for one image"
     )
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
-    parser.add_argument("--weights", type=Path, metavar="FILE", help=".safetensors, .pt or .onnx; default: the shipped")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        metavar="FILE",
+        help="ours (.safetensors, .pt, .onnx) or another method's (docs/peers.md); default: the shipped",
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML file that names a model of your own (docs/own_model.md)")
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
@@ -56,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
     device = select_device(args.device)
+    keep_freed_memory()
     if args.config:
         model = load_configured(load_config(args.config), args.weights, device)
     else:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssiu.errors import BadInputError
+from ssiu.peers import architecture_of
 
 STEPS = 50
 SIGMA = 2.0  # LR pixels: blurs away what a super-resolution network works with
@@ -57,7 +58,8 @@ def attribute(
         steps: points on the path; more make the sum of the attributions meet the change of D more closely.
         sigma: of the Gaussian at the blurred end of the path, in LR pixels.
 
-    Raises BadInputError (65) for a box that does not lie in the SR image or without any structure in it.
+    Raises BadInputError (65) for a box that does not lie in the SR image or without any structure in it, and for a
+    network that has no gradient.
     """
     with torch.no_grad():
         sr = network(lr)
@@ -71,7 +73,15 @@ def attribute(
     for step in range(steps):
         start, end = (blurred(lr, sigma * (1 - point / steps)) for point in (step, step + 1))
         middle = ((start + end) / 2).requires_grad_()
-        (gradient,) = torch.autograd.grad(structure(network(middle), box), middle)
+        try:
+            (gradient,) = torch.autograd.grad(structure(network(middle), box), middle)
+        except RuntimeError as error:
+            if "inplace" not in str(error):
+                raise
+            name = architecture_of(network)
+            raise BadInputError(
+                f"{name} overwrites what its gradient needs, so it has no attribution; leave it out"
+            ) from None
         total += gradient * (end - start)
     return Attribution(total[0].sum(0).double().cpu().numpy(), change)
 

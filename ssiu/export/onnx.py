@@ -22,36 +22,51 @@ from ssiu.weights import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
+CHECKED_PLACE = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
 INSTALL = "pip install 'ssiu[export]'"
 
 
-def export_program(network: nn.Module) -> ExportedProgram:
-    """`torch.export` of ``network`` for LR images (1, 3, H, W), any H, W >= 1: ``program.module()(lr)`` runs it."""
-    sizes = {2: Dim("height", min=1), 3: Dim("width", min=1)}
+def export_program(network: nn.Module, tiles: bool = False) -> ExportedProgram:
+    """`torch.export` of ``network`` for LR images (1, 3, H, W), any H, W >= 1: ``program.module()(lr)`` runs it.
+
+    With ``tiles`` it is ``program.module()(lr, place)``, with the int32 ``place`` (4,) of `SSIU.forward`.
+    """
+    examples = {"lr": torch.rand(1, 3, 40, 56)}
+    sizes = {"lr": {2: Dim("height", min=1), 3: Dim("width", min=1)}}
+    if tiles:
+        examples["place"], sizes["place"] = torch.tensor(CHECKED_PLACE, dtype=torch.int32), None
     # without these two, sides that are multiples of the window or as small as one would be special cases
     with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
         return torch.export.export(
             copy.deepcopy(network).eval(),
-            (torch.rand(1, 3, 40, 56),),
-            dynamic_shapes={"lr": sizes},
+            tuple(examples.values()),
+            dynamic_shapes=sizes,
             prefer_deferred_runtime_asserts_over_guards=True,
         )
 
 
-def export_onnx(network: nn.Module, path: Path) -> float:
+def export_onnx(network: nn.Module, path: Path, tiles: bool = False) -> float:
     """Writes ``network`` as ONNX: input ``lr`` (1, 3, H, W) float32 in [0, 1], output ``sr`` (1, 3, sH, sW).
 
+    With ``tiles`` there is a second input ``place`` (4,) int32, as `SSIU.forward` takes it: top and left of the tile
+    and the height and width of its image, in LR pixels; of a whole image (0, 0, H, W).
     Before anything is written, the exported network must give this one's output within `TOLERANCE` at `CHECKED_SIZES`;
-    returns the largest difference. Raises ConfigError (78) without the packages, OutputError (73) for another suffix,
-    BadInputError (65) where the two differ, SaveError (74).
+    returns the largest difference. Raises ConfigError (78) without the packages and for ``tiles`` of a network that
+    takes no place, OutputError (73) for another suffix, BadInputError (65) where the two differ, SaveError (74).
     """
     if path.suffix != ".onnx":
         raise OutputError(f"{path}: expected a file name that ends in .onnx")
+    if tiles and not getattr(network, "takes_place", False):
+        raise ConfigError(f"--tiles: a {type(network).__name__} takes no place; leave the option out")
     _runtime()
     with _silence():
         try:
             program = torch.onnx.export(
-                export_program(network), input_names=["lr"], output_names=["sr"], dynamo=True, verbose=False
+                export_program(network, tiles),
+                input_names=["lr", "place"] if tiles else ["lr"],
+                output_names=["sr"],
+                dynamo=True,
+                verbose=False,
             )
         except ImportError as error:
             raise ConfigError(f"export needs a package that is not installed ({error}): {INSTALL}") from None
@@ -75,13 +90,16 @@ def export_pt2(network: nn.Module, path: Path) -> float:
     return _write_checked(path, buffer.getvalue(), network, exported)
 
 
-def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Callable[[Tensor], Tensor]) -> float:
+def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Callable[..., Tensor]) -> float:
     """Writes ``content`` if ``exported``, what it holds, gives the network's output; returns the difference."""
+    checks = [(size, ()) for size in CHECKED_SIZES]
+    if getattr(exported, "takes_place", False):
+        checks.append((CHECKED_SIZES[0], (torch.tensor(CHECKED_PLACE, dtype=torch.int32),)))
     difference = 0.0
-    for height, width in CHECKED_SIZES:
+    for (height, width), place in checks:
         lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            difference = max(difference, (network(lr) - exported(lr)).abs().max().item())
+            difference = max(difference, (network(lr, *place) - exported(lr, *place)).abs().max().item())
     if not difference <= TOLERANCE:
         raise BadInputError(f"{path} was not written: its output differs by {difference:.2g} from the network's")
     write_atomically(path, content)
@@ -114,12 +132,16 @@ class OnnxNetwork:
             raise BadInputError(f"{self._complaint}: {reason}") from None
         if self.scale not in (2, 3, 4) or not 1 <= self.size_multiple <= 64:
             raise BadInputError(f"{self._complaint}: scale {self.scale}, size multiple {self.size_multiple}")
+        self.takes_place = any(each.name == "place" for each in self.session.get_inputs())
         self(torch.zeros(1, 3, 5, 7))  # another scale or input shows before any image is read
 
-    def __call__(self, lr: Tensor) -> Tensor:
+    def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
         images = lr.float().cpu().contiguous().numpy()
+        inputs = {}
+        if self.takes_place:
+            inputs["place"] = np.array([0, 0, *lr.shape[2:]], np.int32) if place is None else place.numpy()
         try:
-            outputs = [self.session.run(None, {"lr": image[None]})[0] for image in images]
+            outputs = [self.session.run(None, {"lr": image[None], **inputs})[0] for image in images]
         except Exception as error:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from None

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from ssiu.errors import ConfigError
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.own import build_own_model
 from ssiu.models.ssiu import SSIU
@@ -15,13 +16,19 @@ MODELS: dict[str, type[nn.Module]] = {
 }
 
 
-def class_name(model: str) -> str:
-    """The class that the name of a model means; ``package.module:Class`` is not imported for it."""
-    return MODELS[model].__name__ if model in MODELS else model.partition(":")[2]
+ANY = "any"
+"""The name of whatever a file of weights holds, another method's network too: it is tested and used, not trained."""
+
+
+def check_trainable(config: Any) -> None:
+    """Raises ConfigError (78) for `ANY`."""
+    if config.model == ANY:
+        raise ConfigError("key 'model': any is a network as a file holds it, and cannot be trained; name the model")
 
 
 def build_model(config: Any) -> nn.Module:
     """The network of ``config``, freshly initialised; raises ConfigError (78) when its keys do not fit together."""
+    check_trainable(config)
     if config.model not in MODELS:
         return build_own_model(config.model, config.scale, config.model_args)
     return MODELS[config.model].from_config(config)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssiu.models.layers import Conv1x1, Conv3x3, copied, is_planar, upsample_bilinear, without_autocast
+from ssiu.models.layers import Conv1x1, Conv3x3, copied, enlarge_part, is_planar, upsample_bilinear, without_autocast
 
 BLOCK = 8  # side of a block of queries
 HALO = 1  # pixels its keys and values reach beyond it
@@ -32,11 +32,14 @@ class ESAM(nn.Module):
             self.conv = Conv3x3(channels, channels, depthwise=True)
         self.qkv = Conv1x1(channels, 3 * channels, bias=False)
 
-    def forward(self, f: Tensor) -> Tensor:
+    def forward(self, f: Tensor, enlargement: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """ESAM(f), or of a part of a larger map what the larger map would give there: its `enlargement_weights`."""
         if not self.sparse:
             return self.attend(f)
-        x = F.max_pool2d(f, 2)  # (B, C, H/2, W/2)
-        return upsample_bilinear(self.conv(self.attend(x)), 2, align_corners=True)  # (B, C, H, W)
+        x = self.conv(self.attend(F.max_pool2d(f, 2)))  # (B, C, H/2, W/2)
+        if enlargement is None:
+            return upsample_bilinear(x, 2, align_corners=True)  # (B, C, H, W)
+        return enlarge_part(x, *enlargement)
 
     def attend(self, x: Tensor) -> Tensor:
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ssiu.models.esam import ESAM
 
-Function = Callable[[Tensor], Tensor]
+Function = Callable[..., Tensor]
+Recorder = Callable[[Function, tuple[Tensor, ...], object], Function]
 
 MAX_GRAPHS = 8  # shapes; the least recently used one goes
 MAX_PIXELS = 2**17  # of LR; beyond them the operators take longer than their launches
@@ -29,61 +30,65 @@ def prepare_on_gpu(network: nn.Module, dtype: torch.dtype) -> Function:
             module.position = partial(torch.Tensor.detach, module.position())
 
     @torch.inference_mode()
-    def super_resolve(lr: Tensor) -> Tensor:
+    def super_resolve(lr: Tensor, *place: Tensor) -> Tensor:
         with torch.autocast(lr.device.type, enabled=False):
-            return network(lr).float()
+            return network(lr, *place).float()
 
-    return Graphs(super_resolve)
+    graphs = Graphs(super_resolve)
+    graphs.takes_place = getattr(network, "takes_place", False)
+    return graphs
 
 
 class Graphs:
-    """``function`` of one tensor, recorded as a CUDA graph for every shape that comes a second time.
+    """``function`` of LR images, and of a tile's place, recorded as a CUDA graph for every shape that comes again.
 
     A shape that comes once, as most images of a test set do, is not worth the recording. At most `MAX_GRAPHS` are kept,
     in memory they share; outputs are copied out of it.
     """
 
-    def __init__(self, function: Function, record: Callable[[Function, Tensor, object], Function] | None = None):
+    def __init__(self, function: Function, record: Recorder | None = None):
         self.function = function
         self.record = record or record_cuda_graph
         self.graphs: OrderedDict[tuple, Function | None] = OrderedDict()  # None: seen once
         self.memory: object = None
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, *place: Tensor) -> Tensor:
         if x.device.type != "cuda" or x.shape[0] * x.shape[2] * x.shape[3] > MAX_PIXELS:
-            return self.function(x)
-        key = (*x.shape, x.dtype, x.device)
+            return self.function(x, *place)
+        key = (*x.shape, x.dtype, x.device, len(place))
         if key not in self.graphs:
             self.graphs[key] = None
             if len(self.graphs) > MAX_GRAPHS:
                 self.graphs.popitem(last=False)
-            return self.function(x)
+            return self.function(x, *place)
         self.graphs.move_to_end(key)
         graph = self.graphs[key]
         if graph is None:
             self.memory = self.memory or torch.cuda.graph_pool_handle()
-            graph = self.graphs[key] = self.record(self.function, x, self.memory)
-        return graph(x)
+            graph = self.graphs[key] = self.record(self.function, (x, *place), self.memory)
+        return graph(x, *place)
 
 
 @torch.inference_mode()
-def record_cuda_graph(function: Function, example: Tensor, memory: object) -> Function:
-    """``function`` for tensors of the shape of ``example``, as one launch; ``memory``: a `graph_pool_handle`."""
-    given = example.clone()
-    stream = torch.cuda.Stream(example.device)
-    stream.wait_stream(torch.cuda.current_stream(example.device))
+def record_cuda_graph(function: Function, examples: tuple[Tensor, ...], memory: object) -> Function:
+    """``function`` for tensors of the shapes of ``examples``, as one launch; ``memory``: a `graph_pool_handle`."""
+    given = [example.clone() for example in examples]
+    device = given[0].device
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
         for _ in range(WARM_UPS):
-            function(given)
-    torch.cuda.current_stream(example.device).wait_stream(stream)
+            function(*given)
+    torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     # other threads score images on the same device meanwhile: their allocations are none of the recording's business
     with torch.cuda.graph(graph, pool=memory, stream=stream, capture_error_mode="thread_local"):
-        out = function(given)
+        out = function(*given)
 
     @torch.inference_mode()
-    def replay(x: Tensor) -> Tensor:
-        given.copy_(x)
+    def replay(*tensors: Tensor) -> Tensor:
+        for own, tensor in zip(given, tensors, strict=True):
+            own.copy_(tensor)
         graph.replay()
         return out.clone()
 

@@ -160,13 +160,18 @@ def round_up(value: int, multiple: int) -> int:
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pads (B, C, H, W) at the right and bottom until both sides are multiples of ``multiple``.
+    """`pad_to` the next multiples of ``multiple``."""
+    return pad_to(x, *(round_up(side, multiple) for side in x.shape[2:]))
+
+
+def pad_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Pads (B, C, H, W) at the right and bottom to (B, C, height, width); a copy also where there is nothing to pad.
 
     The border is reflected as far as the image reaches and repeated from there on, so any H, W >= 1 will do.
     """
-    for dim in (2, 3):
+    for dim, side in ((2, height), (3, width)):
         size = x.shape[dim]
-        position = torch.arange(round_up(size, multiple), device=x.device)
+        position = torch.arange(side, device=x.device)
         reflected = 2 * (size - 1) - position
         x = x.index_select(dim, torch.where(position < size, position, reflected).clamp(min=0))
     return x
@@ -204,6 +209,36 @@ def upsample_bilinear(x: Tensor, scale: int, align_corners: bool) -> Tensor:
             rows, columns = (interpolation_matrix(x, dim, scale, align_corners) for dim in (2, 3))
             return rows @ x @ columns.T
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=align_corners)
+
+
+def enlargement_weights(place: Tensor, height: int, width: int, multiple: int) -> tuple[Tensor, Tensor]:
+    """What `enlarge_part` needs of a tile's ``place``, for rows (2, height, 1, 1) and columns (2, width, 1).
+
+    ``place``: (top, left, H, W) of the tile's first pixel and its whole image, in pixels twice as fine as the map of
+    (height, width) that is enlarged; the image is padded to a ``multiple``. `upsample_bilinear` with align_corners
+    gives pixel j of N two children, at ``j - j / (2N - 1)`` and at ``j + (N - 1 - j) / (2N - 1)``.
+    """
+    first, number = (place[:2] // 2).float(), (round_up(place[2:], multiple) // 2).float()
+    weights = []
+    for axis, size in enumerate((height, width)):
+        j = first[axis] + torch.arange(size, device=place.device)
+        weights.append(torch.stack([-j, number[axis] - 1 - j]) / (2 * number[axis] - 1))
+    return weights[0][..., None, None], weights[1][..., None]
+
+
+def enlarge_part(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The part (B, C, 2h, 2w) that ``x`` (B, C, h, w) becomes when the map it is a part of is enlarged as a whole.
+
+    Beyond the part its outermost pixels are repeated.
+    """
+    x = x.permute(0, 2, 3, 1)  # (B, h, w, C)
+    for dim, (back, forth) in ((2, columns), (1, rows)):
+        size = x.shape[dim]
+        steps = x.diff(dim=dim, prepend=x.narrow(dim, 0, 1), append=x.narrow(dim, size - 1, 1))  # one more than x has
+        before = torch.addcmul(x, steps.narrow(dim, 0, size), back.to(x.dtype))
+        after = torch.addcmul(x, steps.narrow(dim, 1, size), forth.to(x.dtype))
+        x = torch.stack([before, after], dim + 1).flatten(dim, dim + 1)
+    return x.permute(0, 3, 1, 2)
 
 
 def interpolation_matrix(x: Tensor, dim: int, scale: int, align_corners: bool) -> Tensor:

@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from ssiu.errors import ConfigError
 from ssiu.models.esam import ESAM
 from ssiu.models.graphs import prepare_on_gpu
-from ssiu.models.layers import ChannelLayerNorm, Conv3x3, UpsamplingTail, in_layout, pad_to_multiple, upsample_bilinear
+from ssiu.models.layers import (
+    ChannelLayerNorm,
+    Conv3x3,
+    UpsamplingTail,
+    enlargement_weights,
+    in_layout,
+    pad_to_multiple,
+    upsample_bilinear,
+)
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
 from ssiu.models.packed import can_pack, in_strips, pack
@@ -45,11 +53,11 @@ class SSReM(nn.Module):
         self.msgm3 = MSGM(channels)
         self.msgm4 = MSGM(channels)
 
-    def forward(self, a: Tensor, f_y: Tensor) -> Tensor:
+    def forward(self, a: Tensor, f_y: Tensor, enlargement: tuple[Tensor, Tensor] | None = None) -> Tensor:
         normed = self.norm(a)
         v = self.msgm1(normed, plus=(normed if self.skip == "norm" else a) + f_y)  # Eq. 10 and 12
         beta = self.msgm2(normed)  # Eq. 11
-        v = self.esam(v) + v
+        v = self.esam(v, enlargement) + v
         a = self.msgm3(v - beta if self.beta_sign == "minus" else v + beta, plus=beta)  # Eq. 13
         return self.msgm4(a, plus=a)  # Eq. 14
 
@@ -91,6 +99,7 @@ class SSIU(nn.Module):
     """
 
     size_multiple = 16  # max-pooling by 2, then blocks of 8
+    takes_place = True  # of a tile, so that tiles equal the whole image
     tail_prefixes = ("tail.",)  # what `init_trunk` leaves out
 
     def __init__(
@@ -131,13 +140,21 @@ class SSIU(nn.Module):
         self.moe_fs = MoEFS(n_feats) if moe else None
         self.tail = UpsamplingTail(n_feats, scale)
 
-    def forward(self, lr: Tensor) -> Tensor:
+    def forward(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
+        """``place`` (top, left, height, width): ``lr`` is a tile that starts there in an image of that size.
+
+        In LR pixels, on the device of ``lr``; the tile starts at multiples of `size_multiple`, ends there or with the
+        image. Away from its edges it then becomes what it is in the image: ESAM's enlargement depends on the size.
+        """
         height, width = lr.shape[-2:]
         y = in_layout(pad_to_multiple(lr, self.size_multiple))
         a = f_y = self.head(y.to(self.head.weight.dtype))  # (B, C, H, W), as all maps up to the tail
+        enlargement = None
+        if place is not None:
+            enlargement = enlargement_weights(place, y.shape[2] // 2, y.shape[3] // 2, self.size_multiple)
         outputs = []
         for stage in self.stages:
-            a = stage(a, f_y)
+            a = stage(a, f_y, enlargement)
             outputs.append(a)
         group = len(outputs) // EXPERTS
         x = self.reconstruct(f_y, *outputs[group - 1 :: group])  # from the last of each group, (B, 3, sH, sW)
@@ -165,10 +182,11 @@ class SSIU(nn.Module):
             network.reconstruct = in_strips(network.reconstruct, self.scale)
 
         @torch.inference_mode()
-        def super_resolve(lr: Tensor) -> Tensor:
+        def super_resolve(lr: Tensor, place: Tensor | None = None) -> Tensor:
             with torch.autocast(lr.device.type, dtype, enabled=not packed and dtype != torch.float32):
-                return network(lr).float()
+                return network(lr, place).float()
 
+        super_resolve.takes_place = True
         if packed:
             super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.upscaling.tiles`
         return super_resolve

@@ -10,9 +10,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 from urllib.parse import quote
 
@@ -25,18 +23,11 @@ from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
 from ssiu.evaluation.metrics import Score
+from ssiu.report.parts import fill_page, page_part
 from ssiu.report.tables import Table
 
 SHOWN = 6  # images of each set
 PIXELS = 2_000_000  # of HR, over all images where 6 of each set are shown: about 7 MB of page
-
-
-HANDLING = (
-    '<p class="mouse">Drag the line, or press the arrow keys on an image. The wheel zooms an image that was '
-    "clicked, and any image with Ctrl; so do + and -. Then drag, or Shift and the arrow keys, move what is shown.</p>"
-    '<p class="touch">Slide a finger over an image to move the line, spread two to zoom. In a zoomed image one finger '
-    "moves what is shown; the line has a handle.</p>"
-)  # the page shows the one that fits the device
 
 
 @dataclass(frozen=True)
@@ -83,8 +74,8 @@ def report_page(
     images = "".join(_set_section(name, [s for s in shown if s.result.set_name == name]) for name in evaluation.sets)
     if image_folder is None:
         images = "<p>No images: this run did not save them (save_image: false).</p>"
-    template = Template((files("ssiu.report") / "page.html").read_text(encoding="utf-8"))
-    return template.substitute(
+    return fill_page(
+        "page.html",
         title=html.escape(table.title),
         facts=f"<p>{listed}</p>",
         summary_table=table.html(),
@@ -161,7 +152,7 @@ def _set_section(name: str, shown: Sequence[Shown]) -> str:
     if not shown:
         return ""
     figures = "".join(map(_figure, shown))
-    return f'<h2>{html.escape(name)}</h2>{HANDLING}<div class="images">{figures}</div>'
+    return f"<h2>{html.escape(name)}</h2>" + page_part("slider.html") + f'<div class="images">{figures}</div>'
 
 
 def _figure(shown: Shown) -> str:

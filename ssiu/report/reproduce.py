@@ -12,9 +12,7 @@ import math
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import torch
@@ -26,6 +24,7 @@ from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.paper import published
+from ssiu.report.parts import fill_page
 from ssiu.report.results import summary_json
 from ssiu.report.tables import ABSENT, Cell, Table, cell
 
@@ -142,8 +141,8 @@ def write_reproduction(
     """
     listed = "".join(f"\n- {key}: `{value}`" for key, value in facts.items())
     document = {**facts, "verdict": verdict(cells), "cells": [each.document() for each in cells]}
-    template = Template((files("ssiu.report") / "reproduce.html").read_text(encoding="utf-8"))
-    page = template.substitute(
+    page = fill_page(
+        "reproduce.html",
         title=f"{MODEL}: Table I computed again",
         facts="".join(
             f"<b>{html.escape(key)}</b> <code>{html.escape(value)}</code><br>" for key, value in facts.items()

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssiu.data.pairs import find_pairs
+from ssiu.data.pairs import find_pairs, usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
-from ssiu.report.paper import COLUMNS, paper_rows
+from ssiu.report.paper import COLUMNS, paper_row, paper_rows
 from ssiu.report.tables import ABSENT, Cell, Number, Table
 
 BICUBIC = "bicubic"
@@ -24,7 +24,10 @@ MARKED = 3  # places that are marked in a column
 
 @dataclass(frozen=True)
 class Row:
-    """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path."""
+    """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path.
+
+    ``anew`` is the paper's row that this one measures again.
+    """
 
     method: str
     scale: int
@@ -34,6 +37,7 @@ class Row:
     params_k: float = math.nan
     flops_g: float = math.nan
     rounded: bool = False  # printed numbers: never rounded again
+    anew: str = ""
 
     def printed(self, protocol: str, set_name: str) -> tuple[str, str] | None:
         """PSNR and SSIM as they stand in the table; None where there are none."""
@@ -85,7 +89,8 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
     for name, path in files:
         row, checkpoint = _read_summary(path)
         key = (name, row.method, row.scale, checkpoint)
-        row = dataclasses.replace(row, method=name or row.method)
+        paper = paper_row(name, row.scale) if name else paper_row(row.method, row.scale, 1e3 * row.params_k)
+        row = dataclasses.replace(row, method=name or row.method, anew=paper.method if paper else "")
         same = next((index for index, other in enumerate(keys) if other == key), None)
         twice = [] if same is None else sorted(set(set_names([row])) & set(set_names([rows[same]])))
         if twice and name:
@@ -96,12 +101,11 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
         else:
             for protocol, sets in row.means.items():
                 rows[same].means.setdefault(protocol, {}).update(sets)
-    taken = Counter((row.method, row.scale) for row in (*rows, *paper_rows()))
+    named_alike = [(row.anew or row.method, row.scale) for row in rows]
+    taken = Counter([*named_alike, *((row.method, row.scale) for row in paper_rows())])
     return [
-        dataclasses.replace(row, method=f"{row.method} ({row.source})")
-        if taken[row.method, row.scale] > 1 and not named
-        else row
-        for row, (named, *_) in zip(rows, keys, strict=True)
+        dataclasses.replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
+        for row, alike, (named, *_) in zip(rows, named_alike, keys, strict=True)
     ]
 
 
@@ -131,6 +135,41 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table
     if absent:
         notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
     return Table(f"Table I, x{scale}", header, body, tuple(notes))
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """What was measured anew right below the paper's row, the others as they stand."""
+    below = [row for row in rows if row.anew]
+    return [each for row in rows if not row.anew for each in (row, *(b for b in below if b.anew == row.method))]
+
+
+def anew_table(scale: int, rows: Sequence[Row]) -> Table | None:
+    """The paper's rows that were measured anew: printed, here, and how they differ; None where there are none.
+
+    Both under the protocol of the paper's row. A number that agrees to the printed digit differs by ``=``.
+    """
+    paper = {row.method: row for row in rows if row.rounded}
+    pairs = [(paper[row.anew], row) for row in rows if row.anew]
+    if not pairs:
+        return None
+    names = dict.fromkeys(name for _, row in pairs for name in set_names([row]) if usual_name(name) in COLUMNS)
+    body: list[list[Cell]] = []
+    for theirs, ours in pairs:
+        (protocol,) = theirs.means
+        lines: list[list[Cell]] = [
+            [theirs.method, f"paper, {protocol}", *map(_plain, (theirs.params_k, theirs.flops_g))],
+            [ours.method, f"here, {protocol}", *map(_plain, (ours.params_k, ours.flops_g))],
+        ]
+        lines.append(["", "difference", *map(_difference, lines[0][2:], lines[1][2:])])
+        for name in names:
+            printed, measured = theirs.printed(protocol, usual_name(name)), ours.printed(protocol, name)
+            for line, pair in zip(lines, (printed, measured), strict=False):
+                line.append(" / ".join(pair) if pair else ABSENT)
+            lines[2].append(" / ".join(map(_difference, printed, measured)) if printed and measured else ABSENT)
+        body += lines
+    header = ["measured anew", "from", "params K", "MACs G", *names]
+    note = "= agrees to the printed digit. Means are rounded as each protocol does."
+    return Table(f"Table I measured anew, x{scale}: PSNR dB / SSIM", header, body, (note,))
 
 
 def rows_csv(rows: Iterable[Row]) -> str:
@@ -179,6 +218,16 @@ def _places(texts: Sequence[str]) -> list[int]:
     numbers = [math.nan if text == ABSENT else float(text) for text in texts]
     best = sorted({number for number in numbers if not math.isnan(number)}, reverse=True)[:MARKED]
     return [best.index(number) + 1 if number in best else 0 for number in numbers]
+
+
+def _difference(printed: str, measured: str) -> str:
+    """``+0.02``, with the digits of ``printed``; ``=`` where there is none."""
+    if ABSENT in (printed, measured):
+        return ABSENT
+    if printed == measured:
+        return "="
+    digits = len(printed.partition(".")[2])
+    return f"{float(measured.replace(',', '')) - float(printed.replace(',', '')):+.{digits}f}"
 
 
 def _plain(value: float) -> str:

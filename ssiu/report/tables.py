@@ -108,12 +108,17 @@ class Table:
         return [[rendered(content) for content in row] for row in (*before, *self.rows)]
 
 
-def comparison(title: str, model: str, scale: int, ours: Evaluation, bicubic: Evaluation) -> Table:
-    """Bicubic, ours and the published row side by side: a line per test set, the protocol in every column's title."""
+def comparison(
+    title: str, model: str, scale: int, ours: Evaluation, bicubic: Evaluation, parameters: float = math.nan
+) -> Table:
+    """Bicubic, ours and the published row side by side: a line per test set, the protocol in every column's title.
+
+    ``parameters`` says whether the row is of a network of that size.
+    """
     columns = [("bicubic", "standard", bicubic.means["standard"])]
     columns += [(model, protocol, sets) for protocol, sets in ours.means.items()]
     header = ["PSNR dB / SSIM", "images", *[f"{name} ({protocol})" for name, protocol, _ in columns]]
-    paper_protocol, paper = published(model, scale)
+    paper_protocol, paper = published(model, scale, parameters)
     rows: list[list[Cell]] = []
     for name in ours.sets:
         row = [name, str(len(ours.of(name))), *[cell(sets[name], protocol) for _, protocol, sets in columns]]

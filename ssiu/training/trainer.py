@@ -37,7 +37,7 @@ from ssiu.errors import (
     first_names,
 )
 from ssiu.files import write_atomically
-from ssiu.models import build_model
+from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.average import MovingAverage
 from ssiu.training.distributed import join_processes
@@ -81,6 +81,7 @@ class Trainer:
     def __init__(
         self, config: Config, resume: str = "none", allow_changes: bool = False, stream: TrainingData | None = None
     ):
+        check_trainable(config)  # before a folder is made
         self.config = config
         set_arithmetic(config.precision, config.deterministic)
         self.processes = join_processes(config)

@@ -48,10 +48,10 @@ class Validation:
         prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))
         strips: dict[str, np.ndarray] = {}
 
-        def network(lr: Tensor) -> Tensor:
+        def network(lr: Tensor, *place: Tensor) -> Tensor:
             if stopped():
                 raise _StoppedError
-            return prepared(lr)
+            return prepared(lr, *place)
 
         def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
             if sum(name.startswith(f"{test_set.name}_") for name in strips) < SHOWN_IMAGES:

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.device import free_memory, is_out_of_memory
-from ssiu.errors import DeviceMemoryError
+from ssiu.errors import ConfigError, DeviceMemoryError
 from ssiu.models.layers import round_up
+from ssiu.peers import architecture_of
 
 log = logging.getLogger("ssiu")
 
-MARGIN = 32  # LR pixels of context around a tile: SSIU's output then differs by 2e-4 to 4e-4 (rms)
-MEMORY_BUDGET = 1_000_000_000  # bytes, for tile="auto" on a CPU
-GPU_SHARE = 0.6  # of what is free there: cuDNN's workspace and gaps between tensors need some
+MARGIN = 48  # LR pixels of context around a tile: SSIU's output then differs by less than a tenth of a gray level
+GPU_SHARE = 0.6  # of what is free, for tile="auto": libraries' workspace and gaps between tensors need some
+RAM_SHARE = 0.4  # two runs may begin at once, and Linux kills what takes too much
+SMALLEST_SIDE = 16  # of a tile that "auto" starts with
 MAX_LR_PIXELS = 2_000_000  # at x4 a map of 64 channels then has almost 2^31 numbers, as far as CUDA's padding counts
 BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
 
@@ -30,26 +31,28 @@ Tile = int | Literal["auto"]
 class Network:
     """A network as upscaling needs it: what maps LR to SR, and what tiles must know of it.
 
-    run: LR (B, 3, H, W) to SR (B, 3, sH, sW).
+    run: LR (B, 3, H, W) to SR (B, 3, sH, sW); of a tile also with its place where it takes that.
     size_multiple: tiles start and end at multiples of this, as the network's windows do.
     bytes_per_lr_pixel: memory a pass takes, for tile="auto".
     device: whose memory that is.
+    takes_place: tiles are run as ``run(lr, place)``, see `SSIU.forward`, and equal the whole image.
     """
 
-    run: Callable[[Tensor], Tensor]
+    run: Callable[..., Tensor]
     size_multiple: int = 1
     bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    takes_place: bool = False
 
-    def __call__(self, lr: Tensor) -> Tensor:
-        return self.run(lr)
+    def __call__(self, lr: Tensor, *place: Tensor) -> Tensor:
+        return self.run(lr, *place)
 
     @classmethod
     def of(cls, model: Callable[[Tensor], Tensor]) -> "Network":
         """``model`` itself where it is one, else with the attributes it has."""
         if isinstance(model, cls):
             return model
-        names = ("size_multiple", "bytes_per_lr_pixel", "device")
+        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_place")
         known = {name: getattr(model, name) for name in names if hasattr(model, name)}
         if isinstance(model, nn.Module):
             known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
@@ -57,7 +60,12 @@ class Network:
 
     @classmethod
     def prepared(cls, model: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> "Network":
-        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32)."""
+        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32).
+
+        Raises ConfigError (78) for a ``dtype`` that is not among the ``dtypes`` of a model that has them.
+        """
+        if dtype not in (None, *getattr(model, "dtypes", (dtype,))):
+            raise ConfigError(f"{architecture_of(model)} cannot be computed in {dtype}; use precision fp32 or tf32")
         described = cls.of(model)
         if not hasattr(model, "prepare_for_inference"):
             return described
@@ -77,11 +85,11 @@ class Region(NamedTuple):
         """Its rows and columns in the image upscaled by ``scale``."""
         return slice(scale * self.top, scale * self.bottom), slice(scale * self.left, scale * self.right)
 
-    def split(self, side: int) -> Iterator["Region"]:
-        """Squares of ``side`` from the upper left corner on, smaller ones at the end."""
-        for top in range(self.top, self.bottom, side):
-            for left in range(self.left, self.right, side):
-                yield Region(top, left, min(top + side, self.bottom), min(left + side, self.right))
+    def split(self, height: int, width: int) -> Iterator["Region"]:
+        """Tiles of this size from the upper left corner on, smaller ones at the end."""
+        for top in range(self.top, self.bottom, height):
+            for left in range(self.left, self.right, width):
+                yield Region(top, left, min(top + height, self.bottom), min(left + width, self.right))
 
 
 def super_resolve(
@@ -92,8 +100,8 @@ def super_resolve(
     Args:
         network: a `Network`, or a model or any callable, of which `Network.of` makes one.
         tile: LR side of the square each pass of the network contributes; it sees `MARGIN` pixels more on every side and
-            they are cropped away. 0 takes the whole image at once; "auto" does so where about `MEMORY_BUDGET` bytes,
-            or most of what is free on a GPU, are enough, else takes the largest tile that fits, and smaller ones when
+            they are cropped away. 0 takes the whole image at once; "auto" does so where a share of the free memory
+            is enough (`GPU_SHARE`, `RAM_SHARE`), else takes the tiles that fit and see least, and smaller ones when
             memory runs out all the same.
         self_ensemble: average over the eight flips and rotations of the image, at eight times the cost.
 
@@ -121,43 +129,55 @@ def super_resolve_tiles(
     network = Network.of(network)
     multiple = network.size_multiple
     whole = Region(0, 0, *lr.shape[-2:])
-    side = _fitting_tile(whole, _pixels_at_once(network) // lr.shape[0], multiple) if tile == "auto" else tile
-    side = round_up(side, multiple)
-    side = side or max(whole)
-    waiting = deque(whole.split(side))
+    if tile == "auto":
+        sides = _fitting_tile(whole, _pixels_at_once(network) // lr.shape[0], multiple)
+    else:
+        sides = 2 * (round_up(tile or max(whole), multiple),)
+    waiting = deque(whole.split(*sides))
     while waiting:
         try:
             sr = (_ensemble if self_ensemble else _upscale)(network, lr, waiting[0])
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = round_up(side // 2, multiple)
-            if tile != "auto" or smaller >= side:
+            smaller = tuple(round_up(-(-side // 2), multiple) for side in sides)
+            if tile != "auto" or smaller == sides:
                 raise DeviceMemoryError(
-                    f"out of memory with a {whole.right}x{whole.bottom} image and tile={side}; "
+                    f"out of memory with a {whole.right}x{whole.bottom} image and tile={tile}; "
                     f"use {'another device' if tile == 'auto' else 'tile=auto or a smaller tile'}"
                 ) from None
-            log.warning("out of memory: going on with tiles of %d pixels", smaller)
-            side = smaller
-            waiting = deque(part for region in waiting for part in region.split(side))
+            log.warning("out of memory: going on with tiles of %dx%d pixels", *reversed(smaller))
+            sides = smaller
+            waiting = deque(part for region in waiting for part in region.split(*sides))
         else:
             yield waiting.popleft(), sr
 
 
 def _pixels_at_once(network: Network) -> int:
     """LR pixels that the memory of the network's device is expected to suffice for."""
-    on_gpu = network.device.type == "cuda"
-    budget = int(GPU_SHARE * free_memory(network.device)) if on_gpu else MEMORY_BUDGET
+    share = GPU_SHARE if network.device.type == "cuda" else RAM_SHARE
+    budget = int(share * free_memory(network.device))
     return min(budget // network.bytes_per_lr_pixel, MAX_LR_PIXELS)
 
 
-def _fitting_tile(whole: Region, pixels: int, multiple: int) -> int:
-    """A tile that stays within ``pixels`` with what it sees, as few as need be; 0 where the whole image does."""
-    if whole.bottom * whole.right <= pixels:
-        return 0
-    largest = math.isqrt(pixels) - 2 * round_up(MARGIN, multiple)
-    number = -(-max(whole) // max(largest // multiple * multiple, multiple))  # along the longer side
-    return round_up(-(-max(whole) // number), multiple)
+def _fitting_tile(whole: Region, pixels: int, multiple: int) -> tuple[int, int]:
+    """Height and width of the tiles that see at most ``pixels`` each, and all together as few as need be."""
+    margin = round_up(MARGIN, multiple)
+
+    def choices(size: int) -> Iterator[tuple[int, int, int]]:
+        """(side, what a tile sees along it, what all tiles do)."""
+        for number in range(1, -(-size // max(multiple, SMALLEST_SIDE)) + 1):
+            side = round_up(-(-size // number), multiple)
+            cuts = -(-size // side) - 1
+            yield side, min(side + margin * min(cuts, 2), size), size + 2 * margin * cuts
+
+    rows, columns = list(choices(whole.bottom)), list(choices(whole.right))
+    fitting = [
+        (all_rows * all_columns, height, width)
+        for (height, seen_rows, all_rows), (width, seen_columns, all_columns) in itertools.product(rows, columns)
+        if seen_rows * seen_columns <= pixels
+    ]
+    return min(fitting)[1:] if fitting else (rows[-1][0], columns[-1][0])
 
 
 @torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
@@ -170,7 +190,11 @@ def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
     multiple = network.size_multiple
     y, x = (max(start - MARGIN, 0) // multiple * multiple for start in region[:2])
     seen = lr[..., y : round_up(region.bottom + MARGIN, multiple), x : round_up(region.right + MARGIN, multiple)]
-    sr = network(seen)
+    whole = lr.shape[-2:]
+    if network.takes_place and seen.shape[-2:] != whole:
+        sr = network(seen, torch.tensor([y, x, *whole], dtype=torch.int32, device=network.device))
+    else:
+        sr = network(seen)
     rows, columns = Region(region.top - y, region.left - x, region.bottom - y, region.right - x).at(
         sr.shape[-1] // seen.shape[-1]
     )

@@ -47,7 +47,10 @@ class Upscaler:
         planes = [colour, alpha] if varies else [colour]
         lr = torch.stack([_three_channels(plane) for plane in planes])  # (1 or 2, 3, H, W), in the range of pixels
 
-        network = replace(self.network, run=lambda part: self.network(part.to(self.device).float() / full))
+        def run(part: Tensor, *place: Tensor) -> Tensor:
+            return self.network(part.to(self.device).float() / full, *place)
+
+        network = replace(self.network, run=run)
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
         if alpha is not None and not varies:
             out[..., -1] = alpha[0, 0]

@@ -90,16 +90,16 @@ class Recorder:
     def __init__(self):
         self.shapes = []
 
-    def __call__(self, function, example, memory):
-        self.shapes.append(tuple(example.shape[2:]))
-        return lambda x: (function(x), len(self.shapes))
+    def __call__(self, function, examples, memory):
+        self.shapes.append(tuple(examples[0].shape[2:]))
+        return lambda *tensors: (function(*tensors), len(self.shapes))
 
 
 @pytest.fixture
 def recorded(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "memory")
     recorder = Recorder()
-    return graphs.Graphs(lambda x: tuple(x.shape), recorder), recorder
+    return graphs.Graphs(lambda x, *place: (tuple(x.shape), *place), recorder), recorder
 
 
 def test_a_shape_is_recorded_when_it_comes_again_and_never_twice(recorded):
@@ -109,11 +109,22 @@ def test_a_shape_is_recorded_when_it_comes_again_and_never_twice(recorded):
             for side in (16, 32):
                 network(images(1, side, side))
         assert recorder.shapes == [(16, 16), (32, 32)]
-        assert network(images(1, 16, 16)) == ((1, 3, 16, 16), 2)
+        assert network(images(1, 16, 16)) == (((1, 3, 16, 16),), 2)
         side = int(graphs.MAX_PIXELS**0.5) + 1
         for _ in range(3):
             network(images(1, side, side))  # busy for longer than its launches take
     assert len(recorder.shapes) == 2
+
+
+def test_equal_tiles_share_one_recording_wherever_they_lie(recorded):
+    network, recorder = recorded
+    with fake_cuda():
+        network(images(1, 32, 32))  # a whole image of their size is another matter
+        for top in (0, 16, 32):
+            out = network(images(1, 32, 32), place := torch.tensor([top, 0, 64, 64]))
+        assert recorder.shapes == [(32, 32)] and out[0][1] is place
+        network(images(1, 32, 32))
+        assert len(recorder.shapes) == 2
 
 
 def test_the_number_of_graphs_is_bounded_and_the_oldest_go(recorded):

@@ -109,7 +109,7 @@ def test_other_names_are_no_models(model: str) -> None:
 
 
 def test_arguments_are_for_own_models_only() -> None:
-    with pytest.raises(ConfigError, match="SSIU has keys instead"):
+    with pytest.raises(ConfigError, match="a model of your own, and SSIU is none"):
         make_config({"model": "SSIU", "model_args": {"n_feats": 8}})
 
 

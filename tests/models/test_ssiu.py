@@ -8,7 +8,7 @@ import torch
 
 from ssiu.config import Config
 from ssiu.errors import ConfigError
-from ssiu.models import build_model
+from ssiu.models import build_model, layers
 from ssiu.models.esam import ESAM
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
@@ -86,6 +86,20 @@ def test_any_image_size_gives_exactly_scale_times_it(scale):
                 sr = model(torch.rand(1, 3, height, width))
             assert sr.shape == (1, 3, scale * height, scale * width)
             assert sr.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "top, left, bottom, right", [(0, 0, 96, 80), (0, 16, 32, 80), (32, 16, 64, 48), (64, 48, 96, 80)]
+)
+def test_a_part_is_enlarged_as_in_its_whole_map(top, left, bottom, right):
+    whole = torch.randn(2, 3, 48, 40)  # of an image of 90x75, padded to 96x80 and halved
+    part = whole[:, :, top // 2 : bottom // 2, left // 2 : right // 2]
+    place = torch.tensor([top, left, 90, 75], dtype=torch.int32)
+    found = layers.enlarge_part(part, *layers.enlargement_weights(place, *part.shape[2:], 16))
+    expected = layers.upsample_bilinear(whole, 2, align_corners=True)[:, :, top:bottom, left:right]
+    torch.testing.assert_close(found[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=0, atol=1e-4)
+    if part.shape == whole.shape:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

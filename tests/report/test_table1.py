@@ -11,7 +11,7 @@ from small_sets import photo, small_set, write_set
 from ssiu.cli import table as table_command
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.metrics import Score
-from ssiu.report.table1 import Row, bicubic_row, published_rows, result_rows, rows_csv, table1
+from ssiu.report.table1 import Row, anew_table, bicubic_row, in_order, published_rows, result_rows, rows_csv, table1
 
 
 def _column(table, title):
@@ -179,3 +179,65 @@ def test_the_script_writes_every_format(tmp_path, capsys):
     assert names == ["table1_x4.csv", "table1_x4.html", "table1_x4.md", "table1_x4.tex"]
     assert "mine &amp; &lt;yours&gt;" in (tmp_path / "out/table1_x4.html").read_text()
     assert r"mine \& " in (tmp_path / "out/table1_x4.tex").read_text()
+
+
+def _measured(path, model, parameters, scale=4, **sets):
+    document = json.loads(_summary(path, model, scale, **sets).read_text())
+    path.write_text(json.dumps(document | {"parameters": parameters, "macs_1280x720": 40e9}))
+    return path
+
+
+def test_a_method_measured_anew_stands_below_its_row_of_the_paper(tmp_path):
+    paths = [
+        _measured(tmp_path / "OmniSR_x4.json", "OmniSR", 792_000, Set5=(32.4933, 0.89881)),
+        _measured(tmp_path / "mine.json", "mine", 1000, Set5=(30.0, 0.85)),
+        _measured(tmp_path / "ATD_x4.json", "ATD", 20_100_000, Set5=(33.1, 0.9058)),  # the large one
+        _measured(tmp_path / "ATD_light_x4.json", "ATD", 769_000, Set5=(32.62, 0.8997), Set14=(28.88, 0.7885)),
+    ]
+    runs = result_rows(_unnamed(*paths))
+    assert [(row.method, row.anew) for row in runs] == [
+        ("OmniSR (OmniSR_x4)", "Omni-SR"), ("mine", ""), ("ATD", ""), ("ATD (ATD_light_x4)", "ATD-light"),
+    ]  # fmt: skip
+    rows = in_order([*published_rows(4), *runs])
+    methods = [row.method for row in rows]
+    assert methods[methods.index("Omni-SR") + 1] == "OmniSR (OmniSR_x4)"
+    assert methods[methods.index("ATD-light") + 1] == "ATD (ATD_light_x4)"
+    assert methods[-2:] == ["mine", "ATD"]
+    assert len(table1(4, rows).rows) == len(rows)
+
+
+def test_the_differences_to_the_paper_are_marked(tmp_path):
+    path = _measured(tmp_path / "ATD_x4.json", "ATD", 769_000, Set5=(32.634, 0.8997), Set14=(28.88, 0.7886))
+    table = anew_table(4, in_order([*published_rows(4), *result_rows(_unnamed(path))]))
+    assert table.header == ["measured anew", "from", "params K", "MACs G", "Set5", "Set14"]
+    assert table.rows == [
+        ["ATD-light", "paper, standard", "769", "39", "32.63 / 0.8998", "28.89 / 0.7886"],
+        ["ATD (ATD_x4)", "here, standard", "769", "40", "32.63 / 0.8997", "28.88 / 0.7886"],
+        ["", "difference", "=", "+1", "= / -0.0001", "-0.01 / ="],
+    ]
+
+
+def test_a_set_the_paper_leaves_out_and_a_mod12_copy_have_their_place(tmp_path):
+    sets = {"Manga109": (30.0, 0.9), "Set5 mod12": (31.9, 0.8946), "mine": (20.0, 0.5)}
+    path = _measured(tmp_path / "run.json", "net", 603_000, **sets)
+    table = anew_table(4, in_order([*published_rows(4), *result_rows([("ECBSR-M", path)])]))
+    assert table.header[4:] == ["Manga109", "Set5 mod12"]
+    assert table.rows[0][4:] == ["-", "31.92 / 0.8946"]
+    assert table.rows[2][4:] == ["-", "-0.02 / ="]
+
+
+def test_our_own_row_is_compared_under_the_authors_protocol(tmp_path):
+    path = _measured(tmp_path / "run.json", "SSIU", 794_467, Set5=(32.6349, 0.90305))
+    table = anew_table(4, in_order([*published_rows(4), *result_rows(_unnamed(path))]))
+    assert [row[1] for row in table.rows] == ["paper, official", "here, official", "difference"]
+    assert table.rows[2][-1] == "= / -0.0001"
+
+
+def test_the_command_prints_and_writes_both_tables(tmp_path, capsys):
+    run = _measured(tmp_path / "run.json", "SAFMN", 239_520, Set5=(32.18, 0.8948))
+    table_command.main([str(run), "--scale", "4", "--data", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert "Table I measured anew, x4" in capsys.readouterr().out
+    for suffix in ("md", "tex", "html"):
+        assert "measured anew" in (tmp_path / f"out/table1_x4.{suffix}").read_text()
+    table_command.main(["--scale", "4", "--data", str(tmp_path)])
+    assert "anew" not in capsys.readouterr().out

@@ -1,17 +1,21 @@
 """Tiles and the self-ensemble against the whole image."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_sets import photo
 from torch import nn
 from torch.nn import functional as F
 
 from ssiu.errors import DeviceMemoryError
 from ssiu.models import SSIU
 from ssiu.upscaling import tiles
-from ssiu.upscaling.tiles import super_resolve
+from ssiu.upscaling.tiles import Network, super_resolve
+from ssiu.weights import load_model
 
 
 class Windows(nn.Module):
@@ -65,14 +69,25 @@ def test_every_tile_starts_at_a_whole_window_and_none_is_larger_than_asked(heigh
     assert all(call[0] == 2 and max(call[2:]) <= 32 + 2 * tiles.MARGIN for call in network.calls)
 
 
-def test_tiles_of_ssiu_stay_close_to_the_whole_image_on_all_sides():
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize("self_ensemble", [False, True])
+def test_tiles_of_ssiu_equal_the_whole_image_on_all_sides(prepare, self_ensemble):
     torch.manual_seed(0)
-    network = SSIU(2, n_feats=8, num_heads=2, n_blocks=3).eval()
+    model = SSIU(2, n_feats=8, num_heads=2, n_blocks=3).eval()
+    network = model.prepare_for_inference() if prepare else model
+    network = replace(Network.of(network), size_multiple=model.size_multiple)
     lr = _image(97, 75).float()
-    whole, tiled = super_resolve(network, lr), super_resolve(network, lr, tile=16)
-    assert (whole - tiled).abs().max() < 1e-3  # align_corners=True in ESAM makes it depend on the size a little
+    whole = super_resolve(network, lr, 0, self_ensemble)
+    assert (super_resolve(network, lr, 16, self_ensemble) - whole).abs().max() < 2e-5
     plain = torch.rand_like(lr)
-    assert (super_resolve(network, plain, tile=16) - whole).abs().max() > 0.05, "another image is another matter"
+    assert (super_resolve(network, plain, 16, self_ensemble) - whole).abs().max() > 0.05, "another image is another"
+
+
+def test_tiles_of_the_released_network_are_the_whole_image_to_a_level():
+    network = Network.prepared(load_model(4, "cpu"))
+    lr = torch.from_numpy(photo("coffee", 150, 128)).permute(2, 0, 1)[None] / 255
+    whole, tiled = super_resolve(network, lr), super_resolve(network, lr, tile=64)
+    assert (whole - tiled).abs().max() < 1 / 255  # 2.5 / 255 without a place
 
 
 @pytest.mark.parametrize("height, width", [(1, 1), (1, 23), (23, 1), (17, 40)])
@@ -107,35 +122,42 @@ def test_self_ensemble_of_tiles_is_the_self_ensemble_of_the_whole():
     assert not torch.allclose(whole.double(), super_resolve(network, lr), atol=1e-3), "it must change the output"
 
 
+def _leave_free(monkeypatch, usable):
+    monkeypatch.setattr(tiles, "free_memory", lambda device: usable / tiles.RAM_SHARE + 1)
+
+
 def test_auto_takes_the_whole_image_within_the_budget_and_tiles_beyond(monkeypatch):
-    monkeypatch.setattr(tiles, "MEMORY_BUDGET", tiles.BYTES_PER_LR_PIXEL * 100 * 100)
+    _leave_free(monkeypatch, tiles.BYTES_PER_LR_PIXEL * 200 * 200)
     network = Windows()
-    super_resolve(network, _image(100, 100), "auto")
-    assert network.calls == [(1, 3, 100, 100)]
+    super_resolve(network, _image(200, 200), "auto")
+    assert network.calls == [(1, 3, 200, 200)]
     network.calls.clear()
-    super_resolve(network, _image(100, 140), "auto")
+    super_resolve(network, _image(200, 280), "auto")
     assert len(network.calls) > 1
-    assert max(np.prod(call[2:]) for call in network.calls) <= 100 * 100
+    assert max(np.prod(call[2:]) for call in network.calls) <= 200 * 200
     network.calls.clear()
-    super_resolve(network, _image(100, 100, batch=2), "auto")
+    super_resolve(network, _image(200, 200, batch=2), "auto")
     assert len(network.calls) > 1
 
 
-def test_auto_takes_the_networks_word_for_its_memory_and_makes_tiles_even(monkeypatch):
-    monkeypatch.setattr(tiles, "MEMORY_BUDGET", 1000 * 100 * 100)
+def test_auto_takes_the_networks_word_for_its_memory_and_the_tiles_that_see_least(monkeypatch):
+    _leave_free(monkeypatch, 1000 * 100 * 100)
     network = Windows()
     network.bytes_per_lr_pixel = 1000
     super_resolve(network, _image(100, 100), "auto")
     assert network.calls == [(1, 3, 100, 100)]
     network.calls.clear()
-    super_resolve(network, _image(40, 256), "auto")  # 36 fit beside 32 on either side, and 256 is eight times 32
-    assert [call[3] for call in network.calls] == [64, *[96] * 6, 64] * 2
+    super_resolve(network, _image(40, 256), "auto")  # 10,240 pixels: one cut across the longer side
+    assert [call[2:] for call in network.calls] == [(40, 176)] * 2
+    network.calls.clear()
+    super_resolve(network, _image(300, 40), "auto")
+    assert [call[2:] for call in network.calls] == [(152 + tiles.MARGIN, 40), (148 + tiles.MARGIN, 40)]
 
 
 class Hungry(Windows):
     """Fails as a device does on more than ``limit`` pixels."""
 
-    limit = 80 * 80
+    limit = 150 * 100
 
     def forward(self, x):
         if x.shape[-1] * x.shape[-2] > self.limit:
@@ -145,7 +167,7 @@ class Hungry(Windows):
 
 def test_auto_goes_on_with_smaller_tiles_when_memory_runs_out(caplog):
     network = Hungry()
-    lr = _image(150, 90)
+    lr = _image(200, 100)
     torch.testing.assert_close(super_resolve(network, lr, "auto"), Windows.forward(network, lr), rtol=0, atol=1e-12)
     assert "going on with tiles" in caplog.text
     network.limit = 10

@@ -1,0 +1,49 @@
+"""An ONNX file run by OpenVINO, to compare with; docs/performance.md says why it is no engine of `ssiu upscale`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def openvino_networks(path: Path) -> dict[str, Callable[..., Tensor]]:
+    """The file of `export_onnx` in fp32 and bf16, for any size and for each size apart; none without the package."""
+    try:
+        import openvino
+    except ImportError:
+        return {}
+    model = openvino.Core().read_model(path)
+    return {
+        f"OpenVINO{name}, {shapes}": OpenVinoNetwork(openvino, model, precision, static=shapes == "static")
+        for name, precision in (("", "f32"), (" bf16", "bf16"))
+        for shapes in ("dynamic", "static")
+    }
+
+
+class OpenVinoNetwork:
+    """LR (1, 3, H, W) to SR on the CPU, in ``precision`` f32 or bf16; ``static``: compiled once for every size."""
+
+    def __init__(self, package: Any, model: Any, precision: str, static: bool):
+        self.package, self.model, self.static = package, model, static
+        self.takes_place = len(model.inputs) > 1
+        self.options = {  # without the first it computes in bf16 wherever the processor can
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
+        self.requests: dict[tuple[int, ...], Any] = {}
+
+    def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
+        inputs = {"lr": lr.numpy()}
+        if self.takes_place:
+            inputs["place"] = np.array([0, 0, *lr.shape[2:]], np.int32) if place is None else place.numpy()
+        size = tuple(lr.shape) if self.static else ()
+        if size not in self.requests:
+            model = self.model.clone()
+            if self.static:
+                model.reshape({name: array.shape for name, array in inputs.items()})
+            self.requests[size] = self.package.compile_model(model, "CPU", self.options).create_infer_request()
+        return torch.from_numpy(self.requests[size].infer(inputs)[0].copy())

@@ -1,0 +1,15 @@
+"""What the pages have in common: the files of this folder that they are put together from."""
+
+from importlib.resources import files
+from string import Template
+
+
+def page_part(name: str) -> str:
+    """The text of a file beside this one."""
+    return (files("ssiu.report") / name).read_text(encoding="utf-8")
+
+
+def fill_page(template: str, **values: str) -> str:
+    """The page ``template`` with ``values``, the colours that all pages share, and the slider where it has one."""
+    shared = {"base_css": "base.css", "slider_css": "slider.css", "slider_js": "slider.js"}
+    return Template(page_part(template)).substitute({key: page_part(name) for key, name in shared.items()}, **values)
