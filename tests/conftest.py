@@ -1,10 +1,12 @@
 """Fixtures shared by all tests: where the golden numbers and the photographs are."""
 
+import logging
 import os
 
 # Before torch is imported: tests fork, and a child of a process that has used several OpenMP threads hangs in them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,17 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hides GPUs: tests compare with the CPU's numbers, and several ranks cannot share one. -m gpu is its own call."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def _no_log_file_outlives_its_test() -> Iterator[None]:
+    """A trainer that a test does not close would write into its log whatever later tests say."""
+    logger = logging.getLogger("ssiu")
+    before = list(logger.handlers)
+    yield
+    for handler in [handler for handler in logger.handlers if handler not in before]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="session")
