@@ -121,12 +121,17 @@ def load_weights(network: nn.Module, path: Path | str) -> Weights:
 
 def load_configured(config: Config, path: Path | None, device: torch.device | str = "cpu") -> nn.Module:
     """The network of ``config``, which may be of the user's own, in eval mode; weights: ``path``, else the config's."""
-    path = path or config.pretrain or find_weights(config.model, config.scale)
+    path = path or configured_weights(config)
     if config.model == ANY:
         return load_model(path, device, config.scale)
     network = build_model(config)
     load_weights(network, path)
     return network.to(device).eval()
+
+
+def configured_weights(config: Config) -> Path:
+    """The file that ``config`` names, else as `find_weights`."""
+    return Path(config.pretrain) if config.pretrain else find_weights(config.model, config.scale)
 
 
 def load_trunk(network: nn.Module, path: Path | str) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from ssiu.export.onnx import place_or_whole
 
 
 def openvino_networks(path: Path) -> dict[str, Callable[..., Tensor]]:
@@ -39,7 +40,7 @@ class OpenVinoNetwork:
     def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
         inputs = {"lr": lr.numpy()}
         if self.takes_place:
-            inputs["place"] = np.array([0, 0, *lr.shape[2:]], np.int32) if place is None else place.numpy()
+            inputs["place"] = place_or_whole(place, lr)
         size = tuple(lr.shape) if self.static else ()
         if size not in self.requests:
             model = self.model.clone()

@@ -25,7 +25,7 @@ from ssiu.peers import Peer, architecture_of
 from ssiu.report.page import SHOWN
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.tables import comparison
-from ssiu.weights import find_weights, load_configured, read_weights
+from ssiu.weights import configured_weights, load_configured, read_weights
 
 log = logging.getLogger("ssiu")
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     scale = config.scale
     test_sets = load_test_sets(config)
     other = args.beside and other_results(args.beside, test_sets)
-    weights_path = Path(config.pretrain) if config.pretrain else find_weights(config.model, scale)
+    weights_path = configured_weights(config)
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +181,21 @@ def check_sets(test_sets: Sequence[BenchmarkSet]) -> None:
                 raise BadInputError(f"{test_set.name}/{pair.name}: {error}") from None
             except UnicodeEncodeError:
                 raise BadInputError(f"{test_set.name}/{pair.name!a}: the file name is not UTF-8; rename it") from None
+
+
+def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
+    """`Evaluation.means` of what `Evaluation.summary` made.
+
+    Of any other document it raises AttributeError, KeyError, TypeError or ValueError.
+    """
+    return {
+        protocol: {
+            str(name): Score(math.inf if mean["psnr"] is None else float(mean["psnr"]), float(mean["ssim"]))
+            for name, mean in sets.items()
+        }
+        for protocol, sets in summary["protocols"].items()
+        if protocol in PROTOCOLS
+    }
 
 
 class Bicubic:

@@ -106,6 +106,11 @@ def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Cal
     return difference
 
 
+def place_or_whole(place: Tensor | None, lr: Tensor) -> np.ndarray:
+    """What a file for tiles is given as ``place``; without one ``lr`` is a whole image."""
+    return np.array([0, 0, *lr.shape[2:]], np.int32) if place is None else place.numpy()
+
+
 class OnnxNetwork:
     """A file of `export_onnx`, or its bytes, run by ONNX Runtime; called like the network it was."""
 
@@ -137,9 +142,7 @@ class OnnxNetwork:
 
     def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
         images = lr.float().cpu().contiguous().numpy()
-        inputs = {}
-        if self.takes_place:
-            inputs["place"] = np.array([0, 0, *lr.shape[2:]], np.int32) if place is None else place.numpy()
+        inputs = {"place": place_or_whole(place, lr)} if self.takes_place else {}
         try:
             outputs = [self.session.run(None, {"lr": image[None], **inputs})[0] for image in images]
         except Exception as error:

@@ -7,7 +7,6 @@ recording of all of them for one shape, started as a whole.
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +26,7 @@ def prepare_on_gpu(network: nn.Module, dtype: torch.dtype) -> Function:
     network = copy.deepcopy(network).eval().requires_grad_(False).to(dtype)
     for module in network.modules():
         if isinstance(module, ESAM):
-            module.position = partial(torch.Tensor.detach, module.position())
+            module.fix_position()
 
     @torch.inference_mode()
     def super_resolve(lr: Tensor, *place: Tensor) -> Tensor:

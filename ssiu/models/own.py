@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from ssiu.errors import ConfigError
+from ssiu.models.layers import round_up
 
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 PROBE = 32  # LR pixels: side of the image that a new network is tried on
@@ -46,7 +47,7 @@ def build_own_model(model: str, scale: int, arguments: dict[str, Any]) -> nn.Mod
     for name, value in known.items():
         if not hasattr(network, name):
             setattr(network, name, value)
-    side = -(-PROBE // network.size_multiple) * network.size_multiple
+    side = round_up(PROBE, network.size_multiple)
     network.eval()
     try:
         with torch.no_grad():

@@ -5,7 +5,6 @@ compiler.
 """
 
 from collections.abc import Callable
-from functools import partial
 from itertools import pairwise
 
 import torch
@@ -29,7 +28,7 @@ def pack(network: nn.Module, dtype: torch.dtype) -> None:
     """Lets every convolution of ``network`` compute in ``dtype``: depthwise and 1x1 ones packed, with a GELU after."""
     for parent in list(network.modules()):
         if isinstance(parent, ESAM):
-            parent.position = partial(torch.Tensor.detach, parent.position())
+            parent.fix_position()
         children = list(parent.named_children())
         for (name, child), (following_name, following) in pairwise([*children, ("", None)]):
             if isinstance(child, Conv3x3) and child.out_channels == 3 and dtype == torch.float32:

@@ -8,9 +8,8 @@ import hashlib
 import html
 import json
 import logging
-import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from torch import nn
 
 from ssiu.data.pairs import MOD12, usual_name
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.evaluation.evaluate import evaluate
-from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
+from ssiu.evaluation.evaluate import evaluate, summary_means
+from ssiu.evaluation.metrics import Score, printed
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.paper import published
 from ssiu.report.parts import fill_page
@@ -48,8 +47,7 @@ class CellResult:
         """Whether PSNR and SSIM are the printed ones to the last digit; never where the paper has none."""
         if self.paper is None:
             return False, False
-        pairs = zip(printed(self.ours["official"], "official"), printed(self.paper, "standard"), strict=True)
-        psnr, ssim = (ours == theirs for ours, theirs in pairs)
+        psnr, ssim = (ours == theirs for ours, theirs in self._as_printed())
         return psnr, ssim
 
     @property
@@ -57,9 +55,12 @@ class CellResult:
         """Ours less the paper's PSNR and SSIM, both as printed."""
         if self.paper is None:
             return None
-        pairs = zip(printed(self.ours["official"], "official"), printed(self.paper, "standard"), strict=True)
-        psnr, ssim = (float(ours) - float(theirs) for ours, theirs in pairs)
+        psnr, ssim = (float(ours) - float(theirs) for ours, theirs in self._as_printed())
         return psnr, ssim
+
+    def _as_printed(self) -> Iterator[tuple[str, str]]:
+        """(ours, the paper's) PSNR, then SSIM."""
+        return zip(printed(self.ours["official"], "official"), printed(self.paper, "standard"), strict=True)
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -90,11 +91,7 @@ def score_cell(
         facts = {"model": MODEL, "scale": test_set.scale, "checkpoint": str(weights), "weights_sha256": sha256}
         summary = evaluation.summary(**facts) | {"images_digest": images}
         write_atomically(path, summary_json(summary))
-    means = {protocol: summary["protocols"][protocol][test_set.name] for protocol in PROTOCOLS}
-    ours = {
-        protocol: Score(math.inf if mean["psnr"] is None else mean["psnr"], mean["ssim"])
-        for protocol, mean in means.items()
-    }
+    ours = {protocol: means[test_set.name] for protocol, means in summary_means(summary).items()}
     _, paper = published(MODEL, test_set.scale)
     return CellResult(test_set.scale, test_set.name, len(test_set), ours, paper.get(usual_name(test_set.name)))
 

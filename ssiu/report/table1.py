@@ -13,7 +13,7 @@ from pathlib import Path
 from ssiu.data.pairs import find_pairs, usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.evaluate import Bicubic, evaluate, summary_means
 from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
 from ssiu.report.paper import COLUMNS, paper_row, paper_rows
 from ssiu.report.tables import ABSENT, Cell, Number, Table
@@ -189,19 +189,11 @@ def _read_summary(path: Path) -> tuple[Row, str | None]:
     """The row of one file, called after its model, and the checkpoint it names."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-        means = {
-            protocol: {
-                str(name): Score(math.inf if mean["psnr"] is None else float(mean["psnr"]), float(mean["ssim"]))
-                for name, mean in sets.items()
-            }
-            for protocol, sets in document["protocols"].items()
-            if protocol in PROTOCOLS
-        }
         row = Row(
             str(document["model"]),
             int(document["scale"]),
             path.absolute().parent.name if path.name == "summary.json" else path.stem,
-            means,
+            summary_means(document),
             params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
             flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
         )
