@@ -19,8 +19,9 @@ of large-kernel attention reweight the distilled features  Ours: 5x5, then 7x7 w
 pooling along width and height separately, one-dimensional `INHAM`, instance-norm hybrid attention. Ours: kernel 7,
 depthwise-separable convolutions without reduction; then   both gates multiply, the norm stays inside the spatial gate
 instance norm of each channel of each sample
-sub-pixel convolution upsamples                            `tail`, one step. Ours: no bilinear skip
-(nothing)                                                  order of the modules, 64 channels, 7 blocks, 4 heads, GELU
+sub-pixel convolution layers upsample                      `tail`, SSIU's; the bilinear image is added, as there
+(nothing)                                                  order of the modules, 64 channels, 7 blocks, 4 heads, GELU,
+                                                           a norm before each block, `initialise`
 =========================================================  ============================================================
 
 Grid attention, strip pooling and instance norm see the whole image: a tile alone does not give what it gives there.
@@ -41,7 +42,15 @@ from torch.nn import functional as F
 from ssiu.errors import ConfigError
 from ssiu.models.depthwise import DepthwiseConv
 from ssiu.models.graphs import prepare_on_gpu
-from ssiu.models.layers import ChannelLayerNorm, Conv1x1, copied, in_layout, pad_to_multiple
+from ssiu.models.layers import (
+    ChannelLayerNorm,
+    Conv1x1,
+    UpsamplingTail,
+    copied,
+    in_layout,
+    pad_to_multiple,
+    upsample_bilinear,
+)
 
 WINDOW = 8  # side of an attention window, and of the grid
 TOKENS = WINDOW**2  # n tokens attend to each other
@@ -139,6 +148,13 @@ class SharedAttention(nn.Module):
         return (logits + self.position[self.offset].permute(2, 0, 1)).softmax(dim=-1).to(query.dtype)
 
 
+def local_features(channels: int, width: int) -> nn.Sequential:
+    """(B, C, H, W) to the same: 1x1 to ``width`` channels, 3x3 of each by itself, 1x1 back; GELU between."""
+    return nn.Sequential(
+        Conv1x1(channels, width), nn.GELU(), DepthwiseConv(width, 3), nn.GELU(), Conv1x1(width, channels)
+    )
+
+
 class DistillationStage(nn.Module):
     """One stage of `ASDB`, (B, C, H, W) to the same: convolve, then ``kept`` channels pass and the rest attends.
 
@@ -148,13 +164,7 @@ class DistillationStage(nn.Module):
     def __init__(self, channels: int, kept: int, num_heads: int, source: bool, sequence: bool, last: bool):
         super().__init__()
         self.kept = kept
-        self.local = nn.Sequential(
-            Conv1x1(channels, channels),
-            nn.GELU(),
-            DepthwiseConv(channels, 3),
-            nn.GELU(),
-            Conv1x1(channels, channels),
-        )
+        self.local = local_features(channels, channels)
         self.window = SharedAttention(channels - kept, num_heads, grid=False, source=source, sequence=sequence)
         self.grid = SharedAttention(channels - kept, num_heads, grid=True, source=source, sequence=sequence)
         self.fuse = nn.Identity() if last else Conv1x1(channels, channels)
@@ -254,10 +264,11 @@ class INHAM(nn.Module):
 
 
 class Block(nn.Module):
-    """F + end(INHAM(fuse(LKCIPM(ASDB(F))))), (B, C, H, W) to the same; takes and returns the attention matrices."""
+    """F + end(INHAM(fuse(LKCIPM(ASDB(LN(F)))))), (B, C, H, W) to the same; takes and returns the attention matrices."""
 
     def __init__(self, channels: int, num_heads: int, sources: int, sequence: bool):
         super().__init__()
+        self.norm = ChannelLayerNorm(channels)
         self.distil = ASDB(channels, num_heads, sources, sequence)
         self.purify = LKCIPM(channels)
         self.fuse = Conv1x1(channels, channels)
@@ -265,8 +276,30 @@ class Block(nn.Module):
         self.end = Conv1x1(channels, channels)
 
     def forward(self, f: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
-        z, matrices = self.distil(f, matrices)
+        z, matrices = self.distil(self.norm(f), matrices)
         return f + self.end(self.attend(self.fuse(self.purify(z)))), matrices
+
+
+def initialise(model: "IDSANet") -> None:
+    """Weights that keep a signal's size, no biases; what is added to something else starts at a tenth.
+
+    torch's own leave a third of the variance in every layer: behind three of them biases, and means of windows, were
+    many times larger than an image's details (docs/idsa_net.md).
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    added = [model.tail[-1], *(block.end for block in model.blocks)]
+    for module in model.modules():
+        if isinstance(module, SharedAttention):
+            added.append(module.out)
+        elif isinstance(module, SequenceUnit):
+            added.append(module.outward)
+    with torch.no_grad():
+        for layer in added:
+            layer.weight.mul_(0.1)
 
 
 class IDSANet(nn.Module):
@@ -323,8 +356,9 @@ class IDSANet(nn.Module):
         self.scale = scale
         self.head = nn.Conv2d(3, n_feats, 3, padding=1)
         self.blocks = nn.ModuleList(Block(n_feats, num_heads, n, sequence=smu == "gconv") for n in sources)
-        self.body_end = nn.Conv2d(n_feats, n_feats, 3, padding=1)
-        self.tail = nn.Sequential(nn.Conv2d(n_feats, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        self.body_end = local_features(n_feats, 3 * n_feats)
+        self.tail = UpsamplingTail(n_feats, scale)
+        initialise(self)
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
@@ -333,7 +367,7 @@ class IDSANet(nn.Module):
         matrices: Matrices = (None, None)
         for block in self.blocks:
             f, matrices = block(f, matrices)
-        x = self.tail(f0 + self.body_end(f))  # (B, 3, sH, sW)
+        x = self.tail(f0 + self.body_end(f)) + upsample_bilinear(y, self.scale, align_corners=False)  # (B, 3, sH, sW)
         return x[..., : self.scale * height, : self.scale * width]
 
     def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
@@ -363,14 +397,15 @@ class IDSANet(nn.Module):
     def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:
         """The arguments read from names and shapes, or None where these are not IDSA-Net's weights."""
         first = "blocks.0.distil.stages.0.window."
-        if not {"head.weight", "tail.0.weight", first + "position"} <= state_dict.keys():
+        if not {"head.weight", "tail.0.weight", "body_end.0.weight", first + "position"} <= state_dict.keys():
             return None
+        n_feats = state_dict["head.weight"].shape[0]
         blocks = {int(found[1]) for name in state_dict if (found := re.match(r"blocks\.(\d+)\.", name))}
         sources = [i for i in sorted(blocks) if f"blocks.{i}.distil.stages.0.window.position" in state_dict]
         shared = "blocks.0.distil.stages.1.window.position" not in state_dict
         return dict(
-            scale=math.isqrt(state_dict["tail.0.weight"].shape[0] // 3),
-            n_feats=state_dict["head.weight"].shape[0],
+            scale=4 if "tail.6.weight" in state_dict else math.isqrt(state_dict["tail.0.weight"].shape[0] // n_feats),
+            n_feats=n_feats,
             num_heads=state_dict[first + "position"].shape[-1],
             n_blocks=max(blocks) + 1,
             share_group="none" if not shared else sources[1] if len(sources) > 1 else 0,
