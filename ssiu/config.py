@@ -113,6 +113,8 @@ class Config(BaseModel):
         0, description="IDSANet: blocks that share one attention; 0 = all, none = every attention has its own"
     )
     smu: Literal["gconv", "none"] = Field("gconv", description="IDSANet: sequence unit after each attention")
+    purification: Literal["lkcipm", "none"] = Field("lkcipm", description="IDSANet: large-kernel purification, or none")
+    hybrid_attention: Literal["inham", "none"] = Field("inham", description="IDSANet: hybrid attention, or none")
 
     # weights to start from
     pretrain: FilePath | None = Field(None, description="weights to evaluate, or to fine-tune from")

@@ -160,6 +160,7 @@ def test_a_mistake_is_named_in_one_line(tmp_path, text, named):
         ("model: SSIU\nshare_group: none", r"model SSIU does not take share_group=none \(a key of IDSANet\)"),
         ("share_group: 3", "share_group=3"),
         ("model: SSUFSR\nsmu: none", "model SSUFSR does not take smu=none"),
+        ("purification: none\nhybrid_attention: none", "purification=none .*hybrid_attention=none"),
     ],
 )
 def test_a_key_of_another_model_is_a_mistake_not_a_wrong_row_of_a_table(tmp_path, text, named):
@@ -172,6 +173,7 @@ def test_a_key_of_another_model_is_a_mistake_not_a_wrong_row_of_a_table(tmp_path
     "text",
     [
         "model: IDSANet\nattention: sparse\nmoe: 1\nshare_group: none\nsmu: none\nn_blocks: 3\nnum_heads: 2",
+        "model: IDSANet\npurification: none\nhybrid_attention: none",
         "model: SSUFSR\nattention: dense\nmoe: false\nbeta_sign: plus\nskip: raw\nshare_group: 0\nn_blocks: 6",
     ],
 )

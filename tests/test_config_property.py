@@ -25,6 +25,8 @@ VALID: dict[str, list[Any]] = {
     "skip": ["norm", "raw"],
     "share_group": [0, 1, 2, "none"],
     "smu": ["gconv", "none"],
+    "purification": ["lkcipm", "none"],
+    "hybrid_attention": ["inham", "none"],
     "patch_size": [12, 24],
     "batch_size": [1, 2],
     "optimizer": ["adamw", "adam", "muon"],

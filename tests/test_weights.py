@@ -96,7 +96,8 @@ def test_a_full_network_says_how_many_tensors_it_loaded(
 @pytest.mark.parametrize(
     "arguments",
     [{"attention": "dense"}, {"moe": False}, {"beta_sign": "plus"}, {"skip": "raw"}, {"num_heads": 2}, {"scale": 3}]
-    + [{"kind": IDSANet}, {"kind": IDSANet, "share_group": 2, "smu": "none", "scale": 3}],
+    + [{"kind": IDSANet}, {"kind": IDSANet, "share_group": 2, "smu": "none", "scale": 3}]
+    + [{"kind": IDSANet, "purification": "none"}, {"kind": IDSANet, "hybrid_attention": "none"}],
 )
 def test_every_variant_is_rebuilt_from_its_own_file(tmp_path: Path, arguments: dict) -> None:
     model = tiny(**arguments).eval()

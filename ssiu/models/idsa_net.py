@@ -264,15 +264,18 @@ class INHAM(nn.Module):
 
 
 class Block(nn.Module):
-    """F + end(INHAM(fuse(LKCIPM(ASDB(LN(F)))))), (B, C, H, W) to the same; takes and returns the attention matrices."""
+    """F + end(INHAM(fuse(LKCIPM(ASDB(LN(F)))))), (B, C, H, W) to the same; takes and returns the attention matrices.
 
-    def __init__(self, channels: int, num_heads: int, sources: int, sequence: bool):
+    Without ``purify`` or ``attend`` that module's input is handed on.
+    """
+
+    def __init__(self, channels: int, num_heads: int, sources: int, sequence: bool, purify: bool, attend: bool):
         super().__init__()
         self.norm = ChannelLayerNorm(channels)
         self.distil = ASDB(channels, num_heads, sources, sequence)
-        self.purify = LKCIPM(channels)
+        self.purify = LKCIPM(channels) if purify else nn.Identity()
         self.fuse = Conv1x1(channels, channels)
-        self.attend = INHAM(channels)
+        self.attend = INHAM(channels) if attend else nn.Identity()
         self.end = Conv1x1(channels, channels)
 
     def forward(self, f: Tensor, matrices: Matrices) -> tuple[Tensor, Matrices]:
@@ -316,6 +319,7 @@ class IDSANet(nn.Module):
         share_group: blocks that share their attention matrices, each group's first one computes them; 0 = all blocks,
             "none" = every attention computes its own, the control without the paper's idea.
         smu: what follows an attention, "gconv" a `SequenceUnit`, "none" nothing.
+        purification, hybrid_attention: "lkcipm" and "inham", or "none" for blocks without the module of that name.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -332,6 +336,8 @@ class IDSANet(nn.Module):
         n_blocks: int = 7,
         share_group: int | Literal["none"] = 0,
         smu: Literal["gconv", "none"] = "gconv",
+        purification: Literal["lkcipm", "none"] = "lkcipm",
+        hybrid_attention: Literal["inham", "none"] = "inham",
     ):
         super().__init__()
         if scale not in (2, 3, 4):
@@ -343,19 +349,32 @@ class IDSANet(nn.Module):
             raise ConfigError(f"n_blocks: expected at least 1, got {n_blocks}")
         if share_group != "none" and (not isinstance(share_group, int) or share_group < 0):
             raise ConfigError(f"share_group: expected 0 (all blocks), a number of blocks or none, got {share_group}")
-        if smu not in ("gconv", "none"):
-            raise ConfigError(f"smu: expected one of gconv, none, got {smu}")
+        for key, value, own in (
+            ("smu", smu, "gconv"),
+            ("purification", purification, "lkcipm"),
+            ("hybrid_attention", hybrid_attention, "inham"),
+        ):
+            if value not in (own, "none"):
+                raise ConfigError(f"{key}: expected one of {own}, none, got {value}")
         if share_group == "none":
             sources = [STAGES] * n_blocks
         else:
             share_group = share_group if share_group < n_blocks else 0  # the same network
             sources = [int(i % (share_group or n_blocks) == 0) for i in range(n_blocks)]
         self._arguments = dict(
-            scale=scale, n_feats=n_feats, num_heads=num_heads, n_blocks=n_blocks, share_group=share_group, smu=smu
+            scale=scale,
+            n_feats=n_feats,
+            num_heads=num_heads,
+            n_blocks=n_blocks,
+            share_group=share_group,
+            smu=smu,
+            purification=purification,
+            hybrid_attention=hybrid_attention,
         )
         self.scale = scale
         self.head = nn.Conv2d(3, n_feats, 3, padding=1)
-        self.blocks = nn.ModuleList(Block(n_feats, num_heads, n, sequence=smu == "gconv") for n in sources)
+        parts = dict(sequence=smu != "none", purify=purification != "none", attend=hybrid_attention != "none")
+        self.blocks = nn.ModuleList(Block(n_feats, num_heads, n, **parts) for n in sources)
         self.body_end = local_features(n_feats, 3 * n_feats)
         self.tail = UpsamplingTail(n_feats, scale)
         initialise(self)
@@ -390,7 +409,7 @@ class IDSANet(nn.Module):
     @classmethod
     def from_config(cls, config: Any) -> Self:
         """The network of a config: every argument is the key of the same name."""
-        keys = ("scale", "n_feats", "num_heads", "n_blocks", "share_group", "smu")
+        keys = ("scale", "n_feats", "num_heads", "n_blocks", "share_group", "smu", "purification", "hybrid_attention")
         return cls(**{key: getattr(config, key) for key in keys})
 
     @classmethod
@@ -410,4 +429,6 @@ class IDSANet(nn.Module):
             n_blocks=max(blocks) + 1,
             share_group="none" if not shared else sources[1] if len(sources) > 1 else 0,
             smu="gconv" if first + "sequence.conv.weight" in state_dict else "none",
+            purification="lkcipm" if "blocks.0.purify.norm.weight" in state_dict else "none",
+            hybrid_attention="inham" if "blocks.0.attend.rows.0.weight" in state_dict else "none",
         )

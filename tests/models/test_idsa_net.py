@@ -16,6 +16,7 @@ from ssiu.upscaling.tiles import super_resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TINY = dict(n_feats=16, num_heads=2, n_blocks=3)
+WITHOUT = {LKCIPM: dict(purification="none"), INHAM: dict(hybrid_attention="none")}
 
 
 def count(module: nn.Module) -> int:
@@ -262,7 +263,9 @@ def test_images_of_a_batch_do_not_see_each_other():
         assert torch.allclose(model(lr)[1:], model(lr[1:]), atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", [dict(), dict(smu="none"), dict(share_group=1), dict(share_group="none")])
+@pytest.mark.parametrize(
+    "variant", [dict(), dict(smu="none"), dict(share_group=1), dict(share_group="none"), *WITHOUT.values()]
+)
 def test_every_parameter_gets_a_gradient(variant):
     torch.manual_seed(0)
     model = IDSANet(2, **TINY, **variant)
@@ -278,22 +281,37 @@ def test_where_nothing_is_shared_every_attention_has_its_own_matrix():
 def test_each_switch_changes_the_output():
     lr = torch.rand(1, 3, 16, 16)
     outputs = []
-    for variant in (dict(), dict(smu="none"), dict(share_group=1), dict(share_group=2), dict(share_group="none")):
+    sharing = [dict(share_group=group) for group in (0, 1, 2, "none")]
+    for variant in (*sharing, dict(smu="none"), *WITHOUT.values()):
         torch.manual_seed(0)
         outputs.append(IDSANet(2, **TINY, **variant)(lr).sum().item())
-    assert len(set(outputs)) == 5
+    assert len(set(outputs)) == 7
 
 
 @pytest.mark.parametrize(
     "variant",
     [dict(), dict(smu="none", share_group=2), dict(share_group=9), dict(share_group="none")]
-    + [dict(n_blocks=1), dict(n_blocks=1, share_group="none")],
+    + [dict(n_blocks=1), dict(n_blocks=1, share_group="none"), *WITHOUT.values()],
 )
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_arguments_are_read_back_from_names_and_shapes(scale, variant):
     model = IDSANet(scale, **TINY | variant)
     assert IDSANet.arguments_from(model.state_dict()) == model.arguments()
     IDSANet(**model.arguments()).load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_a_block_without_a_module_hands_its_input_on(kind):
+    model = IDSANet(2, **TINY, **WITHOUT[kind])
+    assert not any(isinstance(module, kind) for module in model.modules())
+    assert count_on_meta() - count_on_meta(**WITHOUT[kind]) == 7 * count(kind(64))
+    f = torch.rand(1, 16, 8, 16)
+    block = model.blocks[0]
+    with torch.no_grad():
+        x, _ = block.distil(block.norm(f), (None, None))
+        for layer in (block.fuse, block.attend) if kind is LKCIPM else (block.purify, block.fuse):
+            x = layer(x)
+        assert torch.allclose(block(f, (None, None))[0], f + block.end(x), atol=1e-6)
 
 
 def test_other_weights_are_not_taken_for_idsa_net():
@@ -340,6 +358,8 @@ def test_an_impossible_share_group_in_a_config_is_one_line(value):
         (dict(share_group=-1), "share_group"),
         (dict(share_group="some"), "share_group"),
         (dict(smu="mingru"), "smu"),
+        (dict(purification="inham"), "purification: expected one of lkcipm, none, got inham"),
+        (dict(hybrid_attention=None), "hybrid_attention"),
     ],
 )
 def test_impossible_arguments_are_named(arguments, says):
