@@ -50,7 +50,7 @@ def launches_of(images: int, kind: str, precision: str, tmp_path, monkeypatch) -
 @pytest.mark.parametrize("kind", ["SSIU", "IDSANet"])
 def test_an_image_is_scored_on_the_device_and_waited_for_a_few_times(kind, precision, tmp_path, monkeypatch):
     two, five = (launches_of(images, kind, precision, tmp_path, monkeypatch) for images in (2, 5))
-    assert (five.total - two.total) / 3 <= {"SSIU": 570, "IDSANet": 1180}[kind]  # 60 of them score
+    assert (five.total - two.total) / 3 <= {"SSIU": 570, "IDSANet": 1200}[kind]  # 60 of them score
     # LR, HR, the weights of luma and of the window go there; whether all is finite, PSNR and SSIM come back
     assert len(five.blocking) - len(two.blocking) == 3 * 7
     assert five.casts - two.casts <= 3 * 6
