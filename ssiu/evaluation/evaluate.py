@@ -4,11 +4,11 @@ import csv
 import io
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
-from ssiu.data.parallel import MAX_THREADS
+from ssiu.data.parallel import MAX_THREADS, in_order
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
@@ -247,24 +247,17 @@ def _images_at_once(network: Network, jobs: list[tuple[BenchmarkSet, int]], tile
     return max(1, min(torch.get_num_threads(), len(jobs), pixels_at_once(network) // largest))
 
 
-def _each(function: Callable, items: Iterator, at_once: int) -> Iterator:
-    """``map(function, items)``, ``at_once`` of them at the same time, each with its share of torch's threads."""
+def _each(work: Callable, items: Iterator, at_once: int) -> Iterator:
+    """``map(work, items)``, ``at_once`` of them at the same time, each with its share of torch's threads."""
     if at_once == 1:
-        yield from map(function, items)
+        yield from map(work, items)
         return
     threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(threads // at_once,))
-    waiting: deque[Future] = deque()
     try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > 2 * at_once:  # one that takes long keeps no other from its turn
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        share = partial(torch.set_num_threads, threads // at_once)
+        yield from in_order(work, items, at_once, begin=share, abandon=True)
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # threads to come would have what those of the pool had
+        torch.set_num_threads(threads)  # else threads to come would have what those had
 
 
 def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:

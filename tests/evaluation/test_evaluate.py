@@ -89,6 +89,26 @@ def test_a_reentrant_network_upscales_images_at_once_with_the_threads_shared_out
     assert torch.get_num_threads() == later == 4
 
 
+def test_an_error_or_ctrl_c_does_not_wait_for_the_networks_of_other_images(tmp_path, four_threads):
+    both, ended = threading.Barrier(2, timeout=30), []
+
+    def network(lr):
+        both.wait()
+        if lr.shape[3] == 24:
+            raise KeyboardInterrupt
+        try:
+            while True:  # as a pass of many operators
+                lr = lr * 1
+        finally:
+            ended.append(True)
+
+    network.reentrant = True
+    images = {"first": photo("astronaut", 64, 48), "second": photo("coffee", 48, 64)}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(network, _sets(write_set(tmp_path, "Set5", 2, images)))
+    assert ended == [True] and torch.get_num_threads() == 4
+
+
 @pytest.mark.parametrize(("reentrant", "free"), [(False, 10**12), (True, 10**8)])
 def test_a_network_that_may_not_or_has_no_memory_upscales_one_image_at_a_time(
     reentrant, free, tmp_path, four_threads, monkeypatch
