@@ -22,9 +22,7 @@ class _Parser(argparse.ArgumentParser):
 
 def command_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The parser of ``ssiu name``; ``description``, the command's docstring, keeps its lines."""
-    return _Parser(
-        prog=f"ssiu {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return _Parser(prog=f"ssiu {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def terminal_width() -> int:
