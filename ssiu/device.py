@@ -123,7 +123,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def keep_freed_memory() -> None:
-    """For programs that upscale on a CPU: glibc keeps what is freed for the next maps.
+    """For programs that train or upscale on a CPU: glibc keeps what is freed for the next maps.
 
     Else it gives large blocks back, and Linux clears every page of the next one. Other C libraries are left alone.
     """

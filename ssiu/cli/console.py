@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -14,11 +15,14 @@ from ssiu.errors import ConfigError
 log = logging.getLogger("ssiu")
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        (file or sys.stderr).write(message)  # argparse's own hides that a disk is full
+
+
 def command_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The parser of ``ssiu name``; ``description``, the command's docstring, keeps its lines."""
-    return argparse.ArgumentParser(
-        prog=f"ssiu {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return _Parser(prog=f"ssiu {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def terminal_width() -> int:

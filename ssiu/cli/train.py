@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config import load_config, refuse_options_that_are_keys
 from ssiu.config_keys import ListKeys
+from ssiu.device import keep_freed_memory
 from ssiu.errors import BusyError
 from ssiu.training.trainer import Trainer
 
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> None:
     refuse_options_that_are_keys(argv)
     args = parser.parse_intermixed_args(argv)
     log_to_console()
+    keep_freed_memory()
     trainer = Trainer(load_config(args.config, args.overrides), args.resume, args.allow_changes)
     try:
         outcome = trainer.run()

@@ -1,8 +1,10 @@
 """Work on many images in threads: decoding, resizing, hashing and encoding all release the interpreter lock."""
 
+import ctypes
 import os
+import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,23 +18,48 @@ MAX_THREADS = 16  # each holds a decoded image or two
 
 
 def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> Iterator[Result]:
-    """``map(work, items)`` in order, in threads, under a progress bar; only a few results wait at a time."""
-    threads = min(os.cpu_count() or 1, MAX_THREADS)
-    pool = ThreadPoolExecutor(threads)
+    """``map(work, items)`` in order, by all cores, under a progress bar."""
+    with Progress(total=len(items), desc=title, unit="images", leave=False) as progress:
+        for result in in_order(work, items, min(os.cpu_count() or 1, MAX_THREADS)):
+            yield result
+            progress.update()
+
+
+def in_order(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    threads: int,
+    begin: Callable[[], object] | None = None,
+    abandon: bool = False,
+) -> Iterator[Result]:
+    """``map(work, items)`` in order, in ``threads`` that each ``begin``; only a few results wait at a time.
+
+    Where it ends early, by an error or Ctrl-C, work that has begun is done first, or ends at its next line of Python if
+    it may ``abandon`` that.
+    """
+    busy: set[int] = set()
+
+    def run(item: Item) -> Result:
+        busy.add(threading.get_ident())
+        try:
+            return work(item)
+        finally:
+            busy.discard(threading.get_ident())
+
+    pool = ThreadPoolExecutor(threads, initializer=begin)
     waiting: deque[Future[Result]] = deque()
-    progress = Progress(total=len(items), desc=title, unit="images", leave=False)
     try:
         for item in items:
-            waiting.append(pool.submit(work, item))
+            waiting.append(pool.submit(run, item))
             if len(waiting) > 2 * threads:
                 yield waiting.popleft().result()
-                progress.update()
         while waiting:
             yield waiting.popleft().result()
-            progress.update()
     finally:
-        progress.close()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        for thread in list(busy) if abandon else ():
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
+        pool.shutdown()
 
 
 def raise_all(problems: Sequence[SSIUError]) -> None:

@@ -6,9 +6,11 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +19,14 @@ from torch import Tensor, nn
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
-from ssiu.data.parallel import MAX_THREADS
+from ssiu.data.parallel import MAX_THREADS, in_order
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
 from ssiu.progress import Progress
-from ssiu.upscaling.tiles import Network, super_resolve
+from ssiu.upscaling.tiles import MARGIN, Network, Tile, pixels_at_once, super_resolve
 
 AHEAD = min(max(os.cpu_count() or 1, 2), MAX_THREADS)  # images read before, and scored after, the network's
 
@@ -106,7 +108,7 @@ def evaluate(
     *,
     device: torch.device | str = "cpu",
     precision: str = "fp32",
-    tile: int | Literal["auto"] = 0,
+    tile: Tile = 0,
     self_ensemble: bool = False,
     protocols: Sequence[str] = PROTOCOLS,
     save_to: Path | None = None,
@@ -115,9 +117,10 @@ def evaluate(
 ) -> Evaluation:
     """Upscales and scores every image of ``test_sets``.
 
-    The network runs on ``device`` in ``precision``, one image at a time; images are read, scored (`standard` on a GPU
-    where there is one) and saved by all cores meanwhile. In a process group every rank takes its share and all ranks
-    get the whole result.
+    The network runs on ``device`` in ``precision``; one image at a time, or as many as there are cores where it may
+    and the memory is enough, which is faster than all cores on one image. Meanwhile others are read, scored
+    (`standard` on a GPU where there is one) and saved. In a process group every rank takes its share and all ranks get
+    the whole result.
 
     Args:
         model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode and on ``device``.
@@ -136,6 +139,17 @@ def evaluate(
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
     network = Network.prepared(model, AUTOCAST.get(precision))
+    at_once = _images_at_once(network, jobs, tile)
+    if at_once > 1 and tile == "auto":
+        tile = 0  # there is memory for that, and more of it than the next image would find free
+
+    def upscale(image: tuple[str, np.ndarray, np.ndarray]) -> tuple[str, np.ndarray, Tensor, np.ndarray]:
+        name, lr, hr = image
+        x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
+        with autocast(torch.device(device), precision):
+            sr = super_resolve(network, x, tile, self_ensemble)
+        sr = sr[0].float()  # (3, s h, s w)
+        return name, lr, sr if sr.is_cuda else sr.cpu(), hr  # a GPU has float64 and scores in no time
 
     def finish(test_set: BenchmarkSet, name: str, sr: Tensor, hr: np.ndarray) -> ImageResult:
         if save_to:
@@ -146,15 +160,11 @@ def evaluate(
     results: list[Future[ImageResult]] = []
     with (
         ThreadPoolExecutor(AHEAD) as pool,
+        closing(_each(upscale, _read_ahead(pool, jobs), at_once)) as upscaled,
         Progress(total=len(jobs), unit="images", leave=False, disable=not progress or rank > 0) as bar,
     ):
-        for (test_set, index), (name, lr, hr) in zip(jobs, _read_ahead(pool, jobs), strict=True):
+        for (test_set, index), (name, lr, sr, hr) in zip(jobs, upscaled, strict=True):
             bar.set_postfix_str(f"{test_set.name}/{name}")
-            x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
-            with autocast(torch.device(device), precision):
-                sr = super_resolve(network, x, tile, self_ensemble)
-            sr = sr[0].float()  # (3, s h, s w)
-            sr = sr if sr.is_cuda else sr.cpu()  # a GPU has float64 and scores in no time
             if not sr.isfinite().all():
                 raise NonFiniteError(
                     f"{test_set.name}/{name}: the network puts out NaN or infinity in precision {precision}; "
@@ -201,6 +211,8 @@ def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
 class Bicubic:
     """MATLAB's bicubic interpolation as a network: (1, 3, H, W) to (1, 3, sH, sW), rounded to 8 bit as in papers."""
 
+    reentrant = True
+
     def __init__(self, scale: int):
         self.scale = scale
 
@@ -223,6 +235,29 @@ def _read_ahead(pool: ThreadPoolExecutor, jobs: list[tuple[BenchmarkSet, int]]) 
             yield reading.pop(0).result()
     for image in reading:
         yield image.result()
+
+
+def _images_at_once(network: Network, jobs: list[tuple[BenchmarkSet, int]], tile: Tile) -> int:
+    """How many images ``network`` may upscale at once: a core each, while memory is enough for the largest."""
+    if not (network.reentrant and jobs):
+        return 1
+    largest = max(math.prod(test_set.pairs[index].lr_size) for test_set, index in jobs)
+    if tile and tile != "auto":
+        largest = min(largest, (tile + 2 * MARGIN) ** 2)
+    return max(1, min(torch.get_num_threads(), len(jobs), pixels_at_once(network) // largest))
+
+
+def _each(work: Callable, items: Iterator, at_once: int) -> Iterator:
+    """``map(work, items)``, ``at_once`` of them at the same time, each with its share of torch's threads."""
+    if at_once == 1:
+        yield from map(work, items)
+        return
+    threads = torch.get_num_threads()
+    try:
+        share = partial(torch.set_num_threads, threads // at_once)
+        yield from in_order(work, items, at_once, begin=share, abandon=True)
+    finally:
+        torch.set_num_threads(threads)  # else threads to come would have what those had
 
 
 def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:

@@ -186,7 +186,7 @@ class SSIU(nn.Module):
             with torch.autocast(lr.device.type, dtype, enabled=not packed and dtype != torch.float32):
                 return network(lr, place).float()
 
-        super_resolve.takes_place = True
+        super_resolve.takes_place = super_resolve.reentrant = True
         if packed:
             super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.upscaling.tiles`
         return super_resolve

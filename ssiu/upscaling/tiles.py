@@ -36,6 +36,7 @@ class Network:
     bytes_per_lr_pixel: memory a pass takes, for tile="auto".
     device: whose memory that is.
     takes_place: tiles are run as ``run(lr, place)``, see `SSIU.forward`, and equal the whole image.
+    reentrant: several threads may run it at once.
     """
 
     run: Callable[..., Tensor]
@@ -43,6 +44,7 @@ class Network:
     bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
     takes_place: bool = False
+    reentrant: bool = False
 
     def __call__(self, lr: Tensor, *place: Tensor) -> Tensor:
         return self.run(lr, *place)
@@ -52,7 +54,7 @@ class Network:
         """``model`` itself where it is one, else with the attributes it has."""
         if isinstance(model, cls):
             return model
-        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_place")
+        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_place", "reentrant")
         known = {name: getattr(model, name) for name in names if hasattr(model, name)}
         if isinstance(model, nn.Module):
             known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
@@ -130,7 +132,7 @@ def super_resolve_tiles(
     multiple = network.size_multiple
     whole = Region(0, 0, *lr.shape[-2:])
     if tile == "auto":
-        sides = _fitting_tile(whole, _pixels_at_once(network) // lr.shape[0], multiple)
+        sides = _fitting_tile(whole, pixels_at_once(network) // lr.shape[0], multiple)
     else:
         sides = 2 * (round_up(tile or max(whole), multiple),)
     waiting = deque(whole.split(*sides))
@@ -153,7 +155,7 @@ def super_resolve_tiles(
             yield waiting.popleft(), sr
 
 
-def _pixels_at_once(network: Network) -> int:
+def pixels_at_once(network: Network) -> int:
     """LR pixels that the memory of the network's device is expected to suffice for."""
     share = GPU_SHARE if network.device.type == "cuda" else RAM_SHARE
     budget = int(share * free_memory(network.device))

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("benchmark", "complexity", "--config", "configs/quickstart.yml")],
+    [("--help",), ("score", "--help"), ("benchmark", "complexity", "--config", "configs/quickstart.yml")],
     ids=" ".join,
 )
 def test_a_full_device_is_one_line_and_74(arguments: tuple[str, ...]) -> None:

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from ssiu.evaluation.evaluate import Bicubic, Evaluation, ImageResult, evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, score
 from ssiu.models import SSIU
 from ssiu.report.results import summary_json
+from ssiu.upscaling import tiles
 
 
 def _sets(root, scale=2, names=("Set5",)):
@@ -51,6 +54,85 @@ def test_scores_are_those_of_each_image_scored_by_hand(tmp_path):
         saved = read_rgb(tmp_path / "images" / "Set5" / f"{image.name}_x3.png")
         assert saved.shape == hr.shape == (image.height, image.width, 3)
         assert score(saved, hr, 3, "standard") == image.scores["standard"]
+
+
+class _Meeting:
+    """A network of two images at once that goes on when both are there, and notes who computed with how much."""
+
+    reentrant = True
+
+    def __init__(self):
+        self.both = threading.Barrier(2, timeout=30)
+        self.threads = set()
+
+    def __call__(self, lr):
+        self.threads.add((threading.get_ident(), torch.get_num_threads()))
+        self.both.wait()
+        return F.interpolate(lr, scale_factor=2)
+
+
+@pytest.fixture
+def four_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_reentrant_network_upscales_images_at_once_with_the_threads_shared_out(tmp_path, four_threads):
+    sets = _sets(write_set(tmp_path, "Set5", 2, {name: photo(name, 64, 48) for name in ("astronaut", "coffee")}))
+    network = _Meeting()
+    found = evaluate(network, sets, tile="auto", protocols=("standard",))
+    assert [image.name for image in found.images] == ["astronaut", "coffee"]
+    assert {count for _, count in network.threads} == {2} and len(network.threads) == 2
+    later = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
+    assert torch.get_num_threads() == later == 4
+
+
+def test_an_error_or_ctrl_c_does_not_wait_for_the_networks_of_other_images(tmp_path, four_threads):
+    both, ended = threading.Barrier(2, timeout=30), []
+
+    def network(lr):
+        both.wait()
+        if lr.shape[3] == 24:
+            raise KeyboardInterrupt
+        try:
+            while True:  # as a pass of many operators
+                lr = lr * 1
+        finally:
+            ended.append(True)
+
+    network.reentrant = True
+    images = {"first": photo("astronaut", 64, 48), "second": photo("coffee", 48, 64)}
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(network, _sets(write_set(tmp_path, "Set5", 2, images)))
+    assert ended == [True] and torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(("reentrant", "free"), [(False, 10**12), (True, 10**8)])
+def test_a_network_that_may_not_or_has_no_memory_upscales_one_image_at_a_time(
+    reentrant, free, tmp_path, four_threads, monkeypatch
+):
+    monkeypatch.setattr(tiles, "free_memory", lambda device: free)
+    seen = []
+
+    def network(lr):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        return F.interpolate(lr, scale_factor=2)
+
+    network.reentrant = reentrant
+    evaluate(network, _sets(small_set(tmp_path, 2)), protocols=("standard",))
+    assert set(seen) == {(threading.get_ident(), 4)} and len(seen) == 3
+
+
+def test_images_at_once_score_as_one_after_the_other(tmp_path, four_threads):
+    sets = _sets(small_set(tmp_path, 2))
+    at_once = evaluate(_network(), sets)
+    torch.set_num_threads(1)
+    for image, other in zip(at_once.images, evaluate(_network(), sets).images, strict=True):
+        assert image.name == other.name
+        for protocol in PROTOCOLS:
+            assert image.scores[protocol] == pytest.approx(other.scores[protocol], abs=1e-5)
 
 
 def test_bicubic_is_matlabs_and_scores_above_nearest_neighbour(tmp_path):
