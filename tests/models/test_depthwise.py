@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssiu.models.depthwise import DepthwiseConv, from_phases, to_phases
-from ssiu.models.idsa_net import IDSANet, SequenceUnit
+from ssiu.models.idsa_net import IDSANet
+from ssiu.models.shared_attention import SequenceUnit
 
 TINY = dict(n_feats=16, num_heads=2, n_blocks=2)
 BACKWARD = torch.ops.aten.convolution_backward.default

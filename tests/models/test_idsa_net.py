@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ssiu.config import Config, load_config
 from ssiu.errors import ConfigError
-from ssiu.models import build_model, idsa_net
-from ssiu.models.idsa_net import ASDB, INHAM, LKCIPM, IDSANet, SharedAttention
+from ssiu.models import build_model, idsa_net, shared_attention
+from ssiu.models.idsa_net import ASDB, INHAM, LKCIPM, IDSANet
+from ssiu.models.shared_attention import SharedAttention
 from ssiu.upscaling.tiles import super_resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -82,14 +83,14 @@ def test_gmacs_for_a_720p_image(scale, size, gmacs):
 @pytest.mark.parametrize("grid", [False, True])
 def test_partition_round_trips_bit_exactly(grid):
     x = torch.rand(2, 5, 24, 16)
-    tokens = idsa_net.partition(x, grid)
+    tokens = shared_attention.partition(x, grid)
     assert tokens.shape == (2 * 3 * 2, 64, 5)
-    assert idsa_net.unpartition(tokens, 24, 16, grid).equal(x)
+    assert shared_attention.unpartition(tokens, 24, 16, grid).equal(x)
 
 
 def test_windows_hold_neighbours_and_grids_hold_strided_pixels():
     x = torch.arange(2 * 24 * 16).view(2, 1, 24, 16)
-    windows, grids = idsa_net.partition(x, grid=False), idsa_net.partition(x, grid=True)
+    windows, grids = shared_attention.partition(x, grid=False), shared_attention.partition(x, grid=True)
     assert windows[3, :, 0].view(8, 8).equal(x[0, 0, 8:16, 8:16])  # second row of windows, second column
     assert grids[3, :, 0].view(8, 8).equal(x[0, 0, 1::3, 1::2])
     assert grids[6 + 3, :, 0].view(8, 8).equal(x[1, 0, 1::3, 1::2])
