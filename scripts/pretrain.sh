@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the weights of pretrain_model/ from photographs: x2 by Muon; x4 and x3 from the trunk of two earlier runs.
+# Makes weights as those of pretrain_model/ from photographs: x2 by Muon; x4 and x3 from the trunk of two earlier runs. (The
+# shipped x4 is already of the run after that, by Muon: pretrain_model/SSIU_x4.md.)
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
 # On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
 set -euo pipefail
