@@ -29,7 +29,6 @@ Tiles of 64 and 128 LR pixels gave 54 to 58 dB against the whole, up to 6 grey l
 """
 
 import copy
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Self
@@ -45,6 +44,7 @@ from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv1x1,
     UpsamplingTail,
+    check_choice,
     in_layout,
     pad_to_multiple,
     upsample_bilinear,
@@ -255,8 +255,7 @@ class IDSANet(nn.Module):
         hybrid_attention: Literal["inham", "none"] = "inham",
     ):
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ConfigError(f"scale: expected one of 2, 3, 4, got {scale}")
+        check_choice("scale", scale, (2, 3, 4))
         if num_heads < 1 or n_feats < 1 or n_feats % (STREAMS * num_heads):
             multiple = STREAMS * num_heads
             raise ConfigError(f"n_feats: expected a multiple of {STREAMS} * num_heads = {multiple}, got {n_feats}")
@@ -264,13 +263,9 @@ class IDSANet(nn.Module):
             raise ConfigError(f"n_blocks: expected at least 1, got {n_blocks}")
         if share_group != "none" and (not isinstance(share_group, int) or share_group < 0):
             raise ConfigError(f"share_group: expected 0 (all blocks), a number of blocks or none, got {share_group}")
-        for key, value, own in (
-            ("smu", smu, "gconv"),
-            ("purification", purification, "lkcipm"),
-            ("hybrid_attention", hybrid_attention, "inham"),
-        ):
-            if value not in (own, "none"):
-                raise ConfigError(f"{key}: expected one of {own}, none, got {value}")
+        check_choice("smu", smu, ("gconv", "none"))
+        check_choice("purification", purification, ("lkcipm", "none"))
+        check_choice("hybrid_attention", hybrid_attention, ("inham", "none"))
         if share_group == "none":
             sources = [STAGES] * n_blocks
         else:
@@ -339,7 +334,7 @@ class IDSANet(nn.Module):
         sources = [i for i in sorted(blocks) if f"blocks.{i}.distil.stages.0.window.position" in state_dict]
         shared = "blocks.0.distil.stages.1.window.position" not in state_dict
         return dict(
-            scale=4 if "tail.6.weight" in state_dict else math.isqrt(state_dict["tail.0.weight"].shape[0] // n_feats),
+            scale=UpsamplingTail.scale_of(state_dict, n_feats),
             n_feats=n_feats,
             num_heads=state_dict[first + "position"].shape[-1],
             n_blocks=max(blocks) + 1,

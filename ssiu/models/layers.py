@@ -1,6 +1,7 @@
 """What the models share: channel LayerNorm, convolutions, padding, the upsampling tail."""
 
 import contextlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -8,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from ssiu.errors import ConfigError
 
 _cuda_layout: Literal["padded", "planar", "shifted"] = "padded"
 """How maps lie in a GPU's memory, until `ssiu benchmark gpu` has raced these on one; a CPU has channels_last always.
@@ -154,6 +157,12 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
+def check_choice(name: str, value: Any, choices: tuple) -> None:
+    """Raises ConfigError (78) for a model's argument that is none of ``choices``."""
+    if value not in choices:
+        raise ConfigError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value}")
+
+
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of ``multiple`` that is at least ``value``; for tensors' sizes too."""
     return (value + multiple - 1) // multiple * multiple  # of no negative number: ONNX divides those towards zero
@@ -200,6 +209,12 @@ class UpsamplingTail(nn.Sequential):
         for step in (2, 2) if scale == 4 else (scale,):
             layers += [Conv1x1(channels, step**2 * channels), nn.GELU(), PixelShuffle(step)]
         super().__init__(*layers, Conv3x3(channels, 3))
+
+    @staticmethod
+    def scale_of(state_dict: Mapping[str, Tensor], channels: int) -> int:
+        """The scale of a model whose tail of ``channels`` is called ``tail``."""
+        widened = state_dict["tail.0.weight"].shape[0]  # s^2 channels
+        return 4 if "tail.6.weight" in state_dict else 3 if widened == 9 * channels else 2
 
 
 def upsample_bilinear(x: Tensor, scale: int, align_corners: bool) -> Tensor:

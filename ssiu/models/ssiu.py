@@ -15,6 +15,7 @@ from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv3x3,
     UpsamplingTail,
+    check_choice,
     enlargement_weights,
     in_layout,
     pad_to_multiple,
@@ -114,10 +115,10 @@ class SSIU(nn.Module):
         skip: Literal["norm", "raw"] = "norm",
     ):
         super().__init__()
-        _check_choice("scale", scale, (2, 3, 4))
-        _check_choice("attention", attention, ("sparse", "dense"))
-        _check_choice("beta_sign", beta_sign, ("minus", "plus"))
-        _check_choice("skip", skip, ("norm", "raw"))
+        check_choice("scale", scale, (2, 3, 4))
+        check_choice("attention", attention, ("sparse", "dense"))
+        check_choice("beta_sign", beta_sign, ("minus", "plus"))
+        check_choice("skip", skip, ("norm", "raw"))
         if num_heads < 1 or n_feats < 1 or n_feats % (2 * num_heads):
             raise ConfigError(f"n_feats: expected a multiple of 2 * num_heads = {2 * num_heads}, got {n_feats}")
         if n_blocks < 1 or n_blocks % EXPERTS:
@@ -219,20 +220,14 @@ class SSIU(nn.Module):
         if not stages or not {"head.weight", "tail.0.weight", "stages.0.esam.rel_h"} <= state_dict.keys():
             return None
         n_feats = state_dict["head.weight"].shape[0]
-        widened = state_dict["tail.0.weight"].shape[0] // n_feats  # s^2 of the tail's first step
         return dict(
-            scale=4 if "tail.6.weight" in state_dict else 3 if widened == 9 else 2,
+            scale=UpsamplingTail.scale_of(state_dict, n_feats),
             n_feats=n_feats,
             num_heads=n_feats // (2 * state_dict["stages.0.esam.rel_h"].shape[-1]),
             n_blocks=max(stages) + 1,
             attention="sparse" if "stages.0.esam.conv.weight" in state_dict else "dense",
             moe="moe_fs.fuse.weight" in state_dict,
         )
-
-
-def _check_choice(name: str, value: Any, choices: tuple) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value}")
 
 
 # (the authors' name, ours), a part of a parameter's dotted name each; read down to translate from theirs, up to theirs
