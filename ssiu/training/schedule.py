@@ -51,29 +51,27 @@ class Schedule:
         share = min(1.0, left / config.decay_share) if config.scheduler == "wsd" else (1 - math.cos(math.pi * left)) / 2
         return config.eta_min + (config.lr - config.eta_min) * share
 
-    def validations_after(self, step: int) -> int:
-        """How many validations are still to come when ``step`` steps are complete and validated."""
-        every, total = self.config.test_every, self.total_steps
-        if not self.config.validates:
-            return 0
-        if steps := self.config.validate_every:
-            return total // steps - step // steps + (step < total and total % steps > 0)
-        if self.config.max_iterations:
-            return 10 - step * 10 // total if total >= 10 else total - step
-        last = self.epoch(total) // every > self.epoch(total - 1) // every  # else the end has one of its own
-        return self.epoch(total) // every - self.epoch(step) // every + (step < total and not last)
-
     def validates(self, step: int) -> bool:
         """Whether a validation follows ``step`` completed steps; one always follows the last.
 
         The others come every ``validate_every`` steps, else every ``test_every`` epochs; ten in all, equally spaced,
         where ``max_iterations`` ends the run and ``validate_every`` is empty.
         """
-        config, total = self.config, self.total_steps
-        if step == 0 or not config.validates:
+        if step == 0 or not self.config.validates:
             return False
-        if config.validate_every:
-            return step == total or step % config.validate_every == 0
-        if config.max_iterations:
-            return step * 10 // total > (step - 1) * 10 // total
-        return step == total or self.epoch(step) // config.test_every > self.epoch(step - 1) // config.test_every
+        return step == self.total_steps or self._regular_validations(step) > self._regular_validations(step - 1)
+
+    def validations_after(self, step: int) -> int:
+        """How many validations are still to come when ``step`` steps are complete and validated."""
+        total = self.total_steps
+        if step >= total or not self.config.validates:
+            return 0
+        return self._regular_validations(total - 1) - self._regular_validations(step) + 1  # that of the end
+
+    def _regular_validations(self, step: int) -> int:
+        """How many have come by ``step`` without the one that ends the run."""
+        if every := self.config.validate_every:
+            return step // every
+        if total := self.config.max_iterations:
+            return step * min(10, total) // total
+        return self.epoch(step) // self.config.test_every
