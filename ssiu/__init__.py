@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssiu.config import load_config
+    from ssiu.config_reading import load_config
     from ssiu.evaluation.evaluate import evaluate
     from ssiu.models import build_model
     from ssiu.upscaling.upscaler import Upscaler, upscale
@@ -23,7 +23,7 @@ _MODULES = {
     "Upscaler": "ssiu.upscaling.upscaler",
     "build_model": "ssiu.models",
     "evaluate": "ssiu.evaluation.evaluate",
-    "load_config": "ssiu.config",
+    "load_config": "ssiu.config_reading",
     "load_model": "ssiu.weights",
     "upscale": "ssiu.upscaling.upscaler",
 }

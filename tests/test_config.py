@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ssiu.config import FREE_ON_RESUME, Config, load_config, make_config
+from ssiu.config import FREE_ON_RESUME, Config
+from ssiu.config_reading import load_config, make_config
 from ssiu.errors import ConfigError, MissingInputError
 
 ROOT = Path(__file__).parents[1]

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny_run import TINY
 
-from ssiu.config import Config, make_config
+from ssiu.config import Config
+from ssiu.config_reading import make_config
 from ssiu.errors import ConfigError
 from ssiu.models import MODELS
 from ssiu.training.trainer import Trainer

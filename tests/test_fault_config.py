@@ -9,7 +9,8 @@ from faults import in_child, record_effects
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssiu.config import Config, load_config
+from ssiu.config import Config
+from ssiu.config_reading import load_config
 from ssiu.errors import ConfigError
 
 TAGS = (

@@ -22,7 +22,7 @@ from ssiu.cli import figures as figures_command
 from ssiu.cli import test as test_command
 from ssiu.cli import train as train_command
 from ssiu.cli import upscale as upscale_command
-from ssiu.config import load_config, make_config
+from ssiu.config_reading import load_config, make_config
 from ssiu.data.images import read_rgb, save_image
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, MissingInputError

@@ -15,7 +15,7 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"evaluation"},
     {"upscaling", "export"},
     {"data", "device", "weights"},
-    {"config", "config_keys", "checkpoint"},
+    {"config", "config_keys", "config_reading", "checkpoint"},
     {"torch_files", "peers"},
     {"models", "files", "progress"},
     {"errors"},

@@ -80,7 +80,7 @@ def test_only_a_config_of_the_user_reaches_the_import_of_an_own_model() -> None:
     built_from_read_configs = {"ssiu/training/trainer.py", "ssiu/weights.py"}
     benchmarks = {f"ssiu/bench/{name}.py" for name in ("variants", "train")}
     assert callers["build_model"] == built_from_read_configs | benchmarks
-    assert all("model" not in call and "**" not in call for name, call in makers if name != "ssiu/config.py")
+    assert all("model" not in call and "**" not in call for name, call in makers if name != "ssiu/config_reading.py")
 
 
 def test_the_sources_are_found() -> None:

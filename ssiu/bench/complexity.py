@@ -33,7 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssiu.bench.options import at_least
 from ssiu.bench.timing import race
 from ssiu.bench.variants import network_of
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.models import layers
 from ssiu.peers import Peer, architecture_of

@@ -20,7 +20,8 @@ from ssiu.bench.timing import race, synchronise
 from ssiu.bench.train import training_step
 from ssiu.bench.variants import literal_network
 from ssiu.checkpoint import load_checkpoint
-from ssiu.config import Config, make_config
+from ssiu.config import Config
+from ssiu.config_reading import make_config
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import save_image
 from ssiu.data.test_sets import load_test_sets

@@ -21,7 +21,7 @@ from ssiu.bench.openvino import openvino_networks
 from ssiu.bench.options import add_race_options, at_least
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, network_of, taking_part
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.device import autocast, describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.export.onnx import load_network
 from ssiu.peers import architecture_of

@@ -17,7 +17,8 @@ from ssiu.bench.complexity import count_macs
 from ssiu.bench.options import add_race_options
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, taking_part
-from ssiu.config import Config, load_config
+from ssiu.config import Config
+from ssiu.config_reading import load_config
 from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations

@@ -13,7 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel

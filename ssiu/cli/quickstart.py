@@ -11,7 +11,7 @@ import numpy as np
 import skimage.data
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import save_image
 from ssiu.data.test_sets import load_test_sets

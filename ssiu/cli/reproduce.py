@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import make_config
+from ssiu.config_reading import make_config
 from ssiu.data.pairs import find_pairs, set_folders, usual_name
 from ssiu.data.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
 from ssiu.data.test_sets import BenchmarkSet

@@ -16,7 +16,7 @@ from torch import nn
 
 from ssiu.bench.complexity import count_macs
 from ssiu.cli.console import command_parser, log_to_console, terminal_width
-from ssiu.config import load_config, refuse_options_that_are_keys
+from ssiu.config_reading import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError

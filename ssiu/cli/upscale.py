@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import BadInputError, OutputError
 from ssiu.export.onnx import load_network

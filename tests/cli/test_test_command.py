@@ -14,7 +14,7 @@ from small_sets import photo, small_set, write_set
 
 from ssiu import weights
 from ssiu.cli import test as command
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.data.images import read_rgb
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, run_cli
 from ssiu.evaluation.metrics import score

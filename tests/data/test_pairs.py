@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from toy_sets import write_set
 
-from ssiu.config import make_config
+from ssiu.config_reading import make_config
 from ssiu.data.images import save_image
 from ssiu.data.pairs import available_sets, find_pairs
 from ssiu.data.test_sets import load_test_sets

@@ -18,7 +18,7 @@ import torch
 from small_sets import photo, small_set, write_set
 from torch.nn import functional as F
 
-from ssiu.config import make_config
+from ssiu.config_reading import make_config
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.test_sets import load_test_sets
@@ -229,7 +229,7 @@ def test_ranks_share_the_images_and_all_get_the_whole_result(tmp_path):
         textwrap.dedent(f"""
         import sys
         import torch.distributed as dist
-        from ssiu.config import make_config
+        from ssiu.config_reading import make_config
         from ssiu.data.test_sets import load_test_sets
         from ssiu.evaluation.evaluate import Bicubic, evaluate
 

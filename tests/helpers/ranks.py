@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ssiu.config import load_config
+from ssiu.config_reading import load_config
 from ssiu.errors import run_cli
 from ssiu.training.trainer import Trainer
 

@@ -8,7 +8,8 @@ import numpy as np
 from toy_sets import write_pairs
 
 from ssiu.checkpoint import load_checkpoint
-from ssiu.config import Config, make_config
+from ssiu.config import Config
+from ssiu.config_reading import make_config
 from ssiu.data.bicubic import imresize
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from ssiu.config import Config, load_config
+from ssiu.config import Config
+from ssiu.config_reading import load_config
 from ssiu.errors import ConfigError
 from ssiu.models import build_model, idsa_net, shared_attention
 from ssiu.models.idsa_net import ASDB, INHAM, LKCIPM, IDSANet

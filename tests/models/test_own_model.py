@@ -14,7 +14,7 @@ from ssiu.cli import benchmark as benchmark_command
 from ssiu.cli import export as export_command
 from ssiu.cli import test as test_command
 from ssiu.cli import upscale as upscale_command
-from ssiu.config import load_config, make_config
+from ssiu.config_reading import load_config, make_config
 from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError, ConfigError, MissingInputError
 from ssiu.models import build_model

@@ -11,7 +11,7 @@ import pytest
 from pages import write_page
 from small_sets import photo, small_set, write_set
 
-from ssiu.config import make_config
+from ssiu.config_reading import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import MissingInputError
 from ssiu.evaluation.evaluate import Bicubic, Evaluation, evaluate

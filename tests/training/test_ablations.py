@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssiu.config import FREE_ON_RESUME, load_config
+from ssiu.config import FREE_ON_RESUME
+from ssiu.config_reading import load_config
 from ssiu.models import build_model
 from ssiu.report.paper import paper_facts
 from ssiu.training.losses import SRLoss

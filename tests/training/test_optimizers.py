@@ -12,7 +12,7 @@ from tiny_run import make_data, tiny_config
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ssiu.config import make_config
+from ssiu.config_reading import make_config
 from ssiu.models import MODELS
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU

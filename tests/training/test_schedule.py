@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ssiu.config import make_config
+from ssiu.config_reading import make_config
 from ssiu.training.schedule import Schedule
 
 
