@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,15 @@ from torch import Tensor, nn
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
-from ssiu.data.parallel import MAX_THREADS, in_order
+from ssiu.data.parallel import MAX_THREADS
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
 from ssiu.progress import Progress
-from ssiu.upscaling.tiles import MARGIN, Network, Tile, pixels_at_once, super_resolve
+from ssiu.upscaling.at_once import each, images_at_once
+from ssiu.upscaling.tiles import Network, Tile, super_resolve
 
 AHEAD = min(max(os.cpu_count() or 1, 2), MAX_THREADS)  # images read before, and scored after, the network's
 
@@ -139,7 +139,7 @@ def evaluate(
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
     network = Network.prepared(model, AUTOCAST.get(precision))
-    at_once = _images_at_once(network, jobs, tile)
+    at_once = images_at_once(network, (math.prod(images.pairs[index].lr_size) for images, index in jobs), tile)
     if at_once > 1 and tile == "auto":
         tile = 0  # there is memory for that, and more of it than the next image would find free
 
@@ -160,7 +160,7 @@ def evaluate(
     results: list[Future[ImageResult]] = []
     with (
         ThreadPoolExecutor(AHEAD) as pool,
-        closing(_each(upscale, _read_ahead(pool, jobs), at_once)) as upscaled,
+        closing(each(upscale, _read_ahead(pool, jobs), at_once)) as upscaled,
         Progress(total=len(jobs), unit="images", leave=False, disable=not progress or rank > 0) as bar,
     ):
         for (test_set, index), (name, lr, sr, hr) in zip(jobs, upscaled, strict=True):
@@ -235,29 +235,6 @@ def _read_ahead(pool: ThreadPoolExecutor, jobs: list[tuple[BenchmarkSet, int]]) 
             yield reading.pop(0).result()
     for image in reading:
         yield image.result()
-
-
-def _images_at_once(network: Network, jobs: list[tuple[BenchmarkSet, int]], tile: Tile) -> int:
-    """How many images ``network`` may upscale at once: a core each, while memory is enough for the largest."""
-    if not (network.reentrant and jobs):
-        return 1
-    largest = max(math.prod(test_set.pairs[index].lr_size) for test_set, index in jobs)
-    if tile and tile != "auto":
-        largest = min(largest, (tile + 2 * MARGIN) ** 2)
-    return max(1, min(torch.get_num_threads(), len(jobs), pixels_at_once(network) // largest))
-
-
-def _each(work: Callable, items: Iterator, at_once: int) -> Iterator:
-    """``map(work, items)``, ``at_once`` of them at the same time, each with its share of torch's threads."""
-    if at_once == 1:
-        yield from map(work, items)
-        return
-    threads = torch.get_num_threads()
-    try:
-        share = partial(torch.set_num_threads, threads // at_once)
-        yield from in_order(work, items, at_once, begin=share, abandon=True)
-    finally:
-        torch.set_num_threads(threads)  # else threads to come would have what those had
 
 
 def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:

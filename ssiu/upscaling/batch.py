@@ -3,9 +3,10 @@
 import contextlib
 import glob
 import logging
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
 from ssiu.errors import BadInputError, DeviceMemoryError, MissingInputError, OutputError, SaveError, SSIUError
 from ssiu.files import make_folder, remove_leftovers
 from ssiu.progress import Progress
+from ssiu.upscaling.at_once import each, files_at_once, images_at_once
 from ssiu.upscaling.image_files import DecodedImage, check_can_hold, read_image, write_image
 from ssiu.upscaling.upscaler import Upscaler
 
 logger = logging.getLogger("ssiu")
+
+TWO_PLANES = 2  # the colours and a transparency that varies go through the network together
+LARGEST_PIXEL = 8  # bytes: 16 bits each of RGB and alpha
 
 
 @dataclass(frozen=True)
@@ -161,18 +166,45 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
             else:
                 height, width = image_size(job.source)
                 sizes[job] = height * width
-    total = sum(sizes.values()) * upscaler.scale**2 / 1e6
-    with Progress(total=total, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR) as bar:
-        for job, lr_pixels in sizes.items():
-            bar.set_postfix_str(job.source.name)
-            expected = bar.n + lr_pixels * upscaler.scale**2 / 1e6
-            with report.noting(job.source):
-                try:
-                    report.sr_pixels += _upscale_file(upscaler, job, folder, overwrite, bar)
-                    report.done += 1
-                except FileExistsError:
-                    report.kept.append(job.target)
-            bar.update(expected - bar.n)
+    megapixels = upscaler.scale**2 / 1e6  # of SR for a pixel of LR
+    at_once = threads = images_at_once(
+        upscaler.network, (TWO_PLANES * pixels for pixels in sizes.values()), upscaler.tile
+    )
+    if upscaler.network.device.type != "cpu":
+        threads = files_at_once(LARGEST_PIXEL * upscaler.scale**2 * pixels for pixels in sizes.values())
+    turn, drawing = threading.Semaphore(at_once), threading.Lock()
+    with Progress(
+        total=sum(sizes.values()) * megapixels, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR
+    ) as bar:
+
+        def upscale(job: Job) -> int | Exception:
+            left = sizes[job]
+
+            def draw(lr_pixels: int) -> None:
+                nonlocal left
+                left -= lr_pixels
+                with drawing:
+                    bar.update(lr_pixels * megapixels)
+
+            try:
+                with drawing:
+                    bar.set_postfix_str(job.source.name)
+                return _upscale_file(upscaler, job, folder, overwrite, turn, draw)
+            except Exception as error:
+                return error
+            finally:
+                draw(left)
+
+        with contextlib.closing(each(upscale, sizes, threads)) as outcomes:
+            for job, outcome in zip(sizes, outcomes, strict=True):
+                with report.noting(job.source):
+                    if isinstance(outcome, FileExistsError):
+                        report.kept.append(job.target)
+                    elif isinstance(outcome, Exception):
+                        raise outcome
+                    else:
+                        report.sr_pixels += outcome
+                        report.done += 1
     report.seconds = time.perf_counter() - started
     return report
 
@@ -180,7 +212,9 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
 _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}{postfix}]"
 
 
-def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, bar: Progress) -> int:
+def _upscale_file(
+    upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, turn: threading.Semaphore, draw: Callable[[int], None]
+) -> int:
     """Number of SR pixels written; everything that can fail without the network is checked before it runs.
 
     Raises FileExistsError when the target was written meanwhile by somebody else and ``overwrite`` is off.
@@ -195,7 +229,8 @@ def _upscale_file(upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, b
         raise OutputError(f"{job.target.parent} leads outside {folder}; remove the link")
     if job.target.is_symlink():
         raise OutputError(f"{job.target} is a symbolic link; refusing to write through it: remove it")
-    sr = upscaler(image.pixels, lambda lr_pixels: bar.update(lr_pixels * upscaler.scale**2 / 1e6))
+    with turn:
+        sr = upscaler(image.pixels, draw)
     write_image(job.target, DecodedImage(sr, image.icc_profile), overwrite)
     return sr.shape[0] * sr.shape[1]
 

@@ -3,7 +3,8 @@
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from small_sets import photo
 
 from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import DeviceMemoryError, MissingInputError, NonFiniteError, OutputError, SaveError
+from ssiu.upscaling import batch
 from ssiu.upscaling.batch import Report, plan, upscale_files
+from ssiu.upscaling.image_files import write_image
 from ssiu.upscaling.upscaler import Upscaler
 
 IMAGE = photo("chelsea", 37, 50)
@@ -115,6 +118,84 @@ def test_a_name_that_is_not_unicode_is_upscaled(command, photos: Path) -> None:
     (photos / "a.png").rename(photos / name)
     assert command(photos, "--output", photos.parent / "out")[0] == 0
     assert (photos.parent / "out" / name).exists()
+
+
+# ---------------------------------------------------------------- several images at a time
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Meeting(Doubling):
+    """Goes on with an image when another one is there as well."""
+
+    reentrant = True
+
+    def __init__(self, bad: int | None = None) -> None:
+        super().__init__()
+        self.both, self.bad = threading.Barrier(2, timeout=30), bad
+        self.threads: list[int] = []
+
+    def forward(self, lr: torch.Tensor) -> torch.Tensor:
+        self.both.wait()
+        self.threads.append(torch.get_num_threads())
+        if lr.shape[-1] == self.bad:
+            raise ValueError("bad")
+        return super().forward(lr)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_reentrant_network_upscales_two_images_at_once_each_into_its_own_file(photos: Path) -> None:
+    other = noise(3, np.uint8, 40, 60)
+    save_image(photos / "d.png", other)
+    model = Meeting()
+    assert upscale(photos, model).done == 4
+    assert model.threads == [1] * 4 and torch.get_num_threads() == 2
+    for name, image in (("a", IMAGE), ("d", other)):
+        found = read_rgb(photos.parent / f"out/{name}.png").astype(int)
+        assert np.abs(found - Upscaler(Doubling())(image)).max() <= 1, name  # threads round differently
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_failures_are_told_in_the_order_of_the_images(photos: Path) -> None:
+    for name in ("b", "d"):
+        save_image(photos / f"{name}.png", noise(3, np.uint8, 40, 60))
+    (photos / "aa.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    report = upscale(photos, Meeting(bad=60))
+    assert [line.split("/")[-1].split(":")[0] for line in report.failed] == ["aa.png", "b.png", "d.png"]
+    assert report.done == 2
+
+
+def test_a_gpu_upscales_one_image_while_another_is_written(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, begun = threading.Lock(), threading.Condition()
+
+    class OneByOne(Doubling):
+        def forward(self, lr: torch.Tensor) -> torch.Tensor:
+            assert one.acquire(blocking=False), "two images in the network"
+            sr = super().forward(lr)
+            one.release()
+            with begun:
+                begun.notify_all()
+            return sr
+
+    def write_once_the_next_is_upscaled(path: Path, *rest: object) -> None:
+        with begun:
+            assert begun.wait_for(lambda: len(model.seen) >= min("abc".index(path.stem) + 2, 3), timeout=30)
+        write_image(path, *rest)
+
+    model = OneByOne()
+    monkeypatch.setattr(batch, "write_image", write_once_the_next_is_upscaled)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    upscaler = Upscaler(model, tile=0)
+    upscaler.network = replace(upscaler.network, device=torch.device("cuda"))
+    output = photos.parent / "out"
+    report = upscale_files(upscaler, plan([str(photos)], output), output)
+    assert (report.done, report.failed) == (3, [])
 
 
 # ---------------------------------------------------------------- nothing is replaced
