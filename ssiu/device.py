@@ -113,11 +113,13 @@ def free_memory(device: torch.device) -> int:
     """Bytes of a GPU that nobody uses, and those that torch holds there for its own next tensors.
 
     Else bytes of RAM that Linux calls available, within the limits of this process's control groups (containers, Slurm
-    jobs); a system that does not tell is taken to have `UNKNOWN_MEMORY`.
+    jobs), shared with the other processes that torchrun has here; a system that does not tell is taken to have
+    `UNKNOWN_MEMORY`.
     """
     if device.type != "cuda":
         kilobytes = _number_in(PROC / "meminfo", r"MemAvailable:\s*(\d+)")
-        return min([UNKNOWN_MEMORY if kilobytes is None else 1024 * kilobytes, *_memory_limits()])
+        free = min([UNKNOWN_MEMORY if kilobytes is None else 1024 * kilobytes, *_memory_limits()])
+        return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 

@@ -131,6 +131,9 @@ def test_free_memory_without_a_gpu_is_what_linux_and_the_control_group_leave(
     monkeypatch.setattr(device, "PROC", tmp_path / "proc")
     monkeypatch.setattr(device, "CGROUPS", tmp_path / "cgroup")
     assert device.free_memory(torch.device("cpu")) == expected
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert device.free_memory(torch.device("cpu")) == expected // 4
+    monkeypatch.delenv("LOCAL_WORLD_SIZE")
     monkeypatch.setattr(device, "PROC", tmp_path / "not Linux")
     assert device.free_memory(torch.device("cpu")) == device.UNKNOWN_MEMORY
 

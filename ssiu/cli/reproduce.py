@@ -17,7 +17,7 @@ from ssiu.config_reading import make_config
 from ssiu.data.pairs import find_pairs, set_folders, usual_name
 from ssiu.data.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import make_folder
 from ssiu.report.paper import COLUMNS
@@ -89,6 +89,7 @@ def main(argv: Sequence[str]) -> None:
     output = make_folder(args.output or Path("results") / f"reproduce_{args.weights}")
     config = make_config({})
     device = select_device(config.device, config.gpu_ids)
+    keep_freed_memory()
     set_arithmetic("fp32", config.deterministic)
 
     cells, tables = [], []
