@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes weights as those of pretrain_model/ from photographs: x2 by Muon; x4 and x3 from the trunk of two earlier runs. (The
-# shipped x4 is already of the run after that, by Muon: pretrain_model/SSIU_x4.md.)
+# Makes the weights of pretrain_model/ from photographs: x2 from scratch, x4 from its trunk, both by Muon; x3 from the trunk of
+# two earlier x2 runs.
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
 # On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
 set -euo pipefail
@@ -21,7 +21,7 @@ for set_name in photos photos_val; do
     python -m ssiu prepare "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
 done
 
-for run in SSIU_x2 SSIU_x2_continued SSIU_x4 SSIU_x3 SSIU_x2_muon; do
+for run in SSIU_x2 SSIU_x2_continued SSIU_x3 SSIU_x2_muon SSIU_x4; do
     python train.py --config "configs/pretrain/$run.yml" --resume auto "$@"
 done
 # all at once and only now: what is shipped is never the weights of a first stage

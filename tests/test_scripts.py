@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("SSIU_x2", "SSIU_x2_continued", "SSIU_x4", "SSIU_x3", "SSIU_x2_muon")
+STAGES = ("SSIU_x2", "SSIU_x2_continued", "SSIU_x3", "SSIU_x2_muon", "SSIU_x4")
 
 PYTHON = """#!/bin/bash
 # train.py writes the run's name into its last.pt, export copies it; the FAIL_AT-th training fails
