@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Makes the weights of pretrain_model/ from photographs: x2 from scratch, x4 from its trunk, both by Muon; x3 from the trunk of
-# two earlier x2 runs.
+# Makes the weights of pretrain_model/ from photographs: x2 from scratch, x3 and x4 from its trunk.
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
 # On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
 set -euo pipefail
@@ -21,10 +20,9 @@ for set_name in photos photos_val; do
     python -m ssiu prepare "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
 done
 
-for run in SSIU_x2 SSIU_x2_continued SSIU_x3 SSIU_x2_muon SSIU_x4; do
-    python train.py --config "configs/pretrain/$run.yml" --resume auto "$@"
+for scale in 2 3 4; do
+    python train.py --config "configs/pretrain/SSIU_x$scale.yml" --resume auto "$@"
 done
-# all at once and only now: what is shipped is never the weights of a first stage
-for run in SSIU_x2_muon SSIU_x3 SSIU_x4; do
-    python -m ssiu export safetensors "pretrain/$run/models/last.pt" "pretrain_model/${run:0:7}.safetensors"
+for scale in 2 3 4; do # all at once and only now: what is shipped is of one piece
+    python -m ssiu export safetensors "pretrain/SSIU_x$scale/models/last.pt" "pretrain_model/SSIU_x$scale.safetensors"
 done
