@@ -5,7 +5,6 @@ goes on bit for bit, because everything a step depends on is in the checkpoint o
 """
 
 import contextlib
-import json
 import logging
 import math
 import signal
@@ -30,7 +29,6 @@ from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arit
 from ssiu.errors import (
     ConfigError,
     MissingInputError,
-    NonFiniteError,
     OutputError,
     SSIUError,
     StoppedError,
@@ -47,12 +45,11 @@ from ssiu.training.resume import find_state, refuse_changes
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
+from ssiu.training.terms import LossTerms
 from ssiu.training.validation import Validation
 from ssiu.weights import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
-
-MAX_SKIPPED_STEPS = 20  # of the fp16 scaler in a row, before the run counts as diverged
 
 
 def build_stream(config: Config) -> PatchStream:
@@ -109,9 +106,8 @@ class Trainer:
         self.saved = (0, 0)  # step and validated in last.pt
         self.validated = 0  # the step of the last validation
         self.best: dict[str, Any] = {"psnr": None, "step": 0}
-        self.terms: list[Tensor] = []  # (loss, l1, fft) of every step since the last log line, on the device
+        self.terms = LossTerms(config, self.processes, self.stream)
         self._validation_seconds = 0.0  # that the last one took
-        self.skipped_steps = torch.tensor(0, device=self.device)  # by the fp16 scaler, in a row
 
         torch.manual_seed(config.seed)
         self.model = build_model(config).to(self.device)
@@ -219,20 +215,11 @@ class Trainer:
             self.ema.update(self.model, self.step)
         self.terms.append(terms)
         self.step += 1
-        self._update_scaler()
+        self.terms.update(self.scaler)
 
     def _to_unit_range(self, image: Tensor) -> Tensor:
         image = image.to(self.device, non_blocking=True)
         return image.to(torch.get_default_dtype()).div_(255) if image.dtype == torch.uint8 else image
-
-    def _update_scaler(self) -> None:
-        """Counts the steps that the fp16 scaler skips for infinite gradients: on the device, nobody waits for it."""
-        if not self.scaler.is_enabled():
-            return
-        one = torch.ones((), device=self.device)
-        scale = self.scaler.scale(one)
-        self.scaler.update()
-        self.skipped_steps = torch.where(self.scaler.scale(one) < scale, self.skipped_steps + 1, 0)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         start, stop = (step * self.config.accumulate for step in (self.step, self.schedule.total_steps))
@@ -260,8 +247,7 @@ class Trainer:
 
     def _log_step(self, clock: Clock, bar: tqdm) -> None:
         """Apart from validations and saves the one place where the host waits for the device."""
-        loss, l1, fft = self._checked_terms().mean(0).tolist()
-        self.terms.clear()
+        loss, l1, fft = self.terms.take_mean(self.step)
         rate, wait_share = clock.rate(self.step)
         learning_rate = self.schedule.learning_rate(self.step - 1)
         memory, total = peak_memory(self.device) / 2**20, self.schedule.total_steps
@@ -276,32 +262,6 @@ class Trainer:
             values = {"epoch": self.schedule.epoch(self.step - 1), "loss": loss, "l1": l1, "fft": fft}
             speed = {"it_per_s": round(rate, 4), "data_wait": round(wait_share, 4), "peak_mib": round(memory)}
             self.folder.write("train", self.step, {**values, "lr": learning_rate, **speed})
-
-    def _checked_terms(self) -> Tensor:
-        """(steps since the last log line, 3), the mean over the ranks; NonFiniteError (70) for a bad one.
-
-        Steps that the fp16 scaler skipped do not count, unless there are many in a row.
-        """
-        if self.skipped_steps > MAX_SKIPPED_STEPS:
-            self._refuse_non_finite("gradient", self.step, self.terms[-1].tolist())
-        terms = self.processes.mean(torch.stack(self.terms)).cpu()
-        finite = terms.isfinite().all(dim=1)
-        if not finite.all() and not (self.scaler.is_enabled() and finite.any()):
-            first = int((~finite).nonzero()[0])
-            self._refuse_non_finite("loss", self.step - len(terms) + first + 1, terms[first].tolist())
-        return terms[finite]
-
-    def _refuse_non_finite(self, what: str, step: int, terms: list[float]) -> None:
-        k = self.config.accumulate
-        files = {s: [n for m in range((s - 1) * k, s * k) for n in self.stream.names(m)] for s in (step - 1, step) if s}
-        report = self.config.run_folder / "non_finite.json"
-        if self.folder:
-            found = {"what": what, "step": step, "loss, l1, fft": [str(t) for t in terms], "images": files}
-            write_atomically(report, json.dumps(found, indent=1).encode())
-        raise NonFiniteError(
-            f"the {what} is not finite at step {step} ({', '.join(files[step][:3])}, ...; details in {report}); "
-            "the last checkpoint is sound: lower lr, set grad_clip or use precision=fp32"
-        )
 
     # ------------------------------------------------------------------ validation
 
@@ -351,12 +311,11 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         """Everything the rest of the run depends on: tensors and plain values, all finite."""
-        if self.terms:
-            self.terms = list(self._checked_terms().to(self.device))
+        losses = self.terms.state(self.step)
         tensors = [*self.model.parameters(), *(self.ema.parameters() if self.ema else ())]
         tensors += [v for s in self.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
         if not torch.stack([t.detach().isfinite().all().to(self.device) for t in tensors]).all():
-            self._refuse_non_finite("gradient", self.step, [])
+            self.terms.refuse("gradient", self.step, [])
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
@@ -365,8 +324,7 @@ class Trainer:
             "ema": self.ema.state_dict() if self.ema else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "terms": torch.stack(self.terms) if self.terms else torch.zeros(0, 3),
-            "skipped_steps": int(self.skipped_steps),
+            **losses,
             "validated": self.validated,
             "best": self.best,
         }
@@ -407,8 +365,7 @@ class Trainer:
         elif self.ema:  # ema_decay was 0: the average begins here
             self.ema.module.load_state_dict(state["model"])
         self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
-        self.skipped_steps = torch.tensor(state["skipped_steps"], device=self.device)
-        self.terms = list(state["terms"].to(self.device))
+        self.terms.restore(state)
         if path.resolve() == (own / "models" / "last.pt").resolve():
             self.saved = (self.step, self.validated)
         log.info("resumed at step %d from %s", self.step, path)

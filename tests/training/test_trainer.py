@@ -85,7 +85,7 @@ def test_four_steps_equal_those_of_the_original_code(folder, reference, scale):
     run.model.load_state_dict(from_authors(initial))
     for index, batch in enumerate(run.stream.batches):
         run.train_step([batch])
-        loss, l1, fft = run.terms[-1].tolist()
+        loss, l1, fft = run.terms.steps[-1].tolist()
         assert loss == pytest.approx(golden["loss"][index], rel=1e-5)
         assert l1 == pytest.approx(golden["l1"][index], rel=1e-5)
         assert fft == pytest.approx(golden["fft"][index], rel=1e-5)
@@ -158,7 +158,7 @@ def test_accumulating_k_batches_of_b_equals_one_batch_of_kb(folder, optimizer):
             for step in range(20):
                 run.train_step(batches[step * k : (step + 1) * k])
         assert (weights(whole) - weights(parts)).abs().max() <= 1e-9
-        assert torch.stack(whole.terms) == pytest.approx(torch.stack(parts.terms), rel=1e-9)
+        assert torch.stack(whole.terms.steps) == pytest.approx(torch.stack(parts.terms.steps), rel=1e-9)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -252,7 +252,7 @@ def test_pretrain_starts_from_all_weights(folder, tmp_path):
 
 def test_compiled_training_gives_the_same_losses(folder):
     plain, compiled = (steps(trainer(folder, compile=flag), 3) for flag in (False, True))
-    assert torch.stack(plain.terms) == pytest.approx(torch.stack(compiled.terms), rel=1e-4)
+    assert torch.stack(plain.terms.steps) == pytest.approx(torch.stack(compiled.terms.steps), rel=1e-4)
     assert list(plain.model.state_dict()) == list(compiled.model.state_dict())
 
 
@@ -266,10 +266,10 @@ def test_fp16_scales_the_loss_and_survives_a_few_overflows_but_not_many(folder):
     for _ in range(20):
         run.train_step([batch])
     assert torch.equal(weights(run), before)
-    run._checked_terms()  # as at a log line
+    run.terms.checked(run.step)  # as at a log line
     run.train_step([batch])
     with pytest.raises(NonFiniteError, match="gradient is not finite at step 21"):
-        run._checked_terms()
+        run.terms.checked(run.step)
 
 
 @pytest.mark.parametrize("broken", ["input", "weight", "rate"])
