@@ -17,10 +17,15 @@ Result = TypeVar("Result")
 MAX_THREADS = 16  # each holds a decoded image or two
 
 
+def cores() -> int:
+    """How many threads such work gets."""
+    return min(os.cpu_count() or 1, MAX_THREADS)
+
+
 def in_parallel(work: Callable[[Item], Result], items: Sequence[Item], title: str) -> Iterator[Result]:
     """``map(work, items)`` in order, by all cores, under a progress bar."""
     with Progress(total=len(items), desc=title, unit="images", leave=False) as progress:
-        for result in in_order(work, items, min(os.cpu_count() or 1, MAX_THREADS)):
+        for result in in_order(work, items, cores()):
             yield result
             progress.update()
 

@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
-from ssiu.data.parallel import MAX_THREADS
+from ssiu.data.parallel import cores
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import AUTOCAST, autocast
 from ssiu.errors import BadInputError, NonFiniteError
@@ -28,7 +27,7 @@ from ssiu.progress import Progress
 from ssiu.upscaling.at_once import each, images_at_once
 from ssiu.upscaling.tiles import Network, Tile, super_resolve
 
-AHEAD = min(max(os.cpu_count() or 1, 2), MAX_THREADS)  # images read before, and scored after, the network's
+AHEAD = max(cores(), 2)  # images read before, and scored after, the network's
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
 """Several images at a time: faster than all cores on one image, and a GPU need not wait for files."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import torch
 
-from ssiu.data.parallel import MAX_THREADS, Item, Result, in_order
+from ssiu.data.parallel import Item, Result, cores, in_order
 from ssiu.device import free_memory
 from ssiu.upscaling.tiles import MARGIN, RAM_SHARE, Network, Tile, pixels_at_once
 
@@ -31,7 +30,7 @@ def files_at_once(sr_bytes: Iterable[int]) -> int:
     """How many images with SR of so many bytes may be read, upscaled or written while a GPU upscales one of them."""
     largest = SR_COPIES * max(sr_bytes, default=1)
     memory = int(RAM_SHARE * free_memory(torch.device("cpu")))
-    return max(1, min(os.cpu_count() or 1, MAX_THREADS, memory // largest))
+    return max(1, min(cores(), memory // largest))
 
 
 def each(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:
