@@ -1,7 +1,7 @@
 """Training state in one torch file: written atomically, verified when read, never executed.
 
 A checkpoint is a nested dict of tensors and plain values (dict, list, tuple, str, int, float, bool, None) with one
-more entry, ``sha256``, over everything else in it. `ssiu.weights` holds what concerns a network's weights alone.
+more entry, ``sha256``, over everything else in it. `ssiu.weights_files` holds what concerns a network's weights alone.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """Other methods' networks, recognised from their weights and built by spandrel, which the extra ``peers`` brings.
 
-Their files are read by `ssiu.weights`, so nothing in them is executed: spandrel's own loader, which tries TorchScript
-first, is never called. Architectures with restrictive licences take part where spandrel_extra_arches is installed.
+Their files are read by `ssiu.weights_files`, so nothing in them is executed: spandrel's own loader, which tries
+TorchScript first, is never called. Architectures with restrictive licences take part where spandrel_extra_arches is
+installed.
 """
 
 import contextlib

@@ -1,35 +1,26 @@
-"""A network's weights: read from any of their formats, checked, loaded strictly; written as safetensors.
+"""A network from its weights, loaded strictly, and where weights are found. `ssiu.weights_files` reads their files.
 
-Readable are our ``.safetensors``, a training checkpoint of ours (its moving average where it has one), the authors'
-training ``.pt`` and a plain ``.pt`` state dict. Whatever the format, tensors end up under this project's names. What is
-no network of this project may be one of another method's that `ssiu.peers` can build.
+What is no network of this project may be one of another method's that `ssiu.peers` can build.
 """
 
-import hashlib
 import inspect
-import io
 import json
 import logging
-import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
 from ssiu.config import Config
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
-from ssiu.files import require_file, user_cache_folder, write_atomically
+from ssiu.errors import BadInputError, ConfigError, MissingInputError
+from ssiu.files import user_cache_folder
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.own import is_own
-from ssiu.models.ssiu import SSIU, from_authors, to_authors
+from ssiu.models.ssiu import SSIU
 from ssiu.peers import Peer, UnknownNetworkError, build_peer
-from ssiu.torch_files import read_torch_file
+from ssiu.weights_files import Weights, read_weights
 
 log = logging.getLogger("ssiu")
 
@@ -37,27 +28,15 @@ PACKAGE = Path(__file__).resolve().parent
 # of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
 SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
 MAX_BLOCKS = 99  # as in a config
-WRAPPERS = ("ema", "params_ema", "params-ema", "model_state_dict", "state_dict", "params", "model", "net")  # of a .pt
-
-RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "minus", "skip": "norm"}  # no other there
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Tensors under this project's names, what their file says about them, and the digest of all of them."""
-
-    state_dict: dict[str, Tensor]
-    metadata: dict[str, str]
-    sha256: str
 
 
 def load_model(
-    path_or_scale: Path | str | int,
+    path_or_scale: Path | str | int | Weights,
     device: torch.device | str = "cpu",
     scale: int | None = None,
     model: str | None = None,
 ) -> nn.Module:
-    """The network of a weights file, or the shipped one of a scale, in eval mode on ``device``.
+    """The network of a weights file, read now or before, or the shipped one of a scale, in eval mode on ``device``.
 
     The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes a `Peer` if it can.
     ``scale`` and ``model`` (a name of `MODELS`, so no `Peer`) are what the caller expects. Raises MissingInputError
@@ -66,11 +45,10 @@ def load_model(
     """
     if isinstance(path_or_scale, int):
         scale = path_or_scale
-        path = find_weights(model or "SSIU", scale)
-    else:
-        path = Path(path_or_scale)
-    weights = read_weights(path)
-    architecture = _architecture(weights, path)
+        path_or_scale = find_weights(model or "SSIU", scale)
+    weights = _read(path_or_scale)
+    path = weights.path
+    architecture = _architecture(weights)
     if architecture is None:
         named = weights.metadata.get("model", "")
         if is_own(named):
@@ -78,7 +56,7 @@ def load_model(
                 f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
                 f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
             )
-        return _load_peer(weights, path, scale, model).to(device)
+        return _load_peer(weights, scale, model).to(device)
     kind, arguments = architecture
     if model is not None and MODELS[model] is not kind:
         raise BadInputError(f"{path} holds weights of {kind.__name__}, not {MODELS[model].__name__}; use others")
@@ -92,7 +70,8 @@ def load_model(
     return network.to(device).eval()
 
 
-def _load_peer(weights: Weights, path: Path, scale: int | None, model: str | None) -> Peer:
+def _load_peer(weights: Weights, scale: int | None, model: str | None) -> Peer:
+    path = weights.path
     unknown = f"{path} fits none of {', '.join(MODELS)}; its tensors begin with "
     unknown += f"{', '.join(sorted(weights.state_dict)[:5])!a:.300}"
     if model is not None:
@@ -111,21 +90,22 @@ def _refuse_scale(path: Path, scale: int, expected: int | None) -> None:
         raise BadInputError(f"{path} upscales by {scale}, not {expected}; ask for that scale or use another file")
 
 
-def load_weights(network: nn.Module, path: Path | str) -> Weights:
-    """Loads every tensor of ``path`` into ``network``, which is unchanged when this raises BadInputError (65)."""
-    weights = read_weights(path)
-    _compare(network, weights, path, ignore=())
-    _load(network, weights.state_dict, network.state_dict().keys(), path)
-    return weights
+def load_weights(network: nn.Module, source: Path | str | Weights) -> None:
+    """Loads every tensor of ``source`` into ``network``, which is unchanged when this raises BadInputError (65)."""
+    weights = _read(source)
+    _compare(network, weights, ignore=())
+    _load(network, weights.state_dict, network.state_dict().keys(), weights.path)
 
 
-def load_configured(config: Config, path: Path | None, device: torch.device | str = "cpu") -> nn.Module:
-    """The network of ``config``, which may be of the user's own, in eval mode; weights: ``path``, else the config's."""
-    path = path or configured_weights(config)
+def load_configured(
+    config: Config, source: Path | Weights | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The network of ``config``, which may be of the user's own, in eval mode; weights: ``source``, else its own."""
+    source = source or configured_weights(config)
     if config.model == ANY:
-        return load_model(path, device, config.scale)
+        return load_model(source, device, config.scale)
     network = build_model(config)
-    load_weights(network, path)
+    load_weights(network, source)
     return network.to(device).eval()
 
 
@@ -137,7 +117,7 @@ def configured_weights(config: Config) -> Path:
 def load_trunk(network: nn.Module, path: Path | str) -> None:
     """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`."""
     weights = read_weights(path)
-    _compare(network, weights, path, ignore=("scale",))
+    _compare(network, weights, ignore=("scale",))
     trunk = {n: t for n, t in weights.state_dict.items() if not n.startswith(network.tail_prefixes)}
     _load(network, trunk, [n for n in network.state_dict() if not n.startswith(network.tail_prefixes)], path)
 
@@ -172,105 +152,11 @@ def weights_folder() -> Path:
     return SHIPPED[0] if SHIPPED[0].is_dir() else SHIPPED[-1]
 
 
-def read_weights(path: Path | str) -> Weights:
-    """The tensors of a weights file under this project's names, verified as far as the format allows.
-
-    Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
-    """
-    path = Path(path)
-    if path.suffix in (".pt2", ".onnx") and path.is_file():
-        raise BadInputError(
-            f"{path} is an exported network, not weights; expected .safetensors or .pt here "
-            f"({'torch.export.load runs it' if path.suffix == '.pt2' else 'ssiu upscale --weights runs it'})"
-        )
-    if path.suffix == ".safetensors":
-        tensors, metadata = _read_safetensors(path)
-    else:
-        tensors, metadata = _read_pt(path)
-    state_dict = {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in tensors.items()}
-    if any(re.match(r"body\.\d+\.(s\d|ffn)\.", name) for name in state_dict):
-        state_dict = from_authors(state_dict)
-    if len(state_dict) < len(tensors):
-        raise BadInputError(f"{path} holds two tensors of one name, such as 'a' and 'module.a'; which one is meant?")
-    broken = first_non_finite(state_dict)
-    if broken:
-        raise BadInputError(f"{path}: tensor {broken!a:.80} holds NaN or infinity; these weights cannot be used")
-    return Weights(state_dict, metadata, tensors_digest(state_dict))
+def _read(source: Path | str | Weights) -> Weights:
+    return source if isinstance(source, Weights) else read_weights(source)
 
 
-def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, str] | None = None) -> str:
-    """Writes safetensors with ``metadata``, the architecture and digests in the header; returns the tensors' sha256.
-
-    Raises NonFiniteError (70), OutputError (73) when ``path`` has another suffix, SaveError (74).
-    """
-    path = _with_suffix(path, ".safetensors")
-    tensors = _finite_tensors(network)
-    sha256 = tensors_digest(tensors)
-    kind = type(network)
-    model = kind.__name__ if kind in MODELS.values() else f"{kind.__module__}:{kind.__qualname__}"
-    header = {**(metadata or {}), "model": model, "arguments": json.dumps(network.arguments())}
-    header |= {"format": "pt", "sha256": sha256}  # transformers and others ask for "format"
-    header["metadata_sha256"] = _metadata_digest(header)
-    write_atomically(path, safetensors.torch.save(tensors, header))
-    return sha256
-
-
-def save_authors_weights(path: Path | str, network: nn.Module) -> None:
-    """Writes SSIU's weights as the authors' ``model_x4_290.pt``; raises ConfigError (78) for what they cannot hold."""
-    path = _with_suffix(path, ".pt")
-    if not isinstance(network, SSIU):
-        raise ConfigError(f"the authors' format is for SSIU, not {type(network).__name__}; export safetensors instead")
-    for key, value in network.arguments().items():
-        if RELEASED.get(key, value) != value:
-            raise ConfigError(
-                f"the authors' code has no {key}={value}, only {RELEASED[key]}; export safetensors instead"
-            )
-    buffer = io.BytesIO()
-    torch.save({"model_state_dict": to_authors(_finite_tensors(network))}, buffer)
-    write_atomically(path, buffer.getvalue())
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    require_file(path, "weights")
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except Exception as error:  # a damaged or hostile file can make the reader raise anything
-        raise BadInputError(f"{path} is truncated or no safetensors file ({ascii(str(error))[1:-1]:.100})") from None
-    stored = {"sha256": tensors_digest(tensors), "metadata_sha256": _metadata_digest(metadata)}
-    if any(key in metadata and metadata[key] != digest for key, digest in stored.items()):
-        raise BadInputError(f"{path} is damaged: its contents do not match the sha256 stored in it; copy it again")
-    return tensors, metadata
-
-
-def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    document = read_torch_file(path)
-    metadata = {}
-    if is_checkpoint(document):
-        document = verified(document, path)
-        config = document.get("config", {})
-        metadata = {"arguments": json.dumps(config), "step": str(document.get("step"))}
-        if isinstance(config, dict):
-            metadata["model"] = str(config.get("model"))
-    if isinstance(document, dict):
-        document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
-    if not isinstance(document, dict) or not document:
-        raise BadInputError(f"{path} holds a {type(document).__name__} and no weights; expected names with tensors")
-    tensors = {}
-    for name, tensor in document.items():
-        if name == "n_averaged":  # torch's AveragedModel counts its updates beside the weights
-            continue
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise BadInputError(f"{path}: entry {name!a:.80} is no tensor; expected a network's state dict")
-        try:
-            tensors[name] = check_tensor(name, tensor)
-        except ValueError as error:
-            raise BadInputError(f"{path} is refused: {error}") from None
-    return tensors, metadata
-
-
-def _architecture(weights: Weights, path: Path | str) -> tuple[type[nn.Module], dict[str, Any]] | None:
+def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
     """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
     for kind in dict.fromkeys(MODELS.values()):
         try:
@@ -283,22 +169,24 @@ def _architecture(weights: Weights, path: Path | str) -> tuple[type[nn.Module], 
             try:
                 recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
             except (AttributeError, RecursionError, ValueError):
-                raise BadInputError(f"{path}: its metadata do not name the arguments of {kind.__name__}") from None
+                raise BadInputError(
+                    f"{weights.path}: its metadata do not name the arguments of {kind.__name__}"
+                ) from None
             return kind, {key: value for key, value in recorded if key in known} | arguments
     return None
 
 
-def _compare(network: nn.Module, weights: Weights, path: Path | str, ignore: tuple[str, ...]) -> None:
+def _compare(network: nn.Module, weights: Weights, ignore: tuple[str, ...]) -> None:
     """Refuses weights of another architecture than ``network``, naming the first argument that differs."""
-    architecture = _architecture(weights, path)
+    architecture = _architecture(weights)
     if architecture is None:
         return  # `_load` says which tensors are missing
     kind, arguments = architecture
     if kind is not type(network):
-        raise _mismatch(path, "model", kind.__name__, type(network).__name__)
+        raise _mismatch(weights.path, "model", kind.__name__, type(network).__name__)
     for key, expected in network.arguments().items():
         if key not in ignore and arguments.get(key, expected) != expected:
-            raise _mismatch(path, key, arguments[key], expected)
+            raise _mismatch(weights.path, key, arguments[key], expected)
 
 
 def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputError:
@@ -345,22 +233,3 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[s
 
 def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-
-
-def _finite_tensors(network: nn.Module) -> dict[str, Tensor]:
-    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
-    broken = first_non_finite(tensors)
-    if broken:
-        raise NonFiniteError(f"tensor '{broken}' holds NaN or infinity: these weights were not written")
-    return tensors
-
-
-def _metadata_digest(metadata: Mapping[str, str]) -> str:
-    rest = {key: value for key, value in metadata.items() if key != "metadata_sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _with_suffix(path: Path | str, suffix: str) -> Path:
-    if Path(path).suffix != suffix:
-        raise OutputError(f"{path}: expected a file name that ends in {suffix}")
-    return Path(path)

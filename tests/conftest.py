@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the golden numbers and the photographs are."""
 
+import gc
 import logging
 import os
 
@@ -12,6 +13,9 @@ from pathlib import Path
 import pytest
 
 REFERENCE = Path(__file__).parent / "reference"
+
+# A fork must not clean up what it inherited: an ONNX session in a cycle waits there for threads that it has not.
+os.register_at_fork(after_in_child=gc.freeze)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -28,7 +28,7 @@ from tiny import make_state, same
 from ssiu.checkpoint import clean_temporaries, load_checkpoint, save_checkpoint
 from ssiu.errors import BadInputError, SaveError
 from ssiu.torch_files import read_torch_file
-from ssiu.weights import read_weights
+from ssiu.weights_files import read_weights
 
 
 @pytest.fixture

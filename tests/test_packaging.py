@@ -17,7 +17,7 @@ from tiny import tiny
 
 from ssiu.cli import COMMANDS
 from ssiu.data.images import read_rgb, save_image
-from ssiu.weights import save_weights
+from ssiu.weights_files import save_weights
 
 ROOT = Path(__file__).parents[1]
 

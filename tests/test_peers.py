@@ -33,7 +33,8 @@ from ssiu.models.idsa_net import IDSANet
 from ssiu.peers import Peer, build_peer
 from ssiu.upscaling.tiles import super_resolve
 from ssiu.upscaling.upscaler import Upscaler
-from ssiu.weights import load_model, read_weights
+from ssiu.weights import load_model
+from ssiu.weights_files import read_weights
 
 CONFIG = {2: "SSUFSR_light_x2", 3: "SSUFSR_light_x3", 4: "SSUFSR_light_x4"}
 

@@ -14,7 +14,7 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"report", "training"},
     {"evaluation"},
     {"upscaling", "export"},
-    {"data", "device", "weights"},
+    {"data", "device", "weights", "weights_files"},
     {"config", "config_keys", "config_reading", "checkpoint"},
     {"torch_files", "peers"},
     {"models", "files", "progress"},

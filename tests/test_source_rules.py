@@ -84,7 +84,7 @@ def test_only_a_config_of_the_user_reaches_the_import_of_an_own_model() -> None:
 
 
 def test_the_sources_are_found() -> None:
-    assert {"ssiu/checkpoint.py", "ssiu/weights.py", "ssiu/cli/export.py"} <= {
+    assert {"ssiu/checkpoint.py", "ssiu/weights_files.py", "ssiu/cli/export.py"} <= {
         str(path.relative_to(ROOT)) for path in SOURCES
     }
 

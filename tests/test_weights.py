@@ -14,11 +14,13 @@ from tiny import equal, tiny
 
 from ssiu import weights as weights_module
 from ssiu.checkpoint import save_checkpoint, tensors_digest
+from ssiu.config_reading import make_config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
 from ssiu.files import user_cache_folder
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
-from ssiu.weights import find_weights, load_model, load_trunk, read_weights, save_authors_weights, save_weights
+from ssiu.weights import find_weights, load_configured, load_model, load_trunk
+from ssiu.weights_files import read_weights, save_authors_weights, save_weights
 
 
 @pytest.fixture
@@ -59,6 +61,17 @@ def test_every_format_gives_the_same_weights(tmp_path: Path, model: SSIU) -> Non
         assert equal(loaded.state_dict(), model.state_dict()), path
         assert not loaded.training and loaded.arguments() == model.arguments()
         assert read_weights(path).sha256 == tensors_digest(model.state_dict())
+
+
+def test_what_was_read_outlasts_its_file(tmp_path: Path, model: SSIU) -> None:
+    """So the digest in a report is of the weights that were scored, also where training replaced the file meanwhile."""
+    save_weights(tmp_path / "w.safetensors", model)
+    weights = read_weights(tmp_path / "w.safetensors")
+    (tmp_path / "w.safetensors").unlink()
+    config = make_config({"model": "SSIU", **model.arguments()})
+    for loaded in (load_model(weights), load_model(weights, scale=2, model="SSIU"), load_configured(config, weights)):
+        assert equal(loaded.state_dict(), model.state_dict())
+        assert tensors_digest(loaded.state_dict()) == weights.sha256
 
 
 @pytest.mark.parametrize("scale, count", [(2, 155), (3, 155), (4, 157)])

@@ -17,7 +17,8 @@ from ssiu.errors import BadInputError, MissingInputError
 from ssiu.export.onnx import load_network
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
-from ssiu.weights import load_model, load_weights, read_weights, save_authors_weights, save_weights
+from ssiu.weights import load_model, load_weights
+from ssiu.weights_files import read_weights, save_authors_weights, save_weights
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from ssiu.weights import load_configured
 
 def network_of(config: Config) -> nn.Module:
     """With random weights, which cost the same; a network that only a file knows, with its own."""
-    return load_configured(config, None) if config.model == ANY else build_model(config)
+    return load_configured(config) if config.model == ANY else build_model(config)
 
 
 def literal_network(model: nn.Module) -> nn.Module:

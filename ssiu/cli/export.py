@@ -12,6 +12,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ssiu.checkpoint import tensors_digest
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import load_config
 from ssiu.errors import BadInputError
@@ -20,19 +21,12 @@ from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import nonempty_path
 from ssiu.peers import Peer
 from ssiu.report.web_page import export_web, page_server
-from ssiu.weights import (
-    load_configured,
-    load_model,
-    load_weights,
-    read_weights,
-    save_authors_weights,
-    save_weights,
-    tensors_digest,
-)
+from ssiu.weights import load_configured, load_model, load_weights
+from ssiu.weights_files import read_weights, save_authors_weights, save_weights
 
 
 def to_safetensors(network: nn.Module, arguments: Namespace) -> str:
-    save_weights(arguments.target, network, read_weights(arguments.source).metadata)
+    save_weights(arguments.target, network, arguments.weights.metadata)
     return _tensors(network, arguments.target)
 
 
@@ -67,7 +61,8 @@ def _checked(network: nn.Module, export: Callable[..., float], *arguments: Path 
 def convert(arguments: Namespace) -> None:
     """One file of weights to another."""
     source, config = arguments.source, arguments.config
-    network = load_configured(load_config(config), source) if config else load_model(source)
+    arguments.weights = weights = read_weights(source)  # once: a training run may replace the file meanwhile
+    network = load_configured(load_config(config), weights) if config else load_model(weights)
     if isinstance(network, Peer):
         raise BadInputError(
             f"{source} holds {network.architecture}, another method's network; export takes this package's"

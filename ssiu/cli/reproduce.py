@@ -30,7 +30,8 @@ from ssiu.report.reproduce import (
     write_reproduction,
 )
 from ssiu.report.table1 import Row, published_rows, table1
-from ssiu.weights import SHIPPED, load_model, read_weights, shipped_file, weights_folder
+from ssiu.weights import SHIPPED, load_model, shipped_file, weights_folder
+from ssiu.weights_files import read_weights
 
 
 def weights_of(kind: str, scale: int, manifest: Manifest) -> Path:
@@ -95,12 +96,12 @@ def main(argv: Sequence[str]) -> None:
     cells, tables = [], []
     facts = {"command": shlex.join(["ssiu", "reproduce", *argv]), "computed with": environment(describe(device))}
     for scale in scales:
-        sha256 = read_weights(paths[scale]).sha256
-        network = load_model(paths[scale], device, scale, MODEL)
-        rows = [score_cell(output / "cells", network, paths[scale], sha256, each, device) for each in test_sets[scale]]
+        weights = read_weights(paths[scale])
+        network = load_model(weights, device, scale, MODEL)
+        rows = [score_cell(output / "cells", network, weights, each, device) for each in test_sets[scale]]
         cells += rows
-        facts[f"weights x{scale}"] = f"{paths[scale]} (sha256 of the tensors {sha256[:12]})"
-        tables.append(table1(scale, [*published_rows(scale), row_of(rows, scale, paths[scale])]))
+        facts[f"weights x{scale}"] = f"{weights.path} (sha256 of the tensors {weights.sha256[:12]})"
+        tables.append(table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)]))
     absent = [name for name in COLUMNS if not args.sets and name not in names]
     table = reproduction_table(cells, absent)
     write_reproduction(output, table, cells, facts, tables)

@@ -25,7 +25,8 @@ from ssiu.peers import Peer, architecture_of
 from ssiu.report.page import SHOWN
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.tables import comparison
-from ssiu.weights import configured_weights, load_configured, read_weights
+from ssiu.weights import configured_weights, load_configured
+from ssiu.weights_files import read_weights
 
 log = logging.getLogger("ssiu")
 
@@ -53,32 +54,34 @@ def main(argv: Sequence[str]) -> None:
     scale = config.scale
     test_sets = load_test_sets(config)
     other = args.beside and other_results(args.beside, test_sets)
-    weights_path = configured_weights(config)
+    weights = read_weights(configured_weights(config))  # once: a training run may replace the file
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
-    model = load_configured(config, weights_path)
+    model = load_configured(config, weights)
     name, size = architecture_of(model), complexity(model)
-    model, sha256 = model.to(device), read_weights(weights_path).sha256
+    model = model.to(device)
 
     with open_results(
-        args.output or Path("results") / results_name(weights_path, scale), config, args.overwrite
+        args.output or Path("results") / results_name(weights.path, scale), config, args.overwrite
     ) as output:
         evaluation = evaluate(
             model, test_sets, device=device, precision=config.precision, tile=config.tile,
             self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
         )  # fmt: skip
         bicubic = evaluate(Bicubic(scale), test_sets, protocols=("standard",))
-        summary = evaluation.summary(model=name, scale=scale, checkpoint=str(weights_path), weights_sha256=sha256)
+        summary = evaluation.summary(
+            model=name, scale=scale, checkpoint=str(weights.path), weights_sha256=weights.sha256
+        )
         facts = {
-            "weights": f"{weights_path} (sha256 {sha256[:12]})",
+            "weights": f"{weights.path} (sha256 {weights.sha256[:12]})",
             "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
             + (", x8 self-ensemble" if config.self_ensemble else ""),
             "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
         }
         title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
         if isinstance(model, Peer):  # of which there are several sizes
-            title, parameters = f"{title}, {weights_path.name}", size["parameters"]
+            title, parameters = f"{title}, {weights.path.name}", size["parameters"]
         table = comparison(title, name, scale, evaluation, bicubic, parameters)
         write_results(
             output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other

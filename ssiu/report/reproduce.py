@@ -26,6 +26,7 @@ from ssiu.report.paper import published
 from ssiu.report.parts import fill_page
 from ssiu.report.results import summary_json
 from ssiu.report.tables import ABSENT, Cell, Table, cell
+from ssiu.weights_files import Weights
 
 log = logging.getLogger("ssiu")
 
@@ -74,22 +75,23 @@ class CellResult:
 
 
 def score_cell(
-    folder: Path, network: nn.Module, weights: Path, sha256: str, test_set: BenchmarkSet, device: torch.device
+    folder: Path, network: nn.Module, weights: Weights, test_set: BenchmarkSet, device: torch.device
 ) -> CellResult:
-    """Scores ``network`` on a test set, or reads the scores of the same weights and images from ``folder``.
+    """Scores ``network`` of ``weights`` on a test set, or reads the same images' scores by them from ``folder``.
 
-    ``weights`` is the file they are from and ``sha256`` the digest of its tensors. Errors as `evaluate`.
+    Errors as `evaluate`.
     """
     path = make_folder(folder) / f"x{test_set.scale}_{test_set.name}.json"
     images = _images_digest(test_set)
-    summary = _kept(path, sha256, images)
+    summary = _kept(path, weights.sha256, images)
     log.info(
         "x%d %s: %s", test_set.scale, test_set.name, "computing" if summary is None else "kept from an earlier run"
     )
     if summary is None:
         evaluation = evaluate(network, [test_set], device=device)
-        facts = {"model": MODEL, "scale": test_set.scale, "checkpoint": str(weights), "weights_sha256": sha256}
-        summary = evaluation.summary(**facts) | {"images_digest": images}
+        summary = evaluation.summary(
+            model=MODEL, scale=test_set.scale, checkpoint=str(weights.path), weights_sha256=weights.sha256
+        ) | {"images_digest": images}
         write_atomically(path, summary_json(summary))
     ours = {protocol: means[test_set.name] for protocol, means in summary_means(summary).items()}
     _, paper = published(MODEL, test_set.scale)

@@ -19,6 +19,7 @@ from string import Template
 import torch
 from torch import nn
 
+from ssiu.checkpoint import tensors_digest
 from ssiu.data.download import Connection, Source, fetch
 from ssiu.data.unpack import unpack
 from ssiu.errors import BusyError, OutputError
@@ -27,7 +28,6 @@ from ssiu.export.one_file import network_source
 from ssiu.files import held, make_folder, remove_leftovers, user_cache_folder, write_atomically
 from ssiu.report.parts import fill_page, page_part
 from ssiu.upscaling.tiles import MARGIN, Network
-from ssiu.weights import tensors_digest
 
 log = logging.getLogger("ssiu")
 

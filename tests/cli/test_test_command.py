@@ -1,14 +1,17 @@
 """test.py as a user runs it: what it prints and writes, and how every mistake ends."""
 
+import contextlib
 import html
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import safetensors
 import torch
 from small_sets import photo, small_set, write_set
 
@@ -21,7 +24,7 @@ from ssiu.evaluation.metrics import score
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.models import SSIU
 from ssiu.report.results import open_results, results_name
-from ssiu.weights import read_weights, save_authors_weights, save_weights
+from ssiu.weights_files import read_weights, save_authors_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +45,28 @@ def run(tmp_path, monkeypatch):
 def _network(scale=2, seed=0):
     torch.manual_seed(seed)
     return SSIU(scale, n_feats=8, num_heads=4, n_blocks=3)
+
+
+def test_weights_that_training_replaces_meanwhile_are_not_mixed_up(run, tmp_path, monkeypatch):
+    """Another file is there as soon as the first one was read."""
+    first, second = (save_weights(tmp_path / f"{seed}.safetensors", _network(seed=seed)) for seed in (0, 1))
+    opened, really_open = [], safetensors.safe_open
+
+    @contextlib.contextmanager
+    def replaced_then(path, **arguments):
+        with really_open(path, **arguments) as file:
+            yield file
+        opened.append(path)
+        shutil.copy(tmp_path / "1.safetensors", path)
+
+    run("pretrain=0.safetensors", "--output", "whole")
+    whole = json.loads((tmp_path / "whole/summary.json").read_text())
+    shutil.copy(tmp_path / "0.safetensors", tmp_path / "last.safetensors")
+    monkeypatch.setattr(safetensors, "safe_open", replaced_then)
+    run("pretrain=last.safetensors", "--output", "replaced")
+    summary = json.loads((tmp_path / "replaced/summary.json").read_text())
+    assert opened and read_weights(tmp_path / "last.safetensors").sha256 == second != first
+    assert summary == whole | {"checkpoint": "last.safetensors"} and summary["weights_sha256"] == first
 
 
 def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):

@@ -24,7 +24,7 @@ from ssiu.data.images import read_rgb, save_image
 from ssiu.data.pairs import find_pairs
 from ssiu.data.sources import WORK, Manifest, obtain_df2k, obtain_sets, obtain_weights, read_manifest
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError
-from ssiu.weights import save_authors_weights
+from ssiu.weights_files import save_authors_weights
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.upscaling.tiles import super_resolve
-from ssiu.weights import load_model, read_weights, save_weights
+from ssiu.weights import load_model
+from ssiu.weights_files import read_weights, save_weights
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from ssiu.errors import OutputError
 from ssiu.export.one_file import network_source
 from ssiu.export.spandrel_arch import SSIUArch, install
 from ssiu.models.idsa_net import IDSANet
-from ssiu.weights import load_model, save_authors_weights, save_weights
+from ssiu.weights import load_model
+from ssiu.weights_files import save_authors_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
 install(ignore_duplicates=True)

@@ -19,7 +19,8 @@ from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError, ConfigError, MissingInputError
 from ssiu.models import build_model
 from ssiu.training.trainer import Trainer
-from ssiu.weights import load_model, save_weights
+from ssiu.weights import load_model
+from ssiu.weights_files import save_weights
 
 NET = """
 import torch

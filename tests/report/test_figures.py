@@ -31,7 +31,7 @@ from ssiu.report.figures import (
 )
 from ssiu.report.paper import paper_rows
 from ssiu.report.table1 import Row
-from ssiu.weights import save_weights
+from ssiu.weights_files import save_weights
 
 
 def test_compare_shows_the_box_of_every_image_with_its_score():

@@ -20,7 +20,7 @@ from ssiu.evaluation import evaluate as evaluate_module
 from ssiu.evaluation.metrics import Score
 from ssiu.report.paper import paper_rows
 from ssiu.report.reproduce import CellResult, reproduction_table, verdict
-from ssiu.weights import save_authors_weights, save_weights
+from ssiu.weights_files import save_authors_weights, save_weights
 
 
 def cell(

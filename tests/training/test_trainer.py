@@ -23,7 +23,8 @@ from ssiu.errors import (
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.models.ssiu import from_authors
 from ssiu.training.trainer import Trainer
-from ssiu.weights import load_model, save_weights
+from ssiu.weights import load_model
+from ssiu.weights_files import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from tiny import tiny
 
 from ssiu.cli import upscale as upscale_command
 from ssiu.errors import run_cli
-from ssiu.weights import save_weights
+from ssiu.weights_files import save_weights
 
 
 @pytest.fixture(scope="module")
