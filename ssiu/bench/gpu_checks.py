@@ -23,7 +23,7 @@ from ssiu.checkpoint import load_checkpoint
 from ssiu.config import Config
 from ssiu.config_reading import make_config
 from ssiu.data.bicubic import make_lr
-from ssiu.data.images import save_image
+from ssiu.data.images import read_rgb, save_image
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import set_arithmetic
 from ssiu.errors import StoppedError
@@ -33,6 +33,8 @@ from ssiu.models import SSIU, layers
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.losses import SRLoss
 from ssiu.training.trainer import Trainer
+from ssiu.upscaling.batch import Job, upscale_files
+from ssiu.upscaling.upscaler import Upscaler
 from ssiu.weights import load_model
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # inside scikit-image
@@ -188,6 +190,23 @@ def inference(lab: Lab, name: str, height: int, width: int) -> dict[str, Any]:
     return figures
 
 
+def folder(lab: Lab) -> dict[str, Any]:
+    """A folder's files at x2, read and written while others are upscaled: seconds and difference from one by one."""
+    hr = sorted((lab.photographs(2) / "photographs/HR").iterdir()) * (1 if lab.toy else 8)
+    upscaler = Upscaler(lab.model(2).eval())
+    names = ("together", "one by one")
+    jobs = {name: [Job(path, lab.folder / name / f"{i}.png") for i, path in enumerate(hr)] for name in names}
+    upscale_files(upscaler, jobs["together"][: len(PHOTOGRAPHS)], lab.folder, overwrite=True)  # a warm-up
+    together = upscale_files(upscaler, jobs["together"], lab.folder, overwrite=True)
+    alone = [upscale_files(upscaler, [job], lab.folder, overwrite=True) for job in jobs["one by one"]]
+    images = ([read_rgb(job.target).astype(int) for job in each] for each in jobs.values())
+    return {
+        "seconds": round(together.seconds, 3),
+        "one_by_one": round(sum(report.seconds for report in alone), 3),
+        "levels": max(int(abs(a - b).max()) for a, b in zip(*images, strict=True)),
+    }
+
+
 @contextlib.contextmanager
 def _layout(layout: str) -> Iterator[None]:
     before, layers._cuda_layout = layers._cuda_layout, layout
@@ -337,6 +356,7 @@ CHECKS = [
     Check("trainer eager", 30, partial(trainer_speed, compile=False)),
     Check("trainer compiled", 75, partial(trainer_speed, compile=True)),
     Check("DDP", 60, ddp),
+    Check("folder", 30, folder),
     _training(2, "tf32", 10),
     _training(2, "fp16", 10),
     _training(2, "bf16 planar", 10),

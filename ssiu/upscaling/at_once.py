@@ -26,8 +26,13 @@ def images_at_once(network: Network, lr_pixels: Iterable[int], tile: Tile) -> in
     return max(1, min(torch.get_num_threads(), len(lr_pixels), pixels_at_once(network) // largest))
 
 
-def files_at_once(sr_bytes: Iterable[int]) -> int:
-    """How many images with SR of so many bytes may be read, upscaled or written while a GPU upscales one of them."""
+def files_at_once(network: Network, images: int, sr_bytes: Iterable[int]) -> int:
+    """How many files of SR of so many bytes may be in work, read or written, while ``images`` of them are upscaled.
+
+    On a CPU these alone: the cores are busy with them. A GPU does not wait for files, as far as memory is enough.
+    """
+    if network.device.type == "cpu":
+        return images
     largest = SR_COPIES * max(sr_bytes, default=1)
     memory = int(RAM_SHARE * free_memory(torch.device("cpu")))
     return max(1, min(cores(), memory // largest))

@@ -167,11 +167,9 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
                 height, width = image_size(job.source)
                 sizes[job] = height * width
     megapixels = upscaler.scale**2 / 1e6  # of SR for a pixel of LR
-    at_once = threads = images_at_once(
-        upscaler.network, (TWO_PLANES * pixels for pixels in sizes.values()), upscaler.tile
-    )
-    if upscaler.network.device.type != "cpu":
-        threads = files_at_once(LARGEST_PIXEL * upscaler.scale**2 * pixels for pixels in sizes.values())
+    network, sr_bytes = upscaler.network, LARGEST_PIXEL * upscaler.scale**2  # for a pixel of LR
+    at_once = images_at_once(network, (TWO_PLANES * pixels for pixels in sizes.values()), upscaler.tile)
+    threads = files_at_once(network, at_once, (sr_bytes * pixels for pixels in sizes.values()))
     turn, drawing = threading.Semaphore(at_once), threading.Lock()
     with Progress(
         total=sum(sizes.values()) * megapixels, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR

@@ -47,5 +47,9 @@ def test_a_stopped_run_ends_in_the_same_bits(lab):
     assert found["stopped_at"] == 20 and found["deterministic_equal"]
 
 
+def test_files_upscaled_together_are_those_of_one_by_one(lab):
+    assert gpu_checks.folder(lab)["levels"] <= 1
+
+
 def test_a_compiled_network_trains_under_nccl(lab):
     assert gpu_checks.ddp(lab)["ms"] > 0

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
@@ -16,8 +18,11 @@ from ssiu.errors import BusyError
 from ssiu.files import user_cache_folder
 from ssiu.report import web_page
 from ssiu.report.web_page import CONNECTION, RUNTIME, export_web
+from ssiu.upscaling.image_files import DecodedImage, read_image
 
 PIXELS = 13_000  # LR pixels at once: images with more become tiles
+LONGEST = 120_000  # ms, on a busy machine
+Page = Any  # of Playwright, which need not be there
 
 
 def export_site(folder: Path, networks: list[nn.Module]) -> Path:
@@ -58,3 +63,40 @@ class _Quiet(SimpleHTTPRequestHandler):
 def plain_server(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """A host that sends files and no headers of its own, as project pages are."""
     return ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=folder))
+
+
+def start(page: Page, image: Path, scale: int = 2) -> None:
+    page.locator(f"[name=scale][value='{scale}']").check()
+    page.locator("#file").set_input_files(image)
+
+
+def wait_for(page: Page, status: str) -> None:
+    page.locator("#status", has_text=status).wait_for()
+    assert not page.locator("#problem").is_visible(), page.locator("#problem").inner_text()
+
+
+def upscaled(page: Page, image: Path, scale: int = 2) -> DecodedImage:
+    """What the page gives to download."""
+    start(page, image, scale)
+    wait_for(page, f"{image.name} is ready")
+    return downloaded(page, f"{image.stem}_x{scale}.png", image.parent / "page.png")
+
+
+def downloaded(page: Page, name: str, to: Path) -> DecodedImage:
+    with page.expect_download() as download:
+        page.locator("a[download]").click()
+    assert download.value.suggested_filename == name
+    download.value.save_as(to)
+    return read_image(to)
+
+
+def assert_same(ours: np.ndarray, expected: np.ndarray) -> None:
+    assert (ours.shape, ours.dtype) == (expected.shape, expected.dtype)
+    level = 1 if ours.dtype == np.uint8 else 257
+    different = np.abs(ours.astype(int) - expected) > level
+    assert different.mean() < 1e-3
+
+
+def problem(page: Page) -> str:
+    page.locator("#problem:not(:empty)").wait_for()
+    return page.locator("#problem").inner_text()

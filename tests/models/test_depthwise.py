@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny import tiny
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -9,7 +10,6 @@ from ssiu.models.depthwise import DepthwiseConv, from_phases, to_phases
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.shared_attention import SequenceUnit
 
-TINY = dict(n_feats=16, num_heads=2, n_blocks=2)
 BACKWARD = torch.ops.aten.convolution_backward.default
 
 
@@ -84,7 +84,7 @@ class Convolutions(TorchDispatchMode):
 
 
 def test_idsa_nets_step_asks_for_nothing_that_is_slow():
-    model = IDSANet(2, **TINY)
+    model = tiny(kind=IDSANet, num_heads=2)
     with Convolutions() as seen, torch.autocast("cpu", torch.bfloat16):
         model(torch.rand(2, 3, 16, 24)).float().square().sum().backward()
     assert seen.gradients > 40
@@ -93,7 +93,7 @@ def test_idsa_nets_step_asks_for_nothing_that_is_slow():
 
 def test_idsa_net_is_the_network_of_torchs_own_convolutions(monkeypatch):
     torch.manual_seed(0)
-    model = IDSANet(2, **TINY)
+    model = tiny(kind=IDSANet, num_heads=2)
     lr = torch.linspace(0, 1, 2 * 3 * 17 * 25).view(2, 3, 17, 25).sin()
     found = output_and_gradients(model, lr)
     monkeypatch.setattr(DepthwiseConv, "forward", nn.Conv2d.forward)
