@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Makes the weights of pretrain_model/ from photographs: x2 from scratch, x3 and x4 from its trunk.
+# Replaces SSIU's weights in pretrain_model/ by its own from photographs: x2 from scratch, x3 and x4 from its trunk.
 # Stop it at any time; the same command goes on.     bash scripts/pretrain.sh PHOTOS [key=value ...]
-# On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 lr=1e-3 threads=8
+# On a GPU with the paper's batches:                 bash scripts/pretrain.sh PHOTOS batch_size=40 threads=8
 set -euo pipefail
 photos=$(realpath "${1:?usage: bash scripts/pretrain.sh PHOTOS [key=value ...]}")
 shift

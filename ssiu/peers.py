@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ssiu.errors import BadInputError
 from ssiu.models.layers import pad_to
 
-INSTALL = "pip install 'ssiu[peers]'"
+INSTALL = "pip install spandrel torchvision"
 WINDOW = 16  # windows of 8 and 16 pixels are usual; no architecture says its own
 TRIED = (16, 24)  # LR height and width of the image that a network is tried on
 _ATEN = torch.ops.aten

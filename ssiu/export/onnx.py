@@ -23,7 +23,7 @@ from ssiu.weights import load_model
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
 CHECKED_PLACE = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
-INSTALL = "pip install 'ssiu[export]'"
+INSTALL = "pip install onnx onnxruntime onnxscript"
 
 
 def export_program(network: nn.Module, tiles: bool = False) -> ExportedProgram:
