@@ -55,6 +55,9 @@ def main(argv: Sequence[str]) -> None:
     test_sets = load_test_sets(config)
     other = args.beside and other_results(args.beside, test_sets)
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
+    folder = args.output or Path("results") / results_name(weights.path, scale)
+    if args.beside and args.beside.resolve() == folder.resolve():
+        raise ConfigError(f"--beside {args.beside}: this run writes there; name the results of another run, or --output")
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
@@ -62,9 +65,7 @@ def main(argv: Sequence[str]) -> None:
     name, size = architecture_of(model), complexity(model)
     model = model.to(device)
 
-    with open_results(
-        args.output or Path("results") / results_name(weights.path, scale), config, args.overwrite
-    ) as output:
+    with open_results(folder, config, args.overwrite) as output:
         evaluation = evaluate(
             model, test_sets, device=device, precision=config.precision, tile=config.tile,
             self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
