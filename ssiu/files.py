@@ -137,6 +137,12 @@ def remove_leftovers(folder: Path) -> None:
             path.unlink()
 
 
+def contents(folder: Path, pattern: str = "*") -> set[str]:
+    """What in ``folder`` fits ``pattern``, relative to it; nothing that begins with a dot, such as macOS's .DS_Store."""
+    found = (path.relative_to(folder) for path in folder.glob(pattern))
+    return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
+
+
 @contextlib.contextmanager
 def held(lock: Path, folder: Path, in_use: str, option: str) -> Iterator[None]:
     """Holds the kernel's ``lock`` of ``folder``, which is released when its holder dies.

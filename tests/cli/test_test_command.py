@@ -304,6 +304,29 @@ def test_an_output_folder_that_cannot_be_made_is_named_before_the_network_runs(r
         run("pretrain=w.safetensors", "--output", "config.yml/out")
 
 
+def test_a_run_is_never_compared_with_itself(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    before = (tmp_path / "results/w_x2/report.html").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "results/w_x2")
+    for output in ((), ("--output", "results/w_x2"), ("--output", tmp_path / "results/../results/w_x2")):
+        for beside in ("results/w_x2", "link"):
+            with pytest.raises(ConfigError, match=f"--beside {beside}: this run writes there"):
+                run("pretrain=w.safetensors", *output, "--overwrite", "--beside", beside)
+    assert (tmp_path / "results/w_x2/report.html").read_bytes() == before
+
+
+def test_what_a_system_or_a_killed_run_left_in_the_folder_is_no_obstacle(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    (tmp_path / "out").mkdir()
+    for number, overwrite in enumerate(((), ("--overwrite",))):
+        (tmp_path / f"out/.ssiu-{number}.part").write_text("of a killed one")
+        (tmp_path / "out/.DS_Store").write_text("the Finder's")
+        run("pretrain=w.safetensors", "--output", "out", *overwrite)
+        names = {"config.yml", "summary.json", "per_image.csv", "report.html", "images", ".DS_Store", ".lock"}
+        assert {path.name for path in (tmp_path / "out").iterdir()} == names
+
+
 def test_from_the_command_line_a_mistake_is_one_line_and_an_exit_code(tmp_path):
     command = [sys.executable, str(ROOT / "test.py"), "--config", str(ROOT / "configs/SSUFSR_light_x4.yml")]
     done = subprocess.run([*command, "evalsets=[Set5]"], capture_output=True, text=True, timeout=120, cwd=tmp_path)
