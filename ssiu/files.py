@@ -138,7 +138,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def contents(folder: Path, pattern: str = "*") -> set[str]:
-    """What in ``folder`` fits ``pattern``, relative to it; nothing that begins with a dot, such as macOS's .DS_Store."""
+    """What in ``folder`` fits ``pattern``, relative to it; not what begins with a dot, such as macOS's .DS_Store."""
     found = (path.relative_to(folder) for path in folder.glob(pattern))
     return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
 

@@ -57,7 +57,9 @@ def main(argv: Sequence[str]) -> None:
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
     folder = args.output or Path("results") / results_name(weights.path, scale)
     if args.beside and args.beside.resolve() == folder.resolve():
-        raise ConfigError(f"--beside {args.beside}: this run writes there; name the results of another run, or --output")
+        raise ConfigError(
+            f"--beside {args.beside}: this run writes there; name the results of another run, or --output"
+        )
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
