@@ -15,6 +15,7 @@ from ssiu.evaluation.evaluate import Evaluation, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.report.page import PIXELS, SHOWN, OtherRun, choose, report_page
+from ssiu.report.parts import encoded
 from ssiu.report.tables import Table
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
@@ -78,9 +79,11 @@ def write_results(
     """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose images are those of ``folder``/images.
 
     ``table`` and ``facts`` (what was run, by name) are shown on the page, with up to ``shown`` images of each set
-    (None = all) and those of ``other`` beside them. Raises SaveError (74) when writing fails.
+    (None = all) and those of ``other`` beside them. The numbers come first: they are kept whatever becomes of the page.
+    Raises SaveError (74) when writing fails.
     """
     write_atomically(folder / "per_image.csv", evaluation.per_image_csv().encode())
+    write_atomically(folder / "summary.json", summary_json(summary))  # after the scores: where it is, these are
     images = folder / "images"
     choices = []
     for each in test_sets if images.is_dir() else ():
@@ -88,8 +91,7 @@ def write_results(
         choices += choose(each, evaluation, bicubic, images, pixels, shown, other)
     saved = Path("images") if images.is_dir() else None
     page = report_page(table, facts, summary, evaluation, bicubic, choices, saved)
-    write_atomically(folder / "report.html", page.encode())
-    write_atomically(folder / "summary.json", summary_json(summary))  # last: where it is, the rest is
+    write_atomically(folder / "report.html", encoded(page))
 
 
 def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
