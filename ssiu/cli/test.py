@@ -20,7 +20,7 @@ from ssiu.config_reading import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError
-from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.evaluate import Bicubic, check_sets, evaluate
 from ssiu.peers import Peer, architecture_of
 from ssiu.report.page import SHOWN
 from ssiu.report.results import open_results, other_results, results_name, write_results
@@ -53,6 +53,7 @@ def main(argv: Sequence[str]) -> None:
     log_to_console()
     scale = config.scale
     test_sets = load_test_sets(config)
+    check_sets(test_sets, saved=config.save_image)
     other = args.beside and other_results(args.beside, test_sets)
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
     folder = args.output or Path("results") / results_name(weights.path, scale)
@@ -80,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
             "weights": f"{weights.path} (sha256 {weights.sha256[:12]})",
             "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
             + (", x8 self-ensemble" if config.self_ensemble else ""),
-            "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
+            "command": shlex.join(["python", "test.py", *argv]),
         }
         title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
         if isinstance(model, Peer):  # of which there are several sizes

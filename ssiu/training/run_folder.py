@@ -129,15 +129,16 @@ class RunFolder:
             raise SaveError(f"cannot write the logs in {self.path}: {error.strerror}; free some space") from error
 
     def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        """Replaces the images of the last validation: uint8 (H, W, 3) each, as PNG and in TensorBoard."""
+        """Replaces the images of the last validation: uint8 (H, W, 3) by ``set/name``, as PNG and in TensorBoard."""
         from torch.utils.tensorboard import SummaryWriter
 
         shutil.rmtree(self.path / "results", ignore_errors=True)
         shutil.rmtree(self.path / "tensorboard" / "images", ignore_errors=True)
-        folder = make_folder(self.path / "results")
+        results = self.path / "results"
         with SummaryWriter(str(self.path / "tensorboard" / "images")) as writer:
             for name, image in images.items():
-                save_image(folder / f"{name}.png", image)
+                make_folder((results / name).parent)
+                save_image(results / f"{name}.png", image)
                 writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:

@@ -248,6 +248,22 @@ def test_a_file_name_that_is_not_utf8_is_refused_before_any_image_is_scored(run,
         run("pretrain=w.safetensors")
 
 
+def test_a_name_too_long_for_its_sr_image_is_refused_before_earlier_results_go(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    before = (tmp_path / "results/w_x2/summary.json").read_bytes()
+    for path in (tmp_path / "data/benchmark/Set5").rglob("astronaut*.png"):
+        path.rename(path.with_name(path.name.replace("astronaut", "a" * 249)))
+    with pytest.raises(
+        BadInputError,
+        match=rf"Set5/{'a' * 249}: the name is too long.* _x2\.png, would have 256 bytes and may have 255",
+    ):
+        run("pretrain=w.safetensors", "--overwrite")
+    assert (tmp_path / "results/w_x2/summary.json").read_bytes() == before
+    run("pretrain=w.safetensors", "--overwrite", "save_image=false")
+    assert "a" * 249 in (tmp_path / "results/w_x2/per_image.csv").read_text()
+
+
 def test_an_output_folder_whose_name_is_not_utf8_gets_its_results(run, tmp_path, capsys):
     save_weights(tmp_path / "w.safetensors", _network())
     output = os.fsdecode(b"caf\xe9")
