@@ -193,8 +193,8 @@ def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
                 size = len(Path(image_file(test_set.name, pair.name, test_set.scale)).name.encode())
                 if saved and size > MAX_NAME_BYTES:
                     raise BadInputError(
-                        f"the name is too long: that of its SR image, with _x{test_set.scale}.png, would have {size} bytes "
-                        f"and may have {MAX_NAME_BYTES}; rename it, or set save_image=false"
+                        f"the name is too long: that of its SR image, with _x{test_set.scale}.png, would have {size} "
+                        f"bytes and may have {MAX_NAME_BYTES}; rename it, or set save_image=false"
                     )
             except BadInputError as error:
                 raise BadInputError(f"{test_set.name}/{pair.name}: {error}") from None
