@@ -8,7 +8,7 @@ from pathlib import Path
 from ssiu.data.bicubic import make_lr
 from ssiu.data.decoding import open_file
 from ssiu.data.images import image_size, read_rgb, save_image
-from ssiu.data.pairs import list_images
+from ssiu.data.pairs import child, list_images
 from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers, write_atomically
@@ -112,10 +112,15 @@ def _copy(path: Path, target: Path) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]) -> int:
-    """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`."""
-    for scale in scales:
-        remove_leftovers(make_folder(folder / f"X{scale}"))
+def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int], replace: bool = True) -> int:
+    """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`.
+
+    Without ``replace`` an image that is there, with or without ``x{s}`` in its name, stays as it is, right or wrong.
+    """
+    folders = {scale: make_folder(child(folder, f"X{scale}")) for scale in scales}
+    for each in folders.values():
+        remove_leftovers(each)
+    kept = set() if replace else {(scale, path.stem) for scale, each in folders.items() for path in each.iterdir()}
 
     def make(item: tuple[str, Path]) -> int | SSIUError:
         stem, path = item
@@ -123,7 +128,8 @@ def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]
             height, width = image_size(path)
             if min(height, width) < max(scales):
                 raise BadInputError(f"{path}: {width}x{height} is too small for x{max(scales)}")
-            targets = {scale: folder / f"X{scale}/{stem}x{scale}.png" for scale in scales}
+            targets = {s: each / f"{stem}x{s}.png" for s, each in folders.items()}
+            targets = {s: lr for s, lr in targets.items() if not {(s, stem), (s, lr.stem)} & kept}
             targets = {s: lr for s, lr in targets.items() if not _is_done(lr, path, (height // s, width // s))}
             if targets:
                 hr = read_rgb(path)
@@ -150,11 +156,13 @@ def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
         return False
 
 
-def make_df2k(div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
+def make_df2k(
+    div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], copy: bool = False, replace: bool = True
+) -> int:
     """Lays out ``output/DF2K`` (3,450 images) from the two downloads as they were unpacked.
 
     ``div2k`` is or holds the folder DIV2K_train_HR (0001-0800), ``flickr2k`` Flickr2K_HR (000001-002650, which
-    become 0901-3550). Returns the number of LR images written; raises as `make_pairs`.
+    become 0901-3550). Returns the number of LR images written; ``replace`` as `make_lr_folders`, raises as `make_pairs`.
     """
     images = {}
     for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):
@@ -165,7 +173,7 @@ def make_df2k(div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], 
             raise MissingInputError(f"{name} in {root}: {count} images are missing: {first_names(missing)}")
         images |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
     place_hr(images, output / "DF2K/DF2K_train_HR", copy)
-    return make_lr_folders(images, output / "DF2K/DF2K_train_LR_bicubic", scales)
+    return make_lr_folders(images, output / "DF2K/DF2K_train_LR_bicubic", scales, replace)
 
 
 def _find_folder(root: Path, name: str) -> Path:
