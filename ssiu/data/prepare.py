@@ -162,7 +162,8 @@ def make_df2k(
     """Lays out ``output/DF2K`` (3,450 images) from the two downloads as they were unpacked.
 
     ``div2k`` is or holds the folder DIV2K_train_HR (0001-0800), ``flickr2k`` Flickr2K_HR (000001-002650, which
-    become 0901-3550). Returns the number of LR images written; ``replace`` as `make_lr_folders`, raises as `make_pairs`.
+    become 0901-3550). Returns the number of LR images written; ``replace`` as `make_lr_folders`, errors as
+    `make_pairs`.
     """
     images = {}
     for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):

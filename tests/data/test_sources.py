@@ -90,7 +90,7 @@ def test_lr_images_that_are_there_stay_whatever_they_are(tmp_path: Path, server:
     assert {name: after.get(name) for name in before} == before
     made = {name for name in after.keys() - before.keys() if "/Toy/" in name}
     assert made == {f"benchmark/Toy/LR_bicubic/X4/{name}x4.png" for name in NAMES}
-    with pytest.raises(BadInputError, match="bx2.png is 9x9"):
+    with pytest.raises(BadInputError, match=r"bx2\.png is 9x9"):
         find_pairs(data, "Toy", 2)
 
 
