@@ -40,6 +40,17 @@ def test_a_good_set_has_no_problem(tmp_path: Path) -> None:
     assert [report.part for report in check_root(tmp_path / "toy")] == ["HR", "x2"]
 
 
+def test_a_set_is_found_whatever_the_case_of_its_name(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_set(tmp_path / "benchmark/Toy", ["a"])
+    write_set(tmp_path / "benchmark/Cropped", ["a"])
+    (tmp_path / "benchmark/Cropped/HR").rename(tmp_path / "benchmark/Cropped/GTmod12")
+    for asked, name in (("toy", "Toy"), ("TOY", "Toy"), ("cropped", "Cropped mod12"), ("Cropped mod12",) * 2):
+        check_command.main([str(tmp_path / "benchmark" / asked)])
+        assert name in capsys.readouterr().out
+    with pytest.raises(MissingInputError, match="no data set here"):
+        check_command.main([str(tmp_path / "benchmark/other")])
+
+
 def _pillow(hr: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(hr).resize((30, 20), Image.Resampling.BICUBIC))
 
