@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ssiu.checkpoint import clean_temporaries, save_checkpoint
+from ssiu.checkpoint import save_checkpoint
 from ssiu.config import Config
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
@@ -34,7 +34,7 @@ from ssiu.errors import (
     StoppedError,
     first_names,
 )
-from ssiu.files import write_atomically
+from ssiu.files import remove_leftovers, write_atomically
 from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.average import MovingAverage
@@ -344,7 +344,7 @@ class Trainer:
         """Takes over the newest valid checkpoint; False when ``auto`` finds none at all."""
         own = self.config.run_folder
         if self.folder:
-            clean_temporaries(own / "models")
+            remove_leftovers(own / "models")
         found = find_state(resume, own)
         if found is None:
             return False
