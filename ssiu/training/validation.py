@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssiu.config import Config
 from ssiu.data.bicubic import imresize
 from ssiu.data.pairs import find_pairs
-from ssiu.data.test_sets import BenchmarkSet, load_test_sets
+from ssiu.data.test_sets import BenchmarkSet, load_test_sets, refuse_twice
 from ssiu.device import AUTOCAST
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, to_uint8
@@ -22,7 +22,8 @@ SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that th
 class Validation:
     """The test sets of a run and, if it has one, the set that chooses its best weights.
 
-    Raises MissingInputError (66) for a set that is not there, BadInputError (65) for an image too small to score.
+    Raises MissingInputError (66) for a set that is not there, ConfigError (78) for one that is named twice or both
+    chooses and is tested on, BadInputError (65) for an image too small to score.
     """
 
     def __init__(self, config: Config):
@@ -31,6 +32,7 @@ class Validation:
         self.choosing_set: BenchmarkSet | None = None
         if name := config.validation_set:
             self.choosing_set = BenchmarkSet(name, find_pairs(config.data_path, name, config.scale), config.scale)
+            refuse_twice("key 'validation_set' (never select on a test set)", self.sets)
         check_sets(self.sets)
 
     @property

@@ -128,6 +128,12 @@ def test_the_best_checkpoint_is_chosen_on_the_validation_set_alone(folder):
     assert best["best"]["psnr"] == max(scores.values())
 
 
+def test_a_test_set_never_chooses_under_another_name(folder):
+    (folder / "data/alias").symlink_to("val")
+    with pytest.raises(ConfigError, match=r"'validation_set' \(never select on a test set\): alias in .*/val"):
+        trainer(folder, eval_sets=["toy", "alias"], validation_set="val", test_every=1)
+
+
 def test_a_validation_gives_the_numbers_of_test_py_in_bf16_too(folder):
     run = trainer(
         folder, eval_sets=["toy"], test_every=1, max_iterations=1, precision="bf16", checkpoint_activations=True
