@@ -39,7 +39,8 @@ def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: in
     """`make_pairs` for all images but ``holdout``, which become the validation set ``{output}_val`` in the same way.
 
     They are spread evenly over the sorted names. A set that was made before keeps its images, so photographs that came
-    meanwhile are all trained on. Returns the number of LR images written.
+    meanwhile are all trained on; the images of one that was interrupted are added to. Returns the number of LR images
+    written.
 
     Raises ConfigError (78) when nothing would be left to train on, OutputError (73) when ``output`` holds images that
     are to be held out, or ``{output}_val`` another number, and what `make_pairs` raises.
@@ -48,29 +49,36 @@ def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: in
     if not 0 < holdout < len(images):
         raise ConfigError(f"--holdout {holdout}: expected 1 to {len(images) - 1} of the {len(images)} images")
     validation = output.with_name(f"{output.name}_val")
-    if (validation / "HR").is_dir():
-        held = list(list_images(validation / "HR"))
-        if len(held) != holdout or not images.keys() >= set(held):
+    names = list(images)
+    held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
+    placed = _stems(validation / "HR")
+    interrupted = placed < set(held) and not (output / "HR").is_dir()
+    if placed and not interrupted:
+        held = sorted(placed)
+        if len(held) != holdout or not images.keys() >= placed:
             raise OutputError(
                 f"{validation} holds {len(held)} images already ({first_names(held)}), not {holdout} of these; "
                 f"for a new split remove it and {output}"
             )
-    else:
-        names = list(images)
-        held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
-    if (output / "HR").is_dir():
-        trained_on = [name for name in held if name in list_images(output / "HR")]
-        if trained_on:
-            raise OutputError(
-                f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
-                "choose another --output"
-            )
+    if trained_on := sorted(set(held) & _stems(output / "HR")):
+        raise OutputError(
+            f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
+            "choose another --output"
+        )
     made = 0
     for folder, names in ((validation, held), (output, [name for name in images if name not in held])):
         part = {name: images[name] for name in names}
         place_hr(part, folder / "HR", copy)
         made += make_lr_folders(part, folder / "LR_bicubic", scales)
     return made
+
+
+def _stems(folder: Path) -> set[str]:
+    """The names of the images in ``folder``; none where it is empty or absent, as an interrupted command leaves it."""
+    try:
+        return set(list_images(folder))
+    except MissingInputError:
+        return set()
 
 
 def place_hr(images: dict[str, Path], folder: Path, copy: bool) -> None:
