@@ -232,7 +232,7 @@ def test_an_error_at_any_write_is_a_save_error_and_leaves_an_intact_checkpoint(p
         assert [entry.name for entry in path.parent.iterdir()] == ["last.pt"]
         if step_of(path) == 2:
             save_checkpoint(path, make_state(1))
-    assert failures >= 6 and step_of(path) == 2
+    assert failures >= 5 and step_of(path) == 2  # what comes after them is the folder's own, and the file is there
 
 
 def test_the_data_is_on_the_disk_before_it_takes_the_name_and_so_is_the_name(
