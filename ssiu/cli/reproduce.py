@@ -19,7 +19,7 @@ from ssiu.data.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, r
 from ssiu.data.test_sets import BenchmarkSet, refuse_twice
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError, MissingInputError
-from ssiu.files import make_folder
+from ssiu.files import make_folder, nonempty_path
 from ssiu.report.paper import COLUMNS
 from ssiu.report.reproduce import (
     MODEL,
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {', '.join(COLUMNS)}")
     parser.add_argument("--weights", choices=("authors", "ours"), default="authors")
     parser.add_argument("--data", type=Path, default=Path("data"), help="your data_path; default: data")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/reproduce_{authors,ours}")
+    parser.add_argument("--output", type=nonempty_path, metavar="DIR", help="default: results/reproduce_{authors,ours}")
     parser.add_argument("--sources", type=Path, default=MANIFEST, metavar="FILE", help="see ssiu download")
     args = parser.parse_args(argv)
     log_to_console()
