@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -41,8 +42,17 @@ def make_folder(path: Path) -> Path:
 
 
 def user_cache_folder(name: str) -> Path:
-    """The folder for ``name`` in the user's cache; it may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / name
+    """The folder for ``name`` in the user's cache, in the temporary folder for a user without a home.
+
+    It may not exist yet.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if not cache:
+        try:
+            cache = Path.home() / ".cache"
+        except RuntimeError:  # a container run with an id that its passwd does not know
+            cache = tempfile.gettempdir()
+    return Path(cache) / "ssiu" / name
 
 
 def require_file(path: Path, expected: str) -> None:
