@@ -231,6 +231,14 @@ def test_images_without_any_key_point_are_searched_too(tmp_path: Path, where: st
     assert [(leak.train.name, leak.test.name) for leak in leaks] == [("sky.png", "sky.png")] * (where == "both")
 
 
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
+def test_an_image_of_one_row_or_column_is_searched_too(tmp_path: Path, plants: Path, size: tuple[int, int]) -> None:
+    save_image(tmp_path / "line.png", np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    line, crop = tmp_path / "line.png", plants / "crop.png"
+    leaks, unreadable = find_leaks([line, crop], [crop, line])
+    assert not unreadable and {(leak.train, leak.test) for leak in leaks} == {(line, line), (crop, crop)}
+
+
 @pytest.mark.full
 def test_no_training_photo_shows_a_test_image(shared: Path, plants: Path) -> None:
     tests = [path for name in ("Set5", "Set14", "B100") for path in (shared / f"data/benchmark/{name}/HR").iterdir()]
