@@ -13,9 +13,10 @@ from ssiu.data.pairs import find_pairs
 from ssiu.data.test_sets import BenchmarkSet, load_test_sets, refuse_twice
 from ssiu.device import AUTOCAST
 from ssiu.evaluation.evaluate import check_sets, evaluate
-from ssiu.evaluation.metrics import Score, to_uint8
+from ssiu.evaluation.metrics import Score, mean_score, to_uint8
 from ssiu.upscaling.tiles import Network
 
+MOST_PSNR = 100  # dB, of an image that chooses the best weights
 SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores
 
 
@@ -42,9 +43,10 @@ class Validation:
 
     def run(
         self, model: nn.Module, device: torch.device, stopped: Callable[[], bool]
-    ) -> tuple[dict[str, Score], dict[str, np.ndarray]] | None:
-        """Scores of ``model``, in eval mode, by set (`standard`), and comparison strips by name.
+    ) -> tuple[dict[str, Score], dict[str, np.ndarray], float | None] | None:
+        """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by name, and what chooses the best.
 
+        That is the mean PSNR of the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
         None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
         """
         prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))
@@ -66,7 +68,12 @@ class Validation:
             )  # fmt: skip
         except _StoppedError:
             return None
-        return {name: result.mean(name) for name in result.sets}, strips
+        scores = {name: result.mean(name) for name in result.sets}
+        if not self.choosing_set:
+            return scores, strips, None
+        chosen_by = [image.scores["standard"] for image in result.of(self.choosing_set.name)]
+        capped = mean_score(score._replace(psnr=min(score.psnr, MOST_PSNR)) for score in chosen_by)
+        return scores, strips, capped.psnr
 
 
 class _StoppedError(Exception):
