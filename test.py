@@ -6,8 +6,7 @@ python test.py --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=
 The same as `ssiu test` of an installed package; the command itself is in ssiu/cli/test.py.
 """
 
-from ssiu.cli.test import main
-from ssiu.errors import run_cli
+from ssiu.cli import entry_point
 
 if __name__ == "__main__":
-    run_cli(main)
+    entry_point("test")

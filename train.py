@@ -6,8 +6,7 @@ python train.py --config configs/SSUFSR_light_x2.yml batch_size=16 log_name=smal
 The same as `ssiu train` of an installed package; the command itself is in ssiu/cli/train.py.
 """
 
-from ssiu.cli.train import main
-from ssiu.errors import run_cli
+from ssiu.cli import entry_point
 
 if __name__ == "__main__":
-    run_cli(main)
+    entry_point("train")

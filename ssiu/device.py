@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ssiu.config import Config
-from ssiu.errors import ConfigError, DeviceMemoryError
+from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
 
 try:
     import resource
@@ -21,13 +21,6 @@ except ImportError:  # Windows
 
 log = logging.getLogger("ssiu")
 
-OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime and 32-bit operators say, in lower case
-    "out of memory",
-    "allocate memory",
-    "not enough memory",
-    "_status_alloc_failed",  # cuBLAS and cuDNN
-    "32-bit index math",
-)
 UNKNOWN_MEMORY = 2 * 2**30
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -166,13 +159,6 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
     return f"{device.type}, {torch.get_num_threads()} threads"
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` is an allocation that failed, on any device, or a map too large for an operator."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,16 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not know
+OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime, OpenCV and 32-bit operators say, in lower case
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "insufficient memory",
+    "_status_alloc_failed",  # cuBLAS and cuDNN
+    "32-bit index math",
+)
 
 
 class SSIUError(Exception):
@@ -84,6 +93,13 @@ def first_names(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is an allocation that failed, on any device, or a map too large for an operator."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported here
+        return True
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
+
+
 def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Runs ``main(argv)`` and exits with the error's exit code; ``--debug`` keeps the traceback.
 
@@ -112,16 +128,22 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
         code = 128 + signal.SIGINT
     except BrokenPipeError:
         code = BROKEN_PIPE
-    except OSError as error:  # the system's refusals that no command expects
-        if debug:
+    except Exception as error:
+        if debug or not (is_out_of_memory(error) or isinstance(error, OSError)):
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-        doing, code = ("write", SaveError.exit_code) if full else ("use", MissingInputError.exit_code)
-        print(
-            f"error: cannot {doing} {error.filename or 'the output of this command'}: {error.strerror}", file=sys.stderr
-        )
+        line, code = _refused(error)
+        print(f"error: {line}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try once more as it ends, and end in 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _refused(error: Exception) -> tuple[str, int]:
+    """The line and the exit code of what the system refuses where no command expects it."""
+    if is_out_of_memory(error):
+        said = str(error).partition("\n")[0][:120] or type(error).__name__
+        return f"out of memory ({said}); use smaller images or another device", DeviceMemoryError.exit_code
+    doing, code = ("write", SaveError.exit_code) if error.errno in DISK_FULL else ("use", MissingInputError.exit_code)
+    return f"cannot {doing} {error.filename or 'the output of this command'}: {error.strerror}", code

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from ssiu.errors import BusyError, MissingInputError, OutputError, SaveError
+from ssiu.errors import DISK_FULL, BusyError, MissingInputError, OutputError, SaveError
 
 try:
     import fcntl
@@ -19,7 +19,6 @@ except ModuleNotFoundError:  # Windows, where an open file can be neither remove
     fcntl = None
 
 TEMPORARY_SUFFIX = ".part"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 NAME_REFUSED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # by the file system, whatever is free
 
 
@@ -148,6 +147,12 @@ def remove_leftovers(folder: Path) -> None:
             if fcntl is not None:
                 fcntl.flock(held.enter_context(path.open("r+b")), fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
+
+
+def contents(folder: Path, pattern: str = "*") -> set[str]:
+    """What in ``folder`` fits ``pattern``, relative to it; not what begins with a dot, such as macOS's .DS_Store."""
+    found = (path.relative_to(folder) for path in folder.glob(pattern))
+    return {path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts)}
 
 
 @contextlib.contextmanager

@@ -51,6 +51,6 @@ def main(argv: Sequence[str]) -> int | None:
     return importlib.import_module(f"ssiu.cli.{name}").main(rest)  # one of COMMANDS: each imports what it needs
 
 
-def entry_point() -> None:
-    """The installed ``ssiu``."""
-    run_cli(main)
+def entry_point(*command: str) -> None:
+    """The installed ``ssiu``; ``command`` is what a script of one command puts before its arguments."""
+    run_cli(main, [*command, *sys.argv[1:]])

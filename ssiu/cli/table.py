@@ -22,18 +22,12 @@ from ssiu.report.table1 import (
     set_names,
     table1,
 )
-from ssiu.report.tables import Table
 
 PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>:root{{color-scheme:light dark}}'
     "body{{font:1rem system-ui,sans-serif}}td,th{{padding:.2rem .6rem;text-align:right;white-space:nowrap}}"
-    "td:first-child{{text-align:left}}</style>{sections}</html>\n"
+    "td:first-child{{text-align:left}}.scroll{{overflow-x:auto}}</style>{sections}</html>\n"
 )
-
-
-def _section(table: Table) -> str:
-    notes = "".join(f"<p>{note}</p>" for note in table.notes)
-    return f"<h1>{table.title}</h1>{table.html()}{notes}"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -60,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
                 "md": "\n".join(table.markdown() for table in tables),
                 "csv": rows_csv(rows),
                 "tex": "\n".join(table.latex() for table in tables),
-                "html": PAGE.format(title=tables[0].title, sections="".join(map(_section, tables))),
+                "html": PAGE.format(title=tables[0].title, sections="".join(table.section() for table in tables)),
             }
             for suffix, text in formats.items():
                 write_atomically(args.output / f"table1_x{scale}.{suffix}", text.encode())

@@ -20,7 +20,7 @@ from ssiu.config_reading import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError
-from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.evaluate import Bicubic, check_sets, evaluate
 from ssiu.files import nonempty_path
 from ssiu.peers import Peer, architecture_of
 from ssiu.report.page import SHOWN
@@ -56,8 +56,14 @@ def main(argv: Sequence[str]) -> None:
     log_to_console()
     scale = config.scale
     test_sets = load_test_sets(config)
+    check_sets(test_sets, saved=config.save_image)
     other = args.beside and other_results(args.beside, test_sets)
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
+    folder = args.output or Path("results") / results_name(weights.path, scale)
+    if args.beside and args.beside.resolve() == folder.resolve():
+        raise ConfigError(
+            f"--beside {args.beside}: this run writes there; name the results of another run, or --output"
+        )
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
@@ -65,9 +71,7 @@ def main(argv: Sequence[str]) -> None:
     name, size = architecture_of(model), complexity(model)
     model = model.to(device)
 
-    with open_results(
-        args.output or Path("results") / results_name(weights.path, scale), config, args.overwrite
-    ) as output:
+    with open_results(folder, config, args.overwrite) as output:
         evaluation = evaluate(
             model, test_sets, device=device, precision=config.precision, tile=config.tile,
             self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
@@ -80,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
             "weights": f"{weights.path} (sha256 {weights.sha256[:12]})",
             "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
             + (", x8 self-ensemble" if config.self_ensemble else ""),
-            "command": shlex.join(["python", "test.py", *argv]).encode(errors="backslashreplace").decode(),
+            "command": shlex.join(["python", "test.py", *argv]),
         }
         title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
         if isinstance(model, Peer):  # of which there are several sizes

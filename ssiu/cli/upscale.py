@@ -14,7 +14,7 @@ import cv2
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import load_config
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
-from ssiu.errors import BadInputError, OutputError
+from ssiu.errors import BadInputError, ConfigError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
 from ssiu.upscaling.batch import plan, upscale_files
@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--output", required=True, type=nonempty_path, metavar="OUT", help="a folder, or a file for one image"
     )
-    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --weights, else 4")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --config or --weights, else 4")
     parser.add_argument(
         "--weights",
         type=Path,
@@ -63,7 +63,10 @@ def main(argv: Sequence[str]) -> int:
     device = select_device(args.device)
     keep_freed_memory()
     if args.config:
-        model = load_configured(load_config(args.config), args.weights, device)
+        config = load_config(args.config)
+        if args.scale not in (None, config.scale):
+            raise ConfigError(f"--scale {args.scale}: {args.config} is of scale {config.scale}; leave --scale out")
+        model = load_configured(config, args.weights, device)
     else:
         model = load_network(args.weights, args.scale, device)
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ssiu.config import MAX_NAME_BYTES
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
 from ssiu.data.parallel import cores
@@ -130,7 +131,7 @@ def evaluate(
     Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
     puts out NaN or infinity, DeviceMemoryError (69).
     """
-    check_sets(test_sets)
+    check_sets(test_sets, saved=save_to is not None)
     if save_to:
         for test_set in test_sets:
             make_folder(save_to / test_set.name)
@@ -179,13 +180,22 @@ def evaluate(
     return Evaluation(_gather(images, world), tuple(protocols))
 
 
-def check_sets(test_sets: Sequence[BenchmarkSet]) -> None:
-    """Raises BadInputError (65) for an image too small to score, or with a name that no report can hold."""
+def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
+    """Raises BadInputError (65) for an image too small to score, or with a name that no report can hold.
+
+    Also for a name that is too long where the SR images are ``saved``.
+    """
     for test_set in test_sets:
         for pair in test_set.pairs:
             try:
                 check_size(*(side * test_set.scale for side in pair.lr_size), test_set.scale)
                 pair.name.encode()
+                size = len(Path(image_file(test_set.name, pair.name, test_set.scale)).name.encode())
+                if saved and size > MAX_NAME_BYTES:
+                    raise BadInputError(
+                        f"the name is too long: that of its SR image, with _x{test_set.scale}.png, would have {size} "
+                        f"bytes and may have {MAX_NAME_BYTES}; rename it, or set save_image=false"
+                    )
             except BadInputError as error:
                 raise BadInputError(f"{test_set.name}/{pair.name}: {error}") from None
             except UnicodeEncodeError:

@@ -7,6 +7,7 @@ in PSNR but makes SSIM 0.001-0.005 too high, so its SSIM compares only with the 
 """
 
 import math
+import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ PROTOCOLS = ("standard", "official")
 
 WINDOW = 11  # side of SSIM's Gaussian window
 SIGMA = 1.5
+_ON_DEVICE = threading.Lock()  # one image at a time: it takes much memory there, and no time
 _LUMA = (65.481, 128.553, 24.966)  # of RGB in [0, 1]; ITU-R BT.601, studio range: Y = 16 ... 235
 
 
@@ -91,7 +93,8 @@ def printed(mean: Score, protocol: str) -> tuple[str, str]:
 
 def _standard(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
     if isinstance(sr, Tensor) and sr.is_cuda:
-        return _standard_on_device(sr, hr, scale)
+        with _ON_DEVICE:
+            return _standard_on_device(sr, hr, scale)
     if not isinstance(sr, np.ndarray):
         sr = to_uint8(sr)
     sr_y, hr_y = (_shave(luma(image), scale) for image in (sr, hr))

@@ -15,8 +15,7 @@ import torch.fx.experimental._config as symbolic_shapes
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ssiu.device import is_out_of_memory
-from ssiu.errors import BadInputError, ConfigError, OutputError
+from ssiu.errors import BadInputError, ConfigError, OutputError, is_out_of_memory
 from ssiu.files import require_file, write_atomically
 from ssiu.weights import load_model
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssiu.errors import OutputError
 from ssiu.export.one_file import PACKAGE, network_source
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import contents, make_folder, remove_leftovers, write_atomically
 
 COMFYUI = '''"""SSIU for ComfyUI: put this folder into custom_nodes; "Load Upscale Model" then reads SSIU's weights.
 
@@ -83,12 +83,11 @@ def _arch(network: str) -> str:
 
 def _write(folder: Path, files: dict[str, str]) -> list[Path]:
     """Writes ``files`` (path in ``folder`` -> text); those of an earlier export are replaced, nothing else is."""
-    if folder.is_dir():
-        there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        foreign = sorted(name for name in there - files.keys() if "__pycache__" not in name)
-        if foreign:
-            raise OutputError(f"{folder} holds other files, such as {foreign[0]}; name an empty or a new folder")
+    there = {name for name in contents(folder, "**/*") if (folder / name).is_file()}
+    foreign = sorted(name for name in there - files.keys() if "__pycache__" not in name)
+    if foreign:
+        raise OutputError(f"{folder} holds other files, such as {foreign[0]}; name an empty or a new folder")
     for name, text in files.items():
-        make_folder((folder / name).parent)
+        remove_leftovers(make_folder((folder / name).parent))
         write_atomically(folder / name, text.encode())
     return [folder / name for name in files]

@@ -213,15 +213,29 @@ def training_minutes(lines: list[dict]) -> dict[int, float]:
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The lines of a run's ``metrics.jsonl``; ``path`` is the file or the run's folder."""
+    """The lines of a run's ``metrics.jsonl``; ``path`` is the file or the run's folder.
+
+    A last line without its end, which a kill leaves or a run is writing, is left out. Raises MissingInputError (66)
+    and, for a file that is something else or damaged, BadInputError (65).
+    """
     path = path / "metrics.jsonl" if path.is_dir() else path
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        texts = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a run's metrics.jsonl") from None
-    except ValueError:
-        raise BadInputError(f"{path} is no metrics.jsonl of a training run") from None
-    if not any(isinstance(line, dict) and "step" in line and "loss" in line for line in lines):
+    lines = []
+    for number, text in enumerate(texts, 1):
+        try:
+            line = json.loads(text)
+            if not isinstance(line["step"], int):
+                raise TypeError
+        except (ValueError, KeyError, RecursionError, TypeError):
+            raise BadInputError(
+                f"{path}, line {number}: no line of a training run's metrics.jsonl ({text[:40]!a}); remove it, "
+                "or name another file"
+            ) from None
+        lines.append(line)
+    if not any("loss" in line for line in lines):
         raise BadInputError(f"{path} holds no training steps yet")
     return lines
 

@@ -27,6 +27,7 @@ from ssiu.report.parts import fill_page, page_part
 from ssiu.report.tables import Table
 
 SHOWN = 6  # images of each set
+LONGEST = 16_383  # pixels of a side of a WebP image
 PIXELS = 2_000_000  # of HR, over all images where 6 of each set are shown: about 7 MB of page
 
 
@@ -97,8 +98,9 @@ def choose(
 ) -> list[Shown]:
     """Images of a set, from the worst PSNR to the best: all, or the ``most`` worst, middle and best ones.
 
-    An image with more than ``pixels`` is cut to the piece where SR and bicubic differ most. ``image_folder`` is the
-    folder with the SR images of the run. Raises BadInputError (65) where an image of ``other`` has another size.
+    An image with more than ``pixels``, or a side longer than `LONGEST`, is cut to the piece where SR and bicubic differ
+    most. ``image_folder`` is the folder with the SR images of the run. Raises BadInputError (65) where an image of
+    ``other`` has another size.
     """
     results = evaluation.of(test_set.name)
     order = sorted(range(len(results)), key=lambda index: results[index].scores["standard"].psnr)
@@ -135,12 +137,14 @@ def telling_box(a: np.ndarray, b: np.ndarray, pixels: int) -> tuple[int, int, in
 
 
 def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
-    """(left, top, width, height): all of ``weights`` (H, W), or the square of ``pixels`` with the largest sum."""
-    height, width = weights.shape
-    if height * width <= pixels:
-        return 0, 0, width, height
-    box_height = min(height, int(pixels**0.5))
-    box_width = min(width, pixels // box_height)
+    """(left, top, width, height): all of ``weights`` (H, W), or the square of ``pixels`` with the largest sum.
+
+    No side is longer than `LONGEST`.
+    """
+    box_height, box_width = (min(side, LONGEST) for side in weights.shape)
+    if box_height * box_width > pixels:
+        box_height = min(box_height, int(pixels**0.5))
+        box_width = min(box_width, pixels // box_height)
     sums = np.pad(weights.cumsum(0).cumsum(1), ((1, 0), (1, 0)))  # (H + 1, W + 1) sums of all above and left
     over = sums[box_height:, box_width:] - sums[:-box_height, box_width:]
     over = over - sums[box_height:, :-box_width] + sums[:-box_height, :-box_width]
@@ -206,7 +210,8 @@ def _image_table(
             name = f'<a href="{link}">{name}</a>'
         numbers = [number for score in result.scores.values() for number in zip(_digits(score), score, strict=True)]
         base = baseline.scores["standard"]
-        gain = result.scores["standard"].psnr - base.psnr
+        ours = result.scores["standard"].psnr
+        gain = 0.0 if ours == base.psnr else ours - base.psnr  # both may be infinite
         numbers += [(_digits(base)[0], base.psnr), (f"{gain:+.2f}", gain)]
         cells = [_cell(html.escape(result.set_name), result.set_name, "text"), _cell(name, result.name, "text")]
         cells += [_cell(_size(result.width, result.height), result.width * result.height)]

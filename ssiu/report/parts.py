@@ -9,6 +9,11 @@ def page_part(name: str) -> str:
     return (files("ssiu.report") / name).read_text(encoding="utf-8")
 
 
+def encoded(text: str) -> bytes:
+    """``text`` for a file. What is no UTF-8, as the name of a file may be, is escaped as it is on the terminal."""
+    return text.encode(errors="backslashreplace")
+
+
 def fill_page(template: str, **values: str) -> str:
     """The page ``template`` with ``values``, the colours that all pages share, and the slider where it has one."""
     shared = {"base_css": "base.css", "slider_css": "slider.css", "slider_js": "slider.js"}

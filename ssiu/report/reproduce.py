@@ -23,7 +23,7 @@ from ssiu.evaluation.evaluate import evaluate, summary_means
 from ssiu.evaluation.metrics import Score, printed
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.paper import published
-from ssiu.report.parts import fill_page
+from ssiu.report.parts import encoded, fill_page
 from ssiu.report.results import summary_json
 from ssiu.report.tables import ABSENT, Cell, Table, cell
 from ssiu.weights_files import Weights
@@ -146,21 +146,16 @@ def write_reproduction(
         facts="".join(
             f"<b>{html.escape(key)}</b> <code>{html.escape(value)}</code><br>" for key, value in facts.items()
         ),
-        sections="".join(map(_section, (table, *tables))),
+        sections="".join(each.section() for each in (table, *tables)),
     )
-    write_atomically(folder / "reproduce.md", f"{table.markdown()}{listed}\n".encode())
-    write_atomically(folder / "reproduce.html", page.encode())
+    write_atomically(folder / "reproduce.md", encoded(f"{table.markdown()}{listed}\n"))
+    write_atomically(folder / "reproduce.html", encoded(page))
     write_atomically(folder / "reproduce.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
 def environment(device_name: str) -> str:
     """What the numbers were computed on."""
     return f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, {device_name}"
-
-
-def _section(table: Table) -> str:
-    notes = "".join(f"<p>{html.escape(note)}</p>" for note in table.notes)
-    return f'<h2>{html.escape(table.title)}</h2>{notes}<div class="scroll">{table.html()}</div>'
 
 
 def _difference(each: CellResult) -> str:

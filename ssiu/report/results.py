@@ -13,8 +13,9 @@ from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import Evaluation, image_file
 from ssiu.evaluation.metrics import Score
-from ssiu.files import held, make_folder, write_atomically
+from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.report.page import PIXELS, SHOWN, OtherRun, choose, report_page
+from ssiu.report.parts import encoded
 from ssiu.report.tables import Table
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
@@ -37,19 +38,20 @@ def open_results(folder: Path, config: Config, overwrite: bool = False) -> Itera
 
     The results of a run belong together, so with ``overwrite`` an earlier run's are removed before the next ones come;
     without it a folder with finished results raises OutputError (73). Nothing else is removed: a folder that holds
-    anything `test.py` does not write, or no ``config.yml``, raises OutputError (73). BusyError (75) while another
-    process writes there.
+    anything `test.py` does not write, or no ``config.yml``, raises OutputError (73); names that begin with a dot do not
+    count. BusyError (75) while another process writes there.
     """
     make_folder(folder)
     if folder.is_symlink():
         raise OutputError(f"{folder} is a symbolic link; name the folder it points to, or another one")
-    there = {path.name for path in folder.iterdir()} - {LOCK}
+    there = contents(folder)
     if there and not {"config.yml"} <= there <= CONTENTS:
         others = ", ".join(sorted(there - CONTENTS)[:5]) or "no config.yml"
         raise OutputError(f"{folder} is not a results folder ({others}); choose an empty folder with --output DIR")
     in_use = f"{folder} is being written by another test run; wait for it, or give --output DIR"
     with held(folder / LOCK, folder, in_use, "--output DIR"):
-        there = {path.name for path in folder.iterdir()} - {LOCK}  # another run may have finished meanwhile
+        remove_leftovers(folder)
+        there = contents(folder)  # another run may have finished meanwhile
         if "summary.json" in there and not overwrite:
             raise OutputError(f"{folder} holds results already; --output DIR keeps both, --overwrite replaces them")
         for name in sorted(there & CONTENTS - {"config.yml"}, key="summary.json".__ne__):  # that one first: not whole
@@ -77,9 +79,11 @@ def write_results(
     """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose images are those of ``folder``/images.
 
     ``table`` and ``facts`` (what was run, by name) are shown on the page, with up to ``shown`` images of each set
-    (None = all) and those of ``other`` beside them. Raises SaveError (74) when writing fails.
+    (None = all) and those of ``other`` beside them. The numbers come first: they are kept whatever becomes of the page.
+    Raises SaveError (74) when writing fails.
     """
     write_atomically(folder / "per_image.csv", evaluation.per_image_csv().encode())
+    write_atomically(folder / "summary.json", summary_json(summary))  # after the scores: where it is, these are
     images = folder / "images"
     choices = []
     for each in test_sets if images.is_dir() else ():
@@ -87,8 +91,7 @@ def write_results(
         choices += choose(each, evaluation, bicubic, images, pixels, shown, other)
     saved = Path("images") if images.is_dir() else None
     page = report_page(table, facts, summary, evaluation, bicubic, choices, saved)
-    write_atomically(folder / "report.html", page.encode())
-    write_atomically(folder / "summary.json", summary_json(summary))  # last: where it is, the rest is
+    write_atomically(folder / "report.html", encoded(page))
 
 
 def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:

@@ -95,6 +95,11 @@ class Table:
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
 
+    def section(self) -> str:
+        """Title, notes and table for a page of several; its class ``scroll`` scrolls what is too wide."""
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f'<h2>{html.escape(self.title)}</h2>{notes}<div class="scroll">{self.html()}</div>'
+
     def _rendered(
         self, escape: Callable[[str], str], marks: dict[int, tuple[str, str]], *before: list[Cell]
     ) -> list[list[str]]:

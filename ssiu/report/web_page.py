@@ -25,7 +25,7 @@ from ssiu.data.unpack import unpack
 from ssiu.errors import BusyError, OutputError
 from ssiu.export import onnx
 from ssiu.export.one_file import network_source
-from ssiu.files import held, make_folder, remove_leftovers, user_cache_folder, write_atomically
+from ssiu.files import contents, held, make_folder, remove_leftovers, user_cache_folder, write_atomically
 from ssiu.report.parts import fill_page, page_part
 from ssiu.upscaling.tiles import MARGIN, Network
 
@@ -69,7 +69,7 @@ def export_web(folder: Path, networks: Sequence[nn.Module]) -> list[Path]:
     with files that is not of an earlier export, BusyError (75) while another export works or where the runtime cannot
     be fetched, BadInputError (65) where something else than the runtime was sent, SaveError (74).
     """
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / SETTINGS).is_file():
+    if contents(folder) and not (folder / SETTINGS).is_file():
         raise OutputError(f"{folder} holds other files; name an empty or a new folder")
     make_folder(folder)
     cache = make_folder(user_cache_folder("web"))

@@ -131,15 +131,15 @@ class RunFolder:
             raise SaveError(f"cannot write the logs in {self.path}: {error.strerror}; free some space") from error
 
     def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
-        """Replaces the images of the last validation: uint8 (H, W, 3) each, as PNG and in TensorBoard."""
+        """Replaces the images of the last validation: uint8 (H, W, 3) by ``set/name``, as PNG and in TensorBoard."""
         from torch.utils.tensorboard import SummaryWriter
 
         folder = self.path / "results" / "validation"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.path / "tensorboard" / "images", ignore_errors=True)
-        make_folder(folder)
         with SummaryWriter(str(self.path / "tensorboard" / "images")) as writer:
             for name, image in images.items():
+                make_folder((folder / name).parent)
                 save_image(folder / f"{name}.png", image)
                 writer.add_image(name, image, step, dataformats="HWC")
 

@@ -1,5 +1,6 @@
 """Validation in training: the sets that are scored, and the images that are shown of them."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ class Validation:
         if name := config.validation_set:
             self.choosing_set = BenchmarkSet(name, find_pairs(config.data_path, name, config.scale), config.scale)
             refuse_twice("key 'validation_set' (never select on a test set)", self.sets)
-        check_sets(self.sets)
+        check_sets(self.sets, saved=False)
 
     @property
     def sets(self) -> list[BenchmarkSet]:
@@ -44,13 +45,14 @@ class Validation:
     def run(
         self, model: nn.Module, device: torch.device, stopped: Callable[[], bool]
     ) -> tuple[dict[str, Score], dict[str, np.ndarray], float | None] | None:
-        """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by name, and what chooses the best.
+        """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by ``set/name``, what chooses the best.
 
         That is the mean PSNR of the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
         None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
         """
         prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))
         strips: dict[str, np.ndarray] = {}
+        shown: Counter[str] = Counter()
 
         def network(lr: Tensor, *place: Tensor) -> Tensor:
             if stopped():
@@ -58,8 +60,9 @@ class Validation:
             return prepared(lr, *place)
 
         def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
-            if sum(name.startswith(f"{test_set.name}_") for name in strips) < SHOWN_IMAGES:
-                strips[f"{test_set.name}_{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
+            if shown[test_set.name] < SHOWN_IMAGES:
+                shown[test_set.name] += 1
+                strips[f"{test_set.name}/{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
 
         try:
             result = evaluate(

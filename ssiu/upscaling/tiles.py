@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssiu.device import free_memory, is_out_of_memory
-from ssiu.errors import ConfigError, DeviceMemoryError
+from ssiu.device import free_memory
+from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
 from ssiu.models.layers import round_up
 from ssiu.peers import architecture_of
 

@@ -1,5 +1,6 @@
-"""Output that cannot be written: one line and an exit code, for every way a command ends."""
+"""How commands end as processes: one line and an exit code, also where the output cannot be written."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,22 @@ def test_a_reader_that_left_is_no_error() -> None:
     command = f"{sys.executable} -m ssiu --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode in (0, 141) and done.stderr == ""
+
+
+@pytest.mark.parametrize("script", [["train.py"], ["test.py"], ["-m", "ssiu", "train"]], ids=" ".join)
+def test_ctrl_c_while_torch_is_loaded_is_one_line(script: list[str], tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    command = [sys.executable, *script, "--config", "configs/quickstart.yml"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_script_is_the_command_of_its_name(name: str) -> None:
+    both = [[sys.executable, f"{name}.py", "--help"], [sys.executable, "-m", "ssiu", name, "--help"]]
+    texts = [subprocess.check_output(command, cwd=ROOT, text=True, timeout=120) for command in both]
+    assert texts[0] == texts[1] and texts[0].startswith(f"usage: ssiu {name} [-h] --config CONFIG")
 
 
 def test_a_name_too_long_on_the_command_line_is_one_line() -> None:

@@ -248,6 +248,22 @@ def test_a_file_name_that_is_not_utf8_is_refused_before_any_image_is_scored(run,
         run("pretrain=w.safetensors")
 
 
+def test_a_name_too_long_for_its_sr_image_is_refused_before_earlier_results_go(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    before = (tmp_path / "results/w_x2/summary.json").read_bytes()
+    for path in (tmp_path / "data/benchmark/Set5").rglob("astronaut*.png"):
+        path.rename(path.with_name(path.name.replace("astronaut", "a" * 249)))
+    with pytest.raises(
+        BadInputError,
+        match=rf"Set5/{'a' * 249}: the name is too long.* _x2\.png, would have 256 bytes and may have 255",
+    ):
+        run("pretrain=w.safetensors", "--overwrite")
+    assert (tmp_path / "results/w_x2/summary.json").read_bytes() == before
+    run("pretrain=w.safetensors", "--overwrite", "save_image=false")
+    assert "a" * 249 in (tmp_path / "results/w_x2/per_image.csv").read_text()
+
+
 def test_an_output_folder_whose_name_is_not_utf8_gets_its_results(run, tmp_path, capsys):
     save_weights(tmp_path / "w.safetensors", _network())
     output = os.fsdecode(b"caf\xe9")
@@ -302,6 +318,29 @@ def test_an_output_folder_that_cannot_be_made_is_named_before_the_network_runs(r
     monkeypatch.setattr("ssiu.cli.test.evaluate", lambda *_, **__: pytest.fail("evaluated"))
     with pytest.raises(OutputError, match=r"config\.yml/out"):
         run("pretrain=w.safetensors", "--output", "config.yml/out")
+
+
+def test_a_run_is_never_compared_with_itself(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors")
+    before = (tmp_path / "results/w_x2/report.html").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "results/w_x2")
+    for output in ((), ("--output", "results/w_x2"), ("--output", tmp_path / "results/../results/w_x2")):
+        for beside in ("results/w_x2", "link"):
+            with pytest.raises(ConfigError, match=f"--beside {beside}: this run writes there"):
+                run("pretrain=w.safetensors", *output, "--overwrite", "--beside", beside)
+    assert (tmp_path / "results/w_x2/report.html").read_bytes() == before
+
+
+def test_what_a_system_or_a_killed_run_left_in_the_folder_is_no_obstacle(run, tmp_path):
+    save_weights(tmp_path / "w.safetensors", _network())
+    (tmp_path / "out").mkdir()
+    for number, overwrite in enumerate(((), ("--overwrite",))):
+        (tmp_path / f"out/.ssiu-{number}.part").write_text("of a killed one")
+        (tmp_path / "out/.DS_Store").write_text("the Finder's")
+        run("pretrain=w.safetensors", "--output", "out", *overwrite)
+        names = {"config.yml", "summary.json", "per_image.csv", "report.html", "images", ".DS_Store", ".lock"}
+        assert {path.name for path in (tmp_path / "out").iterdir()} == names
 
 
 def test_from_the_command_line_a_mistake_is_one_line_and_an_exit_code(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -165,6 +166,30 @@ def test_smallest_image_is_border_and_window():
 def test_different_sizes_are_refused_with_both_sizes():
     with pytest.raises(BadInputError, match=r"SR is 40x32 .* HR is 40x30"):
         score(np.zeros((32, 40, 3), np.uint8), np.zeros((30, 40, 3), np.uint8), 2, "official")
+
+
+class _OnGpu(torch.Tensor):
+    is_cuda = True
+
+
+def test_a_gpu_scores_one_image_at_a_time(monkeypatch):
+    """Each takes a dozen maps of float64 there, and as many images as the machine has cores are ready to be scored."""
+    inside, most = [], []
+
+    def watched(*arguments):
+        inside.append(None)
+        most.append(len(inside))
+        result = _standard_on_device(*arguments)
+        inside.pop()
+        return result
+
+    monkeypatch.setattr("ssiu.evaluation.metrics._standard_on_device", watched)
+    hr = data.astronaut()
+    sr = torch.from_numpy(hr).permute(2, 0, 1).div(255).as_subclass(_OnGpu)
+    with ThreadPoolExecutor(4) as pool:
+        scores = list(pool.map(lambda _: score(sr, hr, 2, "standard"), range(8)))
+    assert len(most) == 8 and max(most) == 1
+    assert {each.psnr for each in scores} == {math.inf}
 
 
 def test_an_unknown_protocol_is_an_error():

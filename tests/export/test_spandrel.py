@@ -133,6 +133,17 @@ def test_the_comfyui_folder_loads_weights_without_this_package(tmp_path: Path, c
         command.main(["comfyui", str(tmp_path / "ssiu_node")])
 
 
+@pytest.mark.parametrize("kind", ["comfyui", "spandrel"])
+def test_what_a_system_or_a_killed_export_left_is_no_obstacle(tmp_path: Path, kind: str) -> None:
+    for folder in (tmp_path, tmp_path / "tests"):
+        folder.mkdir(exist_ok=True)
+        for name in (".DS_Store", ".ssiu-0123.part"):
+            (folder / name).write_text("hidden")
+    command.main([kind, str(tmp_path)])
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob(".*")}
+    assert left >= {".DS_Store", "tests/.DS_Store"} and ".ssiu-0123.part" not in left
+
+
 def test_the_pull_request_folder_is_an_architecture_of_spandrel(tmp_path: Path) -> None:
     """Laid over a copy of spandrel it imports, detects and loads."""
     command.main(["spandrel", str(tmp_path / "pr")])

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # torch loads its compiler when only deterministic algorithms are allowed
 PRELOADED = [
     "ssiu.training.trainer",
-    "train",
+    "ssiu.cli.train",
     "faults",
     "torch.utils.tensorboard",
     "torch._inductor.config",
@@ -97,10 +97,10 @@ class ForkServer:
 
 def command(script: str, arguments: list[str]) -> None:
     """What running ``script`` does."""
-    from ssiu.errors import run_cli
+    from ssiu.cli import entry_point
 
     sys.argv = [f"{script}.py", *arguments]
-    run_cli(importlib.import_module(script).main)
+    entry_point(script)
 
 
 def out_of_address_space(extra: int, arguments: list[str]) -> None:

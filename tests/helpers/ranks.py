@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ssiu.cli import train
 from ssiu.config_reading import load_config
 from ssiu.errors import run_cli
 from ssiu.training.trainer import Trainer
@@ -35,8 +36,6 @@ def weights_in_double(config: str, target: str) -> None:
 
 def signalled(signum: int, step: int, rank: int, arguments: list[str]) -> None:
     """train.py, where ``rank`` alone sends itself a signal after ``step`` steps."""
-    import train
-
     original = Trainer.train_step
 
     def train_step(run: Trainer, batches: list) -> None:

@@ -178,7 +178,18 @@ def test_metrics_are_read_from_a_run_folder_and_other_files_are_refused(tmp_path
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
     assert read_metrics(tmp_path) == read_metrics(path) == LINES
-    for text, message in (("no json", "no metrics"), ("", "no training steps yet"), ("[1]\n", "no training steps yet")):
+    torn = path.read_text() + '{"kind": "tra'  # by a kill, or a run writes it now
+    path.write_text(torn)
+    assert read_metrics(path) == LINES
+    for text, message in (
+        ("no json\n", r"line 1: no line of a training run's metrics\.jsonl \('no json'\); remove it"),
+        ("", "no training steps yet"),
+        ('{"kind": "tra', "no training steps yet"),
+        ("[1]\n", "line 1: no line"),
+        ("[" * 100_000 + "\n", "line 1: no line"),
+        ('{"step": "x"}\n', "line 1: no line"),
+        (torn + "\n", rf"line {len(LINES) + 1}: no line"),
+    ):
         path.write_text(text)
         with pytest.raises(BadInputError, match=message):
             read_metrics(path)

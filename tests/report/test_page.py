@@ -12,13 +12,16 @@ from pages import write_page
 from small_sets import photo, small_set, write_set
 
 from ssiu.config_reading import make_config
+from ssiu.data.images import save_image
 from ssiu.data.test_sets import load_test_sets
-from ssiu.errors import MissingInputError
+from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.evaluate import Bicubic, Evaluation, evaluate
 from ssiu.evaluation.metrics import Score
 from ssiu.report.page import choose, report_page, telling_box
 from ssiu.report.results import other_results
 from ssiu.report.tables import comparison
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def test_the_page_holds_the_summary_and_refers_to_nothing_outside(tmp_path):
@@ -150,6 +153,32 @@ def test_a_second_run_stands_in_the_same_viewer_with_its_scores(tmp_path):
     caption = re.search(r"<figcaption>.*?</figcaption>", page)[0]
     psnr, other = re.search(r"SR ([\d.]+ / [\d.]+); first &amp; best ([\d.]+ / [\d.]+) \(standard\)", caption).groups()
     assert psnr == other
+
+
+def test_an_image_longer_than_webp_allows_is_cut(tmp_path):
+    wide = np.tile(photo("coffee", 32, 160), (1, 125, 1))  # 20,000 pixels a row, fewer in all than are shown
+    write_set(tmp_path, "mine", 2, {"tall": wide.transpose(1, 0, 2), "wide": wide})
+    page = write_page(tmp_path, tmp_path / "out", ["mine"]).read_text()
+    assert set(re.findall(r'data-width="(\d+)" data-height="(\d+)"', page)) == {("32", "16383"), ("16383", "32")}
+    assert page.count(f" of 20000{TIMES}32") == page.count(f" of 32{TIMES}20000") == 1
+
+
+def test_the_numbers_are_kept_where_the_page_cannot_be_made(tmp_path):
+    small_set(tmp_path, 2)
+    write_page(tmp_path, tmp_path / "first", ["Set5"])
+    save_image(tmp_path / "first/images/Set5/coffee_x2.png", photo("coffee", 40, 40))
+    with pytest.raises(BadInputError, match=r"coffee_x2\.png has another size"):
+        write_page(tmp_path, tmp_path / "second", ["Set5"], beside=tmp_path / "first")
+    for name in ("summary.json", "per_image.csv"):
+        assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
+    assert not (tmp_path / "second/report.html").exists()
+
+
+def test_equal_infinities_are_no_gain(tmp_path):
+    """A flat image of the gray that `write_page`'s network leaves alone."""
+    write_set(tmp_path, "mine", 2, {"flat": np.full((40, 40, 3), 102, np.uint8)})
+    page = write_page(tmp_path, tmp_path / "out", ["mine"]).read_text()
+    assert 'data-value="inf">inf</td><td class="" data-value="0.0">+0.00</td>' in page and "nan" not in page
 
 
 def test_a_second_run_that_lacks_an_image_is_named_before_any_work(tmp_path):

@@ -20,7 +20,7 @@ from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputErr
 from ssiu.evaluation import evaluate as evaluate_module
 from ssiu.evaluation.metrics import Score
 from ssiu.report.paper import paper_rows
-from ssiu.report.reproduce import CellResult, reproduction_table, verdict
+from ssiu.report.reproduce import CellResult, reproduction_table, verdict, write_reproduction
 from ssiu.weights_files import save_authors_weights, save_weights
 
 
@@ -112,6 +112,13 @@ def test_from_an_empty_folder_to_the_page(run: Run, tmp_path: Path, capsys: pyte
     rows = [line.split(",") for line in (tmp_path / "table/table1_x4.csv").read_text().splitlines()]
     measured = [float(row[5]) for row in rows[1:] if row[3:5] == ["standard", "Set5"]]
     assert next(each["standard"]["psnr"] for each in document["cells"] if each["scale"] == 4) in measured
+
+
+def test_an_argument_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
+    facts = {"command": f"ssiu reproduce --output {os.fsdecode(b'caf' + bytes([233]))}"}
+    write_reproduction(tmp_path, reproduction_table([]), [], facts, [])
+    for suffix in ("md", "html", "json"):
+        assert r"--output caf\udce9" in (tmp_path / f"reproduce.{suffix}").read_text(encoding="utf-8")
 
 
 def times(folder: Path) -> dict[str, int]:

@@ -181,6 +181,15 @@ def test_the_script_writes_every_format(tmp_path, capsys):
     assert r"mine \& " in (tmp_path / "out/table1_x4.tex").read_text()
 
 
+def test_names_of_sets_are_text_on_the_page(tmp_path):
+    name = "<img src=x onerror=alert(1)>"  # not on disk, so a note names it too
+    run = _summary(tmp_path / "run.json", **{name: (30.0, 0.9)})
+    table_command.main([str(run), "--scale", "4", "--data", str(tmp_path), "--output", str(tmp_path)])
+    page = (tmp_path / "table1_x4.html").read_text()
+    assert "<img" not in page and "so not computed: " in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") == 3
+
+
 def _measured(path, model, parameters, scale=4, **sets):
     document = json.loads(_summary(path, model, scale, **sets).read_text())
     path.write_text(json.dumps(document | {"parameters": parameters, "macs_1280x720": 40e9}))

@@ -113,6 +113,13 @@ def test_a_folder_with_other_files_is_refused_before_anything_is_done(tmp_path: 
     assert snapshot(tmp_path) == {"index.html": b"my own page"}
 
 
+def test_what_a_system_or_a_killed_export_left_is_no_obstacle(tmp_path: Path) -> None:
+    for name in (".DS_Store", ".ssiu-0123.part"):
+        (tmp_path / name).write_text("hidden")
+    written = export_web(tmp_path, [NETWORK])
+    assert snapshot(tmp_path).keys() == {path.relative_to(tmp_path).as_posix() for path in written} | {".DS_Store"}
+
+
 def test_the_service_workers_version_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_web(tmp_path / "one", [NETWORK])
     export_web(tmp_path / "same", [NETWORK])

@@ -111,11 +111,12 @@ def test_a_run_writes_its_folder_and_a_checkpoint_readable_without_code(folder):
     assert [line["step"] for line in train] == [2, 4]
     assert {"loss", "l1", "fft", "lr", "it_per_s", "data_wait", "peak_mib"} <= set(train[0])
     assert [line["step"] for line in metrics(run, "validation")] == [1, 2, 3, 4]
-    assert sorted(p.name for p in (home / "results/validation").iterdir()) == [
-        "toy_p0.png",
-        "toy_p1.png",
-        "val_p0.png",
-        "val_p1.png",
+    strips = home / "results/validation"
+    assert sorted(str(p.relative_to(strips)) for p in strips.rglob("*.png")) == [
+        "toy/p0.png",
+        "toy/p1.png",
+        "val/p0.png",
+        "val/p1.png",
     ]
     log = (home / "log.txt").read_text()
     assert "command:" in log and "torch" in log and "device: cpu" in log and "ETA" in log

@@ -203,6 +203,16 @@ def test_an_output_file_can_be_named(command, tmp_path: Path) -> None:
     assert code == 73 and "is a file name, but there are 2 images" in err and not (tmp_path / "both.tif").exists()
 
 
+def test_a_scale_that_is_not_the_configs_is_refused(command, tmp_path: Path) -> None:
+    save_image(tmp_path / "a.png", IMAGE)
+    (tmp_path / "c.yml").write_text("scale: 2\nn_feats: 8\nnum_heads: 4\nn_blocks: 3\n")
+    arguments = (tmp_path / "a.png", "--config", tmp_path / "c.yml", "--output", tmp_path / "out")
+    code, _, err = command(*arguments, "--scale", 4)
+    assert code == 78 and not (tmp_path / "out").exists()
+    assert err == f"error: --scale 4: {tmp_path}/c.yml is of scale 2; leave --scale out\n"
+    assert command(*arguments, "--scale", 2)[0] == 0 and read_rgb(tmp_path / "out/a.png").shape == (74, 100, 3)
+
+
 def test_what_is_there_is_kept_unless_told_otherwise(command, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a", "b"):

@@ -1,0 +1,51 @@
+"""How a command ends when what went wrong is no error of ours."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ssiu.errors import run_cli
+
+HUGE = 2**50  # bytes: more than a process can address
+
+
+def _refused_by_opencv() -> None:
+    raise cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 7 bytes")
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"),
+    [
+        (lambda: torch.empty(HUGE, dtype=torch.uint8), "memory"),
+        (lambda: np.empty(HUGE, np.uint8), "Unable to allocate 1.00 PiB"),
+        (lambda: bytearray(HUGE), "MemoryError"),
+        (_refused_by_opencv, "Insufficient memory"),
+    ],
+    ids=["torch", "numpy", "python", "opencv"],
+)
+def test_running_out_of_memory_anywhere_is_one_line(
+    allocate: Callable[[], object], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    def main(_: object) -> None:
+        allocate()
+
+    with pytest.raises(SystemExit) as ended:
+        run_cli(main, [])
+    error = capsys.readouterr().err
+    assert ended.value.code == 69 and error.count("\n") == 1
+    assert error.startswith("error: out of memory (") and said in error
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments"), [(RuntimeError("shapes differ"), []), (MemoryError("no room"), ["--debug"])], ids=str
+)
+def test_a_mistake_of_ours_and_debug_keep_the_traceback(error: Exception, arguments: list[str]) -> None:
+    def main(_: object) -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        run_cli(main, arguments)
+    assert caught.value is error
