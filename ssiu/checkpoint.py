@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ssiu.errors import BadInputError, NonFiniteError
-from ssiu.files import TEMPORARY_SUFFIX, write_atomically
+from ssiu.files import write_atomically
 from ssiu.torch_files import read_torch_file
 
 log = logging.getLogger("ssiu")
@@ -113,13 +113,6 @@ def find_checkpoint(folder: Path | str) -> tuple[Path, dict[str, Any]] | None:
     raise BadInputError(
         f"none of the {len(paths)} checkpoints in {folder} can be read; restore one, or start over in a new run folder"
     )
-
-
-def clean_temporaries(folder: Path | str) -> None:
-    """Removes what killed writers left in ``folder``. Call it only while holding the folder's lock."""
-    for orphan in Path(folder).glob(f".*{TEMPORARY_SUFFIX}"):
-        orphan.unlink(missing_ok=True)
-        log.info("removed %s, left by a save that was killed", orphan)
 
 
 def _age(path: Path) -> tuple[bool, int, str]:

@@ -4,6 +4,7 @@ Keys are flat, so that the YAML files of the paper's release run unchanged; `ssi
 """
 
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,7 +69,7 @@ def _keys_of_models() -> dict[str, list[str]]:
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
-FilePath = Annotated[str, AfterValidator(_usable_path)]
+FilePath = Annotated[str, AfterValidator(os.path.expanduser), AfterValidator(_usable_path)]
 FolderName = Annotated[str, AfterValidator(_plain_name)]
 FolderNames = Annotated[list[FolderName], BeforeValidator(_listed)]
 

@@ -60,7 +60,7 @@ for _tag, _pattern, _first in (
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, KeyError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
@@ -118,7 +118,7 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
 def find_config(path: str | Path) -> Path:
     """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``ablations/table4_l1``."""
     path = Path(path)
-    if not path.is_file() and not path.is_absolute() and ".." not in path.parts:
+    if path.name and not path.is_file() and not path.is_absolute() and ".." not in path.parts:
         name = path.with_suffix(".yml")
         name = name.relative_to("configs") if name.parts[:1] == ("configs",) else name
         return next((folder / name for folder in SHIPPED_CONFIGS if (folder / name).is_file()), path)

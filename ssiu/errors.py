@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not know
 OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime, OpenCV and 32-bit operators say, in lower case
     "out of memory",
@@ -144,6 +145,5 @@ def _refused(error: Exception) -> tuple[str, int]:
     if is_out_of_memory(error):
         said = str(error).partition("\n")[0][:120] or type(error).__name__
         return f"out of memory ({said}); use smaller images or another device", DeviceMemoryError.exit_code
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-    doing, code = ("write", SaveError.exit_code) if full else ("use", MissingInputError.exit_code)
+    doing, code = ("write", SaveError.exit_code) if error.errno in DISK_FULL else ("use", MissingInputError.exit_code)
     return f"cannot {doing} {error.filename or 'the output of this command'}: {error.strerror}", code

@@ -4,13 +4,14 @@ import contextlib
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from ssiu.errors import BusyError, MissingInputError, OutputError, SaveError
+from ssiu.errors import DISK_FULL, BusyError, MissingInputError, OutputError, SaveError
 
 try:
     import fcntl
@@ -40,8 +41,17 @@ def make_folder(path: Path) -> Path:
 
 
 def user_cache_folder(name: str) -> Path:
-    """The folder for ``name`` in the user's cache; it may not exist yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssiu" / name
+    """The folder for ``name`` in the user's cache, in the temporary folder for a user without a home.
+
+    It may not exist yet.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if not cache:
+        try:
+            cache = Path.home() / ".cache"
+        except RuntimeError:  # a container run with an id that its passwd does not know
+            cache = tempfile.gettempdir()
+    return Path(cache) / "ssiu" / name
 
 
 def require_file(path: Path, expected: str) -> None:
@@ -59,8 +69,8 @@ def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], ove
 
     After a kill at any moment ``path`` holds either its old content or all of ``data``. Without ``overwrite`` the
     name is taken only if it is free at the end: FileExistsError, whoever took it meanwhile. A symbolic link at
-    ``path`` and a name the file system refuses are an OutputError (73); a failed write (disk full, quota) raises
-    SaveError (74). The temporary file is removed.
+    ``path`` and a name or folder that the system refuses are an OutputError (73); a failed write (disk full, quota)
+    raises SaveError (74). The temporary file is removed.
     """
     temporary = None
     written = 0
@@ -81,22 +91,24 @@ def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], ove
             else:
                 _take_name(temporary, path)
         if fcntl is not None:  # Windows has no folders that can be opened
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            with contextlib.suppress(OSError):  # the file is there; SMB, FUSE or a folder without read permission
+                folder = os.open(path.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
     except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or isinstance(error, FileExistsError):
             raise
-        if error.errno in NAME_REFUSED:
-            raise OutputError(f"cannot write {path}: {error.strerror}; choose another name") from None
-        raise SaveError(
-            f"cannot write {path}: {error.strerror or error} ({written:,} bytes needed); "
-            "what was there before is unchanged: free some space and run the same command again"
-        ) from error
+        if error.errno in DISK_FULL:
+            raise SaveError(
+                f"cannot write {path}: {error.strerror} ({written:,} bytes needed); "
+                "what was there before is unchanged: free some space and run the same command again"
+            ) from error
+        other = "name" if error.errno in NAME_REFUSED else "folder"
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another {other}") from None
 
 
 def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:

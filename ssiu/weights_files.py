@@ -54,7 +54,8 @@ def read_weights(path: Path | str) -> Weights:
         tensors, metadata = _read_safetensors(path)
     else:
         tensors, metadata = _read_pt(path)
-    state_dict = {re.sub(r"^((module|_orig_mod)\.)+", "", name): tensor for name, tensor in tensors.items()}
+    ours = "model" in metadata  # then names are the network's own, whatever they begin with
+    state_dict = {name if ours else re.sub(r"^((module|_orig_mod)\.)+", "", name): t for name, t in tensors.items()}
     if any(re.match(r"body\.\d+\.(s\d|ffn)\.", name) for name in state_dict):
         state_dict = from_authors(state_dict)
     if len(state_dict) < len(tensors):
@@ -124,14 +125,15 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
     if not isinstance(document, dict) or not document:
         raise BadInputError(f"{path} holds a {type(document).__name__} and no weights; expected names with tensors")
+    averaged = "n_averaged" in document  # torch's AveragedModel counts its updates beside the weights, module.NAME
     tensors = {}
     for name, tensor in document.items():
-        if name == "n_averaged":  # torch's AveragedModel counts its updates beside the weights
+        if name == "n_averaged":
             continue
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise BadInputError(f"{path}: entry {name!a:.80} is no tensor; expected a network's state dict")
         try:
-            tensors[name] = check_tensor(name, tensor)
+            tensors[name.removeprefix("module.") if averaged else name] = check_tensor(name, tensor)
         except ValueError as error:
             raise BadInputError(f"{path} is refused: {error}") from None
     return tensors, metadata

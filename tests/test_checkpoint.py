@@ -10,7 +10,7 @@ import torch
 from faults import saved
 from tiny import make_state, same
 
-from ssiu.checkpoint import clean_temporaries, find_checkpoint, load_checkpoint, save_checkpoint, tensors_digest
+from ssiu.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint, tensors_digest
 from ssiu.errors import BadInputError, MissingInputError, NonFiniteError
 
 
@@ -157,10 +157,3 @@ def test_last_comes_first_then_the_highest_step_then_best(tmp_path: Path, caplog
         found.write_bytes(found.read_bytes()[:-1])
     with pytest.raises(BadInputError, match="none of the 4 checkpoints"):
         find_checkpoint(tmp_path)
-
-
-def test_cleaning_removes_only_what_killed_writers_left(tmp_path: Path) -> None:
-    for name in (".last.pt.123.part", "last.pt", "notes.part", ".hidden"):
-        (tmp_path / name).write_text("x")
-    clean_temporaries(tmp_path)
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".hidden", "last.pt", "notes.part"]

@@ -25,8 +25,9 @@ from faults import (
 )
 from tiny import make_state, same
 
-from ssiu.checkpoint import clean_temporaries, load_checkpoint, save_checkpoint
+from ssiu.checkpoint import load_checkpoint, save_checkpoint
 from ssiu.errors import BadInputError, SaveError
+from ssiu.files import remove_leftovers
 from ssiu.torch_files import read_torch_file
 from ssiu.weights_files import read_weights
 
@@ -174,7 +175,7 @@ def test_a_kill_at_any_io_call_leaves_the_old_or_the_new_checkpoint(path: Path) 
         if code == 0:
             break
         assert code == -signal.SIGKILL
-        clean_temporaries(path.parent)
+        remove_leftovers(path.parent)
         assert [entry.name for entry in path.parent.iterdir()] == ["last.pt"]
         if outcomes[-1] == 2:
             save_checkpoint(path, make_state(1))
@@ -195,7 +196,7 @@ def test_a_kill_in_the_middle_of_the_write_leaves_the_old_checkpoint(path: Path)
         assert code == -signal.SIGXFSZ and step_of(path) == 1
         (orphan,) = path.parent.glob(".*.part")
         assert orphan.stat().st_size == written
-        clean_temporaries(path.parent)
+        remove_leftovers(path.parent)
 
 
 def test_a_full_disk_is_a_save_error_and_keeps_the_old_checkpoint(path: Path) -> None:
@@ -231,7 +232,7 @@ def test_an_error_at_any_write_is_a_save_error_and_leaves_an_intact_checkpoint(p
         assert [entry.name for entry in path.parent.iterdir()] == ["last.pt"]
         if step_of(path) == 2:
             save_checkpoint(path, make_state(1))
-    assert failures >= 6 and step_of(path) == 2
+    assert failures >= 5 and step_of(path) == 2  # what comes after them is the folder's own, and the file is there
 
 
 def test_the_data_is_on_the_disk_before_it_takes_the_name_and_so_is_the_name(

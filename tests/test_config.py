@@ -118,6 +118,8 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text, value):
         ("model: !!python/object/apply:os.system ['true']", "tag"),
         ("- lr", "key: value"),
         ("lr: [", "not a readable YAML"),
+        ("compile: !!bool maybe", "not a readable YAML"),
+        ("lr: !!timestamp x", "not a readable YAML"),
         ("1: 2", "not a name"),
         ("log_name: ../x", "'log_name'.*plain folder name"),
         ("log_name: a/b", "'log_name'"),
@@ -263,3 +265,15 @@ def test_a_shipped_config_is_found_by_name_and_a_file_or_folder_here_is_not_in_i
     assert load_config("quickstart.yml").n_feats == 16
     with pytest.raises(MissingInputError, match=r"\.\./quickstart"):
         load_config("../quickstart")
+
+
+@pytest.mark.parametrize("path", ["", "."])
+def test_a_path_that_names_no_file_is_a_line(path: str) -> None:
+    with pytest.raises(MissingInputError, match="cannot read the config"):
+        load_config(path)
+
+
+def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    config = make_config({"log_path": "~/logs", "data_path": "~/data", "cache_dir": "a/~b"})
+    assert (config.log_path, config.data_path, config.cache_dir) == ("/home/me/logs", "/home/me/data", "a/~b")

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import signal
+import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faults import in_child
@@ -29,6 +31,29 @@ def test_a_name_the_file_system_refuses_is_not_a_full_disk(tmp_path: Path, overw
         with pytest.raises(OutputError, match="Is a directory; choose another name"):
             write_atomically(tmp_path / "folder", b"")
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("name", ["absent/a", "file/a", "/proc/a", "/sys/a"])
+def test_a_folder_that_takes_no_file_is_not_a_full_disk(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_bytes(b"in the way")
+    with pytest.raises(OutputError, match=rf"cannot write \S*{name}: [A-Z][a-z ]+; choose another folder"):
+        write_atomically(tmp_path / name, b"")
+
+
+@pytest.mark.parametrize("refused", ["open", "fsync"])
+def test_a_folder_that_cannot_be_synced_takes_the_file(
+    tmp_path: Path, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = getattr(os, refused)
+
+    def of_files_only(what: Any, *arguments: Any) -> Any:
+        if stat.S_ISDIR((os.fstat if refused == "fsync" else os.stat)(what).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))  # as some file systems do
+        return really(what, *arguments)
+
+    monkeypatch.setattr(os, refused, of_files_only)
+    write_atomically(tmp_path / "a", b"whole")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"whole"]
 
 
 @pytest.mark.parametrize("links", [True, False])

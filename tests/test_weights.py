@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -252,3 +253,12 @@ def test_the_users_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert user_cache_folder("weights") == Path("/home/me/.cache/ssiu/weights")
+
+
+def test_a_user_without_a_home_has_the_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> None:
+        raise RuntimeError("Could not determine home directory.")  # as for an id that is in no passwd
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    assert user_cache_folder("weights") == Path(tempfile.gettempdir()) / "ssiu/weights"

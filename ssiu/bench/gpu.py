@@ -23,13 +23,15 @@ from ssiu.bench.gpu_checks import CHECKS, Lab
 from ssiu.bench.options import at_least
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.errors import OutputError
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.tables import Table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=at_least(1), default=10, help="default 10; what is left is done next time")
-    parser.add_argument("--output", type=Path, default=Path("gpu.json"), metavar="FILE", help="default gpu.json")
+    parser.add_argument(
+        "--output", type=nonempty_path, default=Path("gpu.json"), metavar="FILE", help="default gpu.json"
+    )
     parser.add_argument("--data-path", type=Path, metavar="DIR", help="with benchmark/Set5; default: photographs")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="default cuda")
     parser.add_argument("--toy", action="store_true", help="tiny networks: tries the commands, measures nothing")

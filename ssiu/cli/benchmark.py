@@ -11,13 +11,12 @@ ssiu benchmark gpu --minutes 10
 import json
 import platform
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
 from ssiu.bench import complexity, data, gpu, inference, train
 from ssiu.cli.console import command_parser
-from ssiu.files import write_atomically
+from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.tables import Table
 
 SUBCOMMANDS = {"complexity": complexity, "data": data, "gpu": gpu, "inference": inference, "train": train}
@@ -30,10 +29,14 @@ def main(argv: Sequence[str]) -> None:
     for name, module in SUBCOMMANDS.items():
         subparser = subparsers.add_parser(name, description=module.__doc__)
         module.add_arguments(subparser)
-        subparser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables to FILE")
-        subparser.add_argument("--json", type=Path, metavar="FILE", help="also write the tables to FILE, as records")
+        subparser.add_argument("--markdown", type=nonempty_path, metavar="FILE", help="also write the tables to FILE")
+        subparser.add_argument(
+            "--json", type=nonempty_path, metavar="FILE", help="also write the tables to FILE, as records"
+        )
         subparser.set_defaults(run=module.run)
     arguments = parser.parse_args(argv)
+    for path in filter(None, (arguments.markdown, arguments.json)):
+        make_folder(path.parent)
     tables = arguments.run(arguments)
     print("\n\n".join(table.text() for table in tables))
     if arguments.markdown:

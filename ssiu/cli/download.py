@@ -24,6 +24,7 @@ from ssiu.data.sources import (
     obtain_weights,
     read_manifest,
 )
+from ssiu.files import nonempty_path
 from ssiu.weights import load_model, weights_folder
 
 
@@ -65,7 +66,9 @@ def print_applications(manifest: Manifest, data_path: Path, scales: Sequence[int
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("download", __doc__)
     parser.add_argument("what", choices=[*ARCHIVES, "df2k", "weights", "manga109"], metavar="WHAT", help="see above")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="default: data; for weights: where they are looked for")
+    parser.add_argument(
+        "--to", type=nonempty_path, metavar="DIR", help="default: data; for weights: where they are looked for"
+    )
     parser.add_argument("--scales", type=int, nargs="+", choices=(2, 3, 4), default=[2, 3, 4], metavar="S")
     parser.add_argument("--sources", type=Path, default=MANIFEST, metavar="FILE", help="instead of the package's list")
     args = parser.parse_args(argv)

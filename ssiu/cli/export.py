@@ -18,7 +18,7 @@ from ssiu.config_reading import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
-from ssiu.files import nonempty_path
+from ssiu.files import make_folder, nonempty_path
 from ssiu.peers import Peer
 from ssiu.report.web_page import export_web, page_server
 from ssiu.weights import load_configured, load_model, load_weights
@@ -67,10 +67,11 @@ def convert(arguments: Namespace) -> None:
         raise BadInputError(
             f"{source} holds {network.architecture}, another method's network; export takes this package's"
         )
+    make_folder(arguments.target.parent)
     print(f"wrote {arguments.target}: {arguments.to(network, arguments)}")
 
 
-def make_folder(arguments: Namespace) -> None:
+def make_plugin(arguments: Namespace) -> None:
     """A folder of source files for another program."""
     files = arguments.write(arguments.target)
     print(f"wrote {arguments.target}: {len(files)} files; {arguments.use}")
@@ -112,7 +113,7 @@ def main(argv: Sequence[str]) -> None:
     ):
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
-        command.add_argument("target", type=Path, help="the file to write")
+        command.add_argument("target", type=nonempty_path, help="the file to write")
         command.add_argument("--config", metavar="FILE", help="names a model of your own (docs/own_model.md)")
         command.set_defaults(run=convert, to=to)
         if name == "onnx":
@@ -127,8 +128,8 @@ def main(argv: Sequence[str]) -> None:
         ("spandrel", export_spandrel, "what a pull request to spandrel adds", "its README.md says what to do with it"),
     ):
         command = formats.add_parser(name, help=summary, description=summary)
-        command.add_argument("target", type=Path, metavar="DIR", help="the folder to make")
-        command.set_defaults(run=make_folder, write=write, use=use)
+        command.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
+        command.set_defaults(run=make_plugin, write=write, use=use)
     summary = "a page that upscales images in the browser, for any static host"
     page = formats.add_parser("web", help=summary, description=summary)
     page.add_argument("target", type=nonempty_path, nargs="?", metavar="DIR", help="the folder to make")

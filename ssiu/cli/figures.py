@@ -20,7 +20,9 @@ from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.lam import attribute
 from ssiu.evaluation.score_folders import sr_names
+from ssiu.files import nonempty_path
 from ssiu.report.figures import (
+    check_target,
     compare_figure,
     curves_figure,
     gain_box,
@@ -125,8 +127,8 @@ def main(argv: Sequence[str]) -> None:
     command.set_defaults(draw=lam, output="lam.png")
 
     for command in commands.choices.values():
-        command.add_argument("--output", type=Path, metavar="FILE", help=".png, .pdf or .svg")
+        command.add_argument("--output", type=nonempty_path, metavar="FILE", help=".png, .pdf or .svg")
     args = parser.parse_args(argv)
-    args.output = Path(args.output)
+    check_target(args.output)
     args.draw(args)
     print(f"look at {args.output}")

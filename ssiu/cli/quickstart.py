@@ -2,6 +2,7 @@
 
 bash scripts/quickstart.sh               (makes the environment first)
 ssiu quickstart max_iterations=200
+ssiu quickstart scale=4 log_name=x4      (a second run beside the first)
 """
 
 from collections.abc import Sequence
@@ -12,11 +13,12 @@ import skimage.data
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import load_config
-from ssiu.data.bicubic import make_lr
 from ssiu.data.images import save_image
+from ssiu.data.prepare import make_lr_folders
 from ssiu.data.test_sets import load_test_sets
-from ssiu.errors import MissingInputError
+from ssiu.errors import ConfigError, MissingInputError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.files import make_folder
 from ssiu.report.tables import Table, cell
 from ssiu.training.trainer import Trainer
 from ssiu.weights import find_weights, load_model
@@ -32,28 +34,30 @@ def photograph(name: str) -> np.ndarray:
 
 
 def make_set(folder: Path, names: Sequence[str], scale: int) -> None:
-    """``folder/{HR,LR_bicubic/X{scale}}`` in the layout of the benchmark sets."""
-    for sub in ("HR", f"LR_bicubic/X{scale}"):
-        (folder / sub).mkdir(parents=True, exist_ok=True)
-    for name in names:
-        target = folder / "HR" / f"{name}.png"
-        if not target.exists():
-            hr = photograph(name)
-            save_image(folder / f"LR_bicubic/X{scale}" / f"{name}x{scale}.png", make_lr(hr, scale))
-            save_image(target, hr)
+    """``folder/{HR,LR_bicubic/X{scale}}`` in the layout of the benchmark sets; what is there stays."""
+    hr = make_folder(folder / "HR")
+    images = {name: hr / f"{name}.png" for name in names}
+    for name, path in images.items():
+        if not path.exists():
+            save_image(path, photograph(name))
+    make_lr_folders(images, folder / "LR_bicubic", [scale], replace=False)
 
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("quickstart", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over quickstart.yml")
-    config = load_config("quickstart", parser.parse_args(argv).overrides)
+    parser.add_argument("--allow-changes", action="store_true", help="go on with a run although settings changed")
+    args = parser.parse_intermixed_args(argv)
+    config = load_config("quickstart", args.overrides)
+    if not config.eval_sets:
+        raise ConfigError("key 'eval_sets': empty, so nothing would be scored; name a set such as eval_sets=[test]")
     log_to_console()
     for name, images in ((config.training_dataset, TRAIN), (config.eval_sets[0], TEST)):
         make_set(Path(config.data_path) / name, images, config.scale)
-
-    Trainer(config, resume="auto").run()
-
     test_sets = load_test_sets(config)
+
+    Trainer(config, resume="auto", allow_changes=args.allow_changes).run()
+
     networks = {"bicubic": Bicubic(config.scale)}
     networks["SSIU, reduced, just trained"] = load_model(config.run_folder / "models" / "last.pt")
     try:

@@ -16,10 +16,10 @@ from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import make_config
 from ssiu.data.pairs import find_pairs, set_folders, usual_name
 from ssiu.data.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
-from ssiu.data.test_sets import BenchmarkSet
+from ssiu.data.test_sets import BenchmarkSet, refuse_twice
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError, MissingInputError
-from ssiu.files import make_folder
+from ssiu.files import make_folder, nonempty_path
 from ssiu.report.paper import COLUMNS
 from ssiu.report.reproduce import (
     MODEL,
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {', '.join(COLUMNS)}")
     parser.add_argument("--weights", choices=("authors", "ours"), default="authors")
     parser.add_argument("--data", type=Path, default=Path("data"), help="your data_path; default: data")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/reproduce_{authors,ours}")
+    parser.add_argument("--output", type=nonempty_path, metavar="DIR", help="default: results/reproduce_{authors,ours}")
     parser.add_argument("--sources", type=Path, default=MANIFEST, metavar="FILE", help="see ssiu download")
     args = parser.parse_args(argv)
     log_to_console()
@@ -86,6 +86,7 @@ def main(argv: Sequence[str]) -> None:
     test_sets = {
         scale: [BenchmarkSet(name, find_pairs(args.data, name, scale), scale) for name in names] for scale in scales
     }
+    refuse_twice("--sets", test_sets[scales[0]])
     paths = {scale: weights_of(args.weights, scale, manifest) for scale in scales}
     output = make_folder(args.output or Path("results") / f"reproduce_{args.weights}")
     config = make_config({})

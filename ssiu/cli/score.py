@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser
 from ssiu.evaluation.score_folders import score_folders
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.results import summary_json
 from ssiu.report.tables import score_table
 
@@ -19,7 +19,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("hr", type=Path, metavar="HR_DIR", help="their originals, named NAME")
     parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4), help="pixels shaved off every side")
     parser.add_argument("--model", help="the method's name in the output; default: the name of SR_DIR")
-    parser.add_argument("--json", type=Path, metavar="F", help="also write the numbers to F, as test.py's summary.json")
+    parser.add_argument(
+        "--json", type=nonempty_path, metavar="F", help="also write the numbers to F, as test.py's summary.json"
+    )
     args = parser.parse_args(argv)
     model = args.model or args.sr.absolute().name
     if args.json:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.table1 import (
     anew_table,
     bicubic_row,
@@ -35,7 +35,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("results", nargs="*", metavar="[NAME=]JSON", help="of test.py or score.py, one row each")
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: all three")
     parser.add_argument("--data", type=Path, default=Path("data"), help="data_path with benchmark/, for bicubic")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="also write table1_x{s}.md, .csv, .tex and .html")
+    parser.add_argument(
+        "--output", type=nonempty_path, metavar="DIR", help="also write table1_x{s}.md, .csv, .tex and .html"
+    )
     args = parser.parse_args(argv)
     if args.output:
         make_folder(args.output)

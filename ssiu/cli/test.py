@@ -21,6 +21,7 @@ from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import Bicubic, check_sets, evaluate
+from ssiu.files import nonempty_path
 from ssiu.peers import Peer, architecture_of
 from ssiu.report.page import SHOWN
 from ssiu.report.results import open_results, other_results, results_name, write_results
@@ -36,7 +37,9 @@ MACS_OF = (720, 1280)  # height and width of the SR image that papers count for
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("test", __doc__)
     parser.add_argument("--config", required=True, help="YAML file; ssiu train --list-keys explains every key")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/ and the name of run or weights")
+    parser.add_argument(
+        "--output", type=nonempty_path, metavar="DIR", help="default: results/ and the name of run or weights"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the results that are there")
     parser.add_argument(
         "--shown", type=_number_or_all, default=SHOWN, metavar="N|all", help="images of each set on the page; default 6"

@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from ssiu.data.images import decode_rgb, image_size, read_bytes
 from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
-from ssiu.files import TEMPORARY_SUFFIX, make_folder, user_cache_folder, write_atomically
+from ssiu.files import make_folder, remove_leftovers, user_cache_folder, write_atomically
 
 logger = logging.getLogger("ssiu")
 
@@ -166,8 +166,9 @@ class ImageCache:
     def _build(self, sources: list[Path]) -> None:
         """Writes the files of ``sources``; called with the lock held."""
         obsolete = {_path_digest(source.resolve()) for source in sources}
-        for path in self.folder.iterdir():  # older versions, and what a killed builder left
-            if path.name.endswith(TEMPORARY_SUFFIX) or path.name.split("-")[0] in obsolete:
+        remove_leftovers(self.folder)
+        for path in self.folder.glob("*.npy"):
+            if path.name.split("-")[0] in obsolete:
                 path.unlink()
         needed = sum(3 * height * width for height, width in map(image_size, sources))
         free = shutil.disk_usage(self.folder).free

@@ -47,8 +47,9 @@ def find_sets(root: Path) -> tuple[Path, list[str]]:
     root = root.absolute()
     if names := available_sets(root):
         return root, names
-    if set_folders(root.parent, root.name):
-        return root.parent, [name for name in available_sets(root.parent) if usual_name(name) == root.name]
+    there, wanted = available_sets(root.parent), root.name.lower()
+    if names := [name for name in there if wanted in (name.lower(), usual_name(name).lower())]:
+        return root.parent, names
     raise MissingInputError(
         f"{root}: no data set here; expected SET/HR, benchmark/SET/HR or DF2K/DF2K_train_HR; "
         "python -m ssiu download gets the usual sets"

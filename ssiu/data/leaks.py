@@ -53,7 +53,8 @@ def _features(path: Path) -> _Features | SSIUError:
         return error
     shrink = LONGEST_SIDE / max(gray.shape)
     if shrink < 1:
-        gray = cv2.resize(gray, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        height, width = (max(round(side * shrink), 1) for side in gray.shape)
+        gray = cv2.resize(gray, (width, height), interpolation=cv2.INTER_AREA)
     thumbnail = cv2.resize(gray, (24, 24), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     thumbnail -= thumbnail.mean()
     thumbnail /= np.linalg.norm(thumbnail) + 1e-6

@@ -109,6 +109,9 @@ class PatchLoader:
 @contextmanager
 def _group_signals_blocked() -> Iterator[None]:
     """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the main process decides when to stop."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: there the workers get Ctrl-C, too, and their death is said
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

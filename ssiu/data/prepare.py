@@ -8,7 +8,7 @@ from pathlib import Path
 from ssiu.data.bicubic import make_lr
 from ssiu.data.decoding import open_file
 from ssiu.data.images import image_size, read_rgb, save_image
-from ssiu.data.pairs import list_images
+from ssiu.data.pairs import child, list_images
 from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers, write_atomically
@@ -39,7 +39,8 @@ def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: in
     """`make_pairs` for all images but ``holdout``, which become the validation set ``{output}_val`` in the same way.
 
     They are spread evenly over the sorted names. A set that was made before keeps its images, so photographs that came
-    meanwhile are all trained on. Returns the number of LR images written.
+    meanwhile are all trained on; the images of one that was interrupted are added to. Returns the number of LR images
+    written.
 
     Raises ConfigError (78) when nothing would be left to train on, OutputError (73) when ``output`` holds images that
     are to be held out, or ``{output}_val`` another number, and what `make_pairs` raises.
@@ -48,29 +49,36 @@ def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: in
     if not 0 < holdout < len(images):
         raise ConfigError(f"--holdout {holdout}: expected 1 to {len(images) - 1} of the {len(images)} images")
     validation = output.with_name(f"{output.name}_val")
-    if (validation / "HR").is_dir():
-        held = list(list_images(validation / "HR"))
-        if len(held) != holdout or not images.keys() >= set(held):
+    names = list(images)
+    held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
+    placed = _stems(validation / "HR")
+    interrupted = placed < set(held) and not (output / "HR").is_dir()
+    if placed and not interrupted:
+        held = sorted(placed)
+        if len(held) != holdout or not images.keys() >= placed:
             raise OutputError(
                 f"{validation} holds {len(held)} images already ({first_names(held)}), not {holdout} of these; "
                 f"for a new split remove it and {output}"
             )
-    else:
-        names = list(images)
-        held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
-    if (output / "HR").is_dir():
-        trained_on = [name for name in held if name in list_images(output / "HR")]
-        if trained_on:
-            raise OutputError(
-                f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
-                "choose another --output"
-            )
+    if trained_on := sorted(set(held) & _stems(output / "HR")):
+        raise OutputError(
+            f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
+            "choose another --output"
+        )
     made = 0
     for folder, names in ((validation, held), (output, [name for name in images if name not in held])):
         part = {name: images[name] for name in names}
         place_hr(part, folder / "HR", copy)
         made += make_lr_folders(part, folder / "LR_bicubic", scales)
     return made
+
+
+def _stems(folder: Path) -> set[str]:
+    """The names of the images in ``folder``; none where it is empty or absent, as an interrupted command leaves it."""
+    try:
+        return set(list_images(folder))
+    except MissingInputError:
+        return set()
 
 
 def place_hr(images: dict[str, Path], folder: Path, copy: bool) -> None:
@@ -112,10 +120,15 @@ def _copy(path: Path, target: Path) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]) -> int:
-    """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`."""
-    for scale in scales:
-        remove_leftovers(make_folder(folder / f"X{scale}"))
+def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int], replace: bool = True) -> int:
+    """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`.
+
+    Without ``replace`` an image that is there, with or without ``x{s}`` in its name, stays as it is, right or wrong.
+    """
+    folders = {scale: make_folder(child(folder, f"X{scale}")) for scale in scales}
+    for each in folders.values():
+        remove_leftovers(each)
+    kept = set() if replace else {(scale, path.stem) for scale, each in folders.items() for path in each.iterdir()}
 
     def make(item: tuple[str, Path]) -> int | SSIUError:
         stem, path = item
@@ -123,7 +136,8 @@ def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]
             height, width = image_size(path)
             if min(height, width) < max(scales):
                 raise BadInputError(f"{path}: {width}x{height} is too small for x{max(scales)}")
-            targets = {scale: folder / f"X{scale}/{stem}x{scale}.png" for scale in scales}
+            targets = {s: each / f"{stem}x{s}.png" for s, each in folders.items()}
+            targets = {s: lr for s, lr in targets.items() if not {(s, stem), (s, lr.stem)} & kept}
             targets = {s: lr for s, lr in targets.items() if not _is_done(lr, path, (height // s, width // s))}
             if targets:
                 hr = read_rgb(path)
@@ -150,11 +164,14 @@ def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
         return False
 
 
-def make_df2k(div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
+def make_df2k(
+    div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], copy: bool = False, replace: bool = True
+) -> int:
     """Lays out ``output/DF2K`` (3,450 images) from the two downloads as they were unpacked.
 
     ``div2k`` is or holds the folder DIV2K_train_HR (0001-0800), ``flickr2k`` Flickr2K_HR (000001-002650, which
-    become 0901-3550). Returns the number of LR images written; raises as `make_pairs`.
+    become 0901-3550). Returns the number of LR images written; ``replace`` as `make_lr_folders`, errors as
+    `make_pairs`.
     """
     images = {}
     for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):
@@ -165,7 +182,7 @@ def make_df2k(div2k: Path, flickr2k: Path, output: Path, scales: Sequence[int], 
             raise MissingInputError(f"{name} in {root}: {count} images are missing: {first_names(missing)}")
         images |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
     place_hr(images, output / "DF2K/DF2K_train_HR", copy)
-    return make_lr_folders(images, output / "DF2K/DF2K_train_LR_bicubic", scales)
+    return make_lr_folders(images, output / "DF2K/DF2K_train_LR_bicubic", scales, replace)
 
 
 def _find_folder(root: Path, name: str) -> Path:

@@ -3,6 +3,7 @@
 import hashlib
 import shlex
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
     """The sets of ``config.eval_sets``, all checked by header.
 
     Raises:
-        ConfigError (78): a name that is neither a usual test set nor a folder of data_path.
+        ConfigError (78): a name that is neither a usual test set nor a folder of data_path, or two for one set.
         MissingInputError (66): names every set that is not there, and what to do next.
         BadInputError (65): a pair that does not fit.
     """
@@ -73,7 +74,22 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
         there = shlex.quote(f"eval_sets=[{','.join(name for name in names if name not in failed)}]")
         without = f". To go on without, add {there} to the command" if len(failed) < len(names) else ""
         raise MissingInputError(f"missing test sets: {'; '.join(missing)}{_next_steps(failed, data_path)}{without}")
+    refuse_twice("key 'eval_sets'", sets)
     return sets
+
+
+def refuse_twice(where: str, sets: Sequence[BenchmarkSet]) -> None:
+    """Raises ConfigError (78) naming ``where`` when two of ``sets`` are one folder or have one name in the results.
+
+    ``Set5`` and ``Set5 mod12`` are where only the mod12 copy is there.
+    """
+    for one, other in combinations(sets, 2):
+        folders = [each.pairs[0].hr.parent for each in (one, other)]
+        if one.name.lower() == other.name.lower() or folders[0].samefile(folders[1]):
+            raise ConfigError(
+                f"{where}: {one.name} in {folders[0]} and {other.name} in {folders[1]} are one set under two names; "
+                "name it once"
+            )
 
 
 def shared_files(train: Sequence[CachedImage], sets: Sequence[BenchmarkSet]) -> dict[str, list[str]]:

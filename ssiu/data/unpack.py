@@ -4,6 +4,7 @@ Nothing is ever written under a name from the archive: the caller says where eac
 are written. An archive that tries to leave its folder, or has a link or a device among what is wanted, is refused.
 """
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -17,7 +18,8 @@ from ssiu.data.download import require_space
 from ssiu.errors import BadInputError, SaveError
 from ssiu.files import make_folder
 
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+DAMAGED += (NotImplementedError, RuntimeError)  # zipfile's
 
 Member = tuple[str, bool, int, Callable[[], IO[bytes]]]
 """Name, whether it is a regular file, size in bytes, and what opens it."""

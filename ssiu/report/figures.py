@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
-from ssiu.files import write_atomically
+from ssiu.files import make_folder, write_atomically
 from ssiu.report.page import heaviest_box
 from ssiu.report.paper import COLUMNS
 from ssiu.report.table1 import Row, published_rows
@@ -31,10 +31,15 @@ SHARES = LinearSegmentedColormap.from_list("shares", [(0.9, 0.1, 0.1, 0), (0.9, 
 AREA = 5  # thousand parameters per square point of a circle
 
 
-def save_figure(path: Path, figure: Figure) -> None:
-    """Writes ``figure`` as PNG, PDF or SVG; raises OutputError (73) for another suffix, SaveError (74)."""
+def check_target(path: Path) -> None:
+    """Makes the folder of a figure; raises OutputError (73) where that is not possible or no figure has the suffix."""
     if path.suffix.lower() not in FORMATS:
         raise OutputError(f"cannot draw into {path}; expected a name that ends in {', '.join(FORMATS)}")
+    make_folder(path.parent)
+
+
+def save_figure(path: Path, figure: Figure) -> None:
+    """Writes ``figure`` as PNG, PDF or SVG into what passed `check_target`; raises OutputError (73), SaveError (74)."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=200, bbox_inches="tight")
     write_atomically(path, buffer.getvalue())

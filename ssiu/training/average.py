@@ -30,6 +30,8 @@ class MovingAverage:
         """Takes in the weights of ``model`` after ``step`` steps and one more; the first time they are all there is."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.updates else 0.0
         torch._foreach_lerp_(self.parameters(), list(model.parameters()), 1 - decay)
+        for own, now in zip(self.module.buffers(), model.buffers(), strict=True):  # batch norm's are averages already
+            own.copy_(now)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:

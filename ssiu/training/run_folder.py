@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
 import shlex
@@ -70,7 +71,7 @@ class RunFolder:
             self._lock.release()
             raise
         write_atomically(self._owner, f"pid {os.getpid()} on {socket.gethostname()}".encode())
-        self._file_handler = _LogFile(path / "log.txt", delay=True)
+        self._file_handler = _LogFile(path / "log.txt", encoding="utf-8", errors="backslashreplace", delay=True)
         self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(self._file_handler)
         log.setLevel(logging.INFO)
@@ -118,7 +119,8 @@ class RunFolder:
         return lines
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """One line of ``metrics.jsonl`` and its numbers in TensorBoard."""
+        """One line of ``metrics.jsonl`` and its numbers in TensorBoard; an infinite PSNR (equal images) is null."""
+        values = {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
         try:
             self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             self._metrics.flush()
@@ -132,13 +134,13 @@ class RunFolder:
         """Replaces the images of the last validation: uint8 (H, W, 3) by ``set/name``, as PNG and in TensorBoard."""
         from torch.utils.tensorboard import SummaryWriter
 
-        shutil.rmtree(self.path / "results", ignore_errors=True)
+        folder = self.path / "results" / "validation"
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.path / "tensorboard" / "images", ignore_errors=True)
-        results = self.path / "results"
         with SummaryWriter(str(self.path / "tensorboard" / "images")) as writer:
             for name, image in images.items():
-                make_folder((results / name).parent)
-                save_image(results / f"{name}.png", image)
+                make_folder((folder / name).parent)
+                save_image(folder / f"{name}.png", image)
                 writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
@@ -150,7 +152,8 @@ class RunFolder:
         self._owner.unlink(missing_ok=True)
         if self._new and not self.holds_run:  # the start failed: as if it had not been
             (self.path / "log.txt").unlink(missing_ok=True)
-            (self.path / ".lock").unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):  # Windows removes no file that is open
+                (self.path / ".lock").unlink(missing_ok=True)
             for folder in (self.models, self.path):
                 with contextlib.suppress(OSError):  # something else lies there
                     folder.rmdir()

@@ -6,7 +6,6 @@ goes on bit for bit, because everything a step depends on is in the checkpoint o
 
 import contextlib
 import logging
-import math
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ssiu.checkpoint import clean_temporaries, save_checkpoint
+from ssiu.checkpoint import save_checkpoint
 from ssiu.config import Config
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
@@ -34,7 +33,7 @@ from ssiu.errors import (
     StoppedError,
     first_names,
 )
-from ssiu.files import write_atomically
+from ssiu.files import remove_leftovers, write_atomically
 from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.average import MovingAverage
@@ -285,7 +284,7 @@ class Trainer:
             self.model.train()
         if found is None:
             return
-        scores, strips = found
+        scores, strips, choosing = found
         if self.folder and strips:
             self.folder.write_images(self.step, strips)
         for name, score in scores.items():
@@ -294,14 +293,14 @@ class Trainer:
             values = {f"{kind}/{name}": getattr(s, kind) for name, s in scores.items() for kind in ("psnr", "ssim")}
             self.folder.write("validation", self.step, values)
         self.validated = self.step
-        if self.validation.choosing_set:
-            self._keep_best(scores[self.validation.choosing_set.name].psnr)
+        if choosing is not None:
+            self._keep_best(choosing)
 
     def _may_give_up(self) -> bool:
         return self.stop.signum is not None and self.processes.world == 1  # other ranks would wait for this one
 
     def _keep_best(self, psnr: float) -> None:
-        if math.isfinite(psnr) and (self.best["psnr"] is None or psnr > self.best["psnr"]):
+        if self.best["psnr"] is None or psnr > self.best["psnr"]:
             self.best = {"psnr": psnr, "step": self.step}
             state = self._state()  # by all ranks together
             if self.folder:
@@ -344,7 +343,7 @@ class Trainer:
         """Takes over the newest valid checkpoint; False when ``auto`` finds none at all."""
         own = self.config.run_folder
         if self.folder:
-            clean_temporaries(own / "models")
+            remove_leftovers(own / "models")
         found = find_state(resume, own)
         if found is None:
             return False
@@ -364,7 +363,16 @@ class Trainer:
             self.ema.load_state_dict(state["ema"])
         elif self.ema:  # ema_decay was 0: the average begins here
             self.ema.module.load_state_dict(state["model"])
-        self.step, self.validated, self.best = state["step"], state["validated"], state["best"]
+        self.step, self.validated = state["step"], state["validated"]
+        if self.step > self.schedule.total_steps:
+            raise ConfigError(
+                f"{path} is at step {self.step}, and the run would end at {self.schedule.total_steps}: raise "
+                "max_iterations or epochs, or choose another log_name"
+            )
+        if (own / "models" / "best.pt").exists() and state["config"].get(
+            "validation_set"
+        ) == self.config.validation_set:
+            self.best = state["best"]
         self.terms.restore(state)
         if path.resolve() == (own / "models" / "last.pt").resolve():
             self.saved = (self.step, self.validated)

@@ -11,19 +11,21 @@ from torch import Tensor, nn
 from ssiu.config import Config
 from ssiu.data.bicubic import imresize
 from ssiu.data.pairs import find_pairs
-from ssiu.data.test_sets import BenchmarkSet, load_test_sets
+from ssiu.data.test_sets import BenchmarkSet, load_test_sets, refuse_twice
 from ssiu.device import AUTOCAST
 from ssiu.evaluation.evaluate import check_sets, evaluate
-from ssiu.evaluation.metrics import Score, to_uint8
+from ssiu.evaluation.metrics import Score, mean_score, to_uint8
 from ssiu.upscaling.tiles import Network
 
+MOST_PSNR = 100  # dB, of an image that chooses the best weights
 SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores
 
 
 class Validation:
     """The test sets of a run and, if it has one, the set that chooses its best weights.
 
-    Raises MissingInputError (66) for a set that is not there, BadInputError (65) for an image too small to score.
+    Raises MissingInputError (66) for a set that is not there, ConfigError (78) for one that is named twice or both
+    chooses and is tested on, BadInputError (65) for an image too small to score.
     """
 
     def __init__(self, config: Config):
@@ -32,6 +34,7 @@ class Validation:
         self.choosing_set: BenchmarkSet | None = None
         if name := config.validation_set:
             self.choosing_set = BenchmarkSet(name, find_pairs(config.data_path, name, config.scale), config.scale)
+            refuse_twice("key 'validation_set' (never select on a test set)", self.sets)
         check_sets(self.sets, saved=False)
 
     @property
@@ -41,9 +44,10 @@ class Validation:
 
     def run(
         self, model: nn.Module, device: torch.device, stopped: Callable[[], bool]
-    ) -> tuple[dict[str, Score], dict[str, np.ndarray]] | None:
-        """Scores of ``model``, in eval mode, by set (`standard`), and comparison strips by set and name: ``Set5/baby``.
+    ) -> tuple[dict[str, Score], dict[str, np.ndarray], float | None] | None:
+        """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by ``set/name``, what chooses the best.
 
+        That is the mean PSNR of the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
         None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
         """
         prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))
@@ -67,7 +71,12 @@ class Validation:
             )  # fmt: skip
         except _StoppedError:
             return None
-        return {name: result.mean(name) for name in result.sets}, strips
+        scores = {name: result.mean(name) for name in result.sets}
+        if not self.choosing_set:
+            return scores, strips, None
+        chosen_by = [image.scores["standard"] for image in result.of(self.choosing_set.name)]
+        capped = mean_score(score._replace(psnr=min(score.psnr, MOST_PSNR)) for score in chosen_by)
+        return scores, strips, capped.psnr
 
 
 class _StoppedError(Exception):

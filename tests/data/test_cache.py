@@ -88,12 +88,13 @@ def test_a_torn_cache_file_is_replaced(tmp_path: Path, sources: list[Path], keep
     assert image.path.read_bytes() == content
 
 
-def test_what_a_killed_builder_left_is_removed(tmp_path: Path, sources: list[Path]) -> None:
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache/.x.npy.1.part").write_bytes(b"half")
+def test_what_a_killed_builder_left_is_removed_and_what_others_keep_there_is_not(tmp_path: Path, sources) -> None:
     cache = ImageCache(tmp_path / "cache")
+    (cache.folder / "mine.part").mkdir(parents=True)
+    for name in (".ssiu-0123456789abcdef.part", "film.part", ".film.part"):
+        (cache.folder / name).write_bytes(b"half")
     cache.prepare(sources)
-    assert not list(cache.folder.glob(".*.part"))
+    assert {path.name for path in cache.folder.glob("*.part")} == {"mine.part", "film.part", ".film.part"}
 
 
 def test_a_killed_builder_leaves_a_cache_that_the_next_run_completes(tmp_path: Path) -> None:

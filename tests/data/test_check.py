@@ -40,6 +40,17 @@ def test_a_good_set_has_no_problem(tmp_path: Path) -> None:
     assert [report.part for report in check_root(tmp_path / "toy")] == ["HR", "x2"]
 
 
+def test_a_set_is_found_whatever_the_case_of_its_name(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_set(tmp_path / "benchmark/Toy", ["a"])
+    write_set(tmp_path / "benchmark/Cropped", ["a"])
+    (tmp_path / "benchmark/Cropped/HR").rename(tmp_path / "benchmark/Cropped/GTmod12")
+    for asked, name in (("toy", "Toy"), ("TOY", "Toy"), ("cropped", "Cropped mod12"), ("Cropped mod12",) * 2):
+        check_command.main([str(tmp_path / "benchmark" / asked)])
+        assert name in capsys.readouterr().out
+    with pytest.raises(MissingInputError, match="no data set here"):
+        check_command.main([str(tmp_path / "benchmark/other")])
+
+
 def _pillow(hr: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(hr).resize((30, 20), Image.Resampling.BICUBIC))
 
@@ -218,6 +229,14 @@ def test_images_without_any_key_point_are_searched_too(tmp_path: Path, where: st
     leaks, unreadable = find_leaks(train, test)
     assert not unreadable
     assert [(leak.train.name, leak.test.name) for leak in leaks] == [("sky.png", "sky.png")] * (where == "both")
+
+
+@pytest.mark.parametrize("size", [(1, 3000), (3000, 1)])
+def test_an_image_of_one_row_or_column_is_searched_too(tmp_path: Path, plants: Path, size: tuple[int, int]) -> None:
+    save_image(tmp_path / "line.png", np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    line, crop = tmp_path / "line.png", plants / "crop.png"
+    leaks, unreadable = find_leaks([line, crop], [crop, line])
+    assert not unreadable and {(leak.train, leak.test) for leak in leaks} == {(line, line), (crop, crop)}
 
 
 @pytest.mark.full

@@ -67,6 +67,22 @@ def test_of_two_copies_each_has_its_name(tmp_path: Path) -> None:
     assert [test_set.name for test_set in load_test_sets(config)] == ["Set5", "Set5 mod12"]
 
 
+def test_one_copy_under_two_names_is_refused(tmp_path: Path) -> None:
+    def load(*names: str) -> None:
+        load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": list(names)}))
+
+    write_set(tmp_path / "benchmark/Set5", ["a"], size=(48, 60))
+    make_mod12(tmp_path / "benchmark/Set5")
+    with pytest.raises(ConfigError, match=r"'eval_sets'.*Set5 mod12 in .*GTmod12 and .*one set under two names"):
+        load("Set5", "Set5 mod12")
+    write_set(tmp_path / "benchmark/Set5", ["a"], size=(48, 60))  # a second mod12 copy, in the usual folders
+    with pytest.raises(ConfigError, match=r"'eval_sets'.*Set5/HR and .*GTmod12"):
+        load("Set5", "Set5 mod12")
+    (tmp_path / "mine").symlink_to("benchmark/Set5")
+    with pytest.raises(ConfigError, match="'eval_sets'"):
+        load("mine", "Set5")
+
+
 def test_mod12_images_in_the_usual_folders_are_named_too_but_not_ones_own(tmp_path: Path) -> None:
     for name in ("Set5", "mine"):
         write_set(tmp_path / name, ["a"], size=(48, 60))

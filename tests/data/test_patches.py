@@ -125,6 +125,13 @@ def test_workers_change_nothing(make_stream, threads: int) -> None:
     assert all(torch.equal(a, b) for x, y in zip(seen, expected, strict=True) for a, b in zip(x, y, strict=True))
 
 
+def test_workers_need_nothing_that_only_unix_has(make_stream, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(signal, "pthread_sigmask")
+    stream = make_stream()
+    lr, _ = next(iter(stream.loader(0, 2, threads=1)))
+    assert torch.equal(lr, stream.batch(0)[0])
+
+
 @pytest.mark.parametrize("threads", [0, 2])
 def test_ranks_divide_every_batch(make_stream, threads: int) -> None:
     stream = make_stream(count=5, batch_size=10)

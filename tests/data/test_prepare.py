@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -247,6 +248,33 @@ def test_a_split_never_moves_an_image_from_training_to_validation(tmp_path: Path
     for holdout in (0, 10, -1):
         with pytest.raises(ConfigError, match="expected 1 to 9 of the 10 images"):
             make_split(many, tmp_path / "third", [2], holdout)
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_split_that_was_interrupted_is_completed_by_the_same_command(tmp_path: Path, many: Path, copy: bool) -> None:
+    def stopped_at(moment: int) -> None:
+        seen = 0
+
+        def profile(frame: Any, event: str, argument: Any) -> None:
+            nonlocal seen
+            seen += event == "call" and frame.f_code is prepare._is_placed.__code__
+            if seen == moment:
+                raise KeyboardInterrupt
+
+        sys.setprofile(profile)
+        try:
+            make_split(many, output, [2], 3, copy)
+        finally:
+            sys.setprofile(None)
+
+    make_split(many, tmp_path / "whole", [2], 3)
+    for moment in range(1, 11):  # before each of the images is placed
+        output = tmp_path / f"stopped{moment}"
+        with pytest.raises(KeyboardInterrupt):
+            stopped_at(moment)
+        make_split(many, output, [2], 3, copy)
+        assert held_names(output) == held_names(tmp_path / "whole")
+        assert make_split(many, output, [2], 3, copy) == 0
 
 
 def test_holdout_from_the_command_line(tmp_path: Path, many: Path, capsys: pytest.CaptureFixture) -> None:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from faults import in_child
 from file_server import FileServer, serving
@@ -72,6 +73,25 @@ def test_what_is_there_is_never_written_to(tmp_path: Path, server: FileServer) -
     obtain_sets(manifest(server), "benchmark", tmp_path / "data", [2])
     assert files_of(mine) == before and not (tmp_path / "data/benchmark/Toy").exists()
     assert (tmp_path / "data/benchmark/Toy2/HR/a.png").exists()
+
+
+def test_lr_images_that_are_there_stay_whatever_they_are(tmp_path: Path, server: FileServer) -> None:
+    data = tmp_path / "data"
+    lr = data / "benchmark/Toy/LR_bicubic/X2"
+    write_set(lr.parents[1], NAMES)
+    later = (lr / "ax2.png").stat().st_mtime + 9
+    os.utime(data / "benchmark/Toy/HR/a.png", (later, later))
+    save_image(lr / "bx2.png", np.zeros((9, 9, 3), np.uint8))
+    (lr / "cx2.png").rename(lr / "c.png")  # a name that is read as well
+    lr.rename(lr.with_name("x2"))  # and a folder
+    before = files_of(data)
+    obtain_sets(manifest(server), "benchmark", data, [2, 4])
+    after = files_of(data)
+    assert {name: after.get(name) for name in before} == before
+    made = {name for name in after.keys() - before.keys() if "/Toy/" in name}
+    assert made == {f"benchmark/Toy/LR_bicubic/X4/{name}x4.png" for name in NAMES}
+    with pytest.raises(BadInputError, match=r"bx2\.png is 9x9"):
+        find_pairs(data, "Toy", 2)
 
 
 def test_the_usual_copy_comes_beside_a_mod12_copy(tmp_path: Path, server: FileServer) -> None:
@@ -166,6 +186,12 @@ def test_df2k_is_laid_out_and_numbered_as_in_the_papers_list(
         assert obtain_df2k(Manifest.model_validate(known), data, [2, 3]) == ["DF2K"]
         assert [pair.name for pair in find_pairs(data, "DF2K", 3)] == ["0001", "0002", "0901", "0902"]
     assert len([path for path, _ in server.requests]) == 2
+    mine = data / "DF2K/DF2K_train_LR_bicubic/X2/0001x2.png"
+    mine.write_bytes(b"mine")
+    for _ in ("whole", "interrupted"):
+        obtain_df2k(Manifest.model_validate(known), data, [2, 3])
+        assert len(find_pairs(data, "DF2K", 3)) == 4 and mine.read_bytes() == b"mine"
+        (data / "DF2K/DF2K_train_HR/0902.png").unlink()
     assert not (data / "DIV2K/DIV2K_train_LR_bicubic").exists()
 
 

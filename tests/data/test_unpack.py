@@ -1,6 +1,7 @@
 """Archives: what is wanted comes out bit for bit, and a hostile or damaged one writes nothing outside."""
 
 import io
+import random
 import stat
 import tarfile
 import zipfile
@@ -45,6 +46,23 @@ def test_the_wanted_files_come_out(tmp_path: Path, kind: str) -> None:
     assert unpack(archive, place, tmp_path / "out") == 2
     found = {path.relative_to(tmp_path / "out").as_posix(): path.read_bytes() for path in tmp_path.rglob("out/*/*")}
     assert found == {"set/a.png": FILES["top/HR/a.png"], "set/b.png": FILES["top/HR/b.png"]}
+
+
+@pytest.mark.parametrize("kind", ["w:gz", "w:bz2", "w:xz", "zip", "zip lzma"])
+def test_an_archive_with_a_wrong_byte_is_damaged(tmp_path: Path, kind: str) -> None:
+    noise = {"a.png": random.Random(0).randbytes(5000)}
+    archive = zipped(tmp_path / "x", noise) if kind == "zip" else tmp_path / "x"
+    if kind == "zip lzma":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as opened:
+            opened.writestr("a.png", noise["a.png"])
+    elif kind != "zip":
+        tar(archive, noise, mode=kind)
+    content = bytearray(archive.read_bytes())
+    for position in (60, 1000, len(content) // 2):
+        content[position] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(BadInputError, match="x is damaged or no archive"):
+        unpack(archive, place, tmp_path / "out")
 
 
 def special(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:

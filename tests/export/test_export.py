@@ -72,7 +72,7 @@ def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
         (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or no torch file"),
         (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
         (("pt2", "variant.safetensors", "out.onnx"), 73, "expected a file name that ends in .pt2"),
-        (("safetensors", "variant.safetensors", "absent/out.safetensors"), 74, "cannot write absent"),
+        (("safetensors", "variant.safetensors", "broken.pt/out.safetensors"), 73, "the output folder broken.pt"),
         (("nonsense", "variant.safetensors", "out.pt"), 2, "invalid choice"),
     ],
 )

@@ -19,7 +19,7 @@ from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError, ConfigError, MissingInputError
 from ssiu.models import build_model
 from ssiu.training.trainer import Trainer
-from ssiu.weights import load_model
+from ssiu.weights import load_configured, load_model
 from ssiu.weights_files import save_weights
 
 NET = """
@@ -35,6 +35,13 @@ class Net(nn.Module):
         for layer in self.body:
             lr = layer(lr)
         return self.up(lr)
+
+class Wrapped(nn.Module):
+    def __init__(self, scale):
+        super().__init__()
+        self.module = Net(scale)
+    def forward(self, lr):
+        return self.module(lr)
 
 class Small(Net):
     def forward(self, lr):
@@ -201,3 +208,20 @@ def test_the_trial_changes_neither_the_network_nor_what_is_drawn_next(here: Path
         torch.manual_seed(3)
         drawn.append([*build().state_dict().values(), torch.rand(1)])
     assert all(map(torch.equal, *drawn))
+
+
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_parts_may_have_the_names_that_other_codes_put_in_front(here: Path, ema_decay: float) -> None:
+    make_data(here / "data")
+    config = tiny_config(
+        here, **{**OWN, "model": "my_nets.net:Wrapped", "model_args": {}, "ema_decay": ema_decay, "max_iterations": 1}
+    )
+    run = Trainer(config)
+    run.run()
+    expected = (run.ema.module if ema_decay else run.model).state_dict()
+    loaded = load_configured(config, config.run_folder / "models/last.pt")
+    assert loaded.state_dict().keys() == expected.keys() and "module.body.0.weight" in expected
+    save_weights(here / "w.safetensors", loaded)
+    for path in ("w.safetensors", config.run_folder / "models/last.pt"):
+        again = load_configured(config, Path(path)).state_dict()
+        assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())

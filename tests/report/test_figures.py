@@ -20,6 +20,7 @@ from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import Score, score
 from ssiu.models import SSIU
 from ssiu.report.figures import (
+    check_target,
     compare_figure,
     curves_figure,
     gain_box,
@@ -220,7 +221,7 @@ def test_figures_are_written_in_the_format_of_their_name(tmp_path, suffix):
     save_figure(path, figure)
     assert path.read_bytes()[:5] in (b"\x89PNG\r", b"%PDF-", b"<?xml")
     with pytest.raises(OutputError, match=r"f\.txt"):
-        save_figure(tmp_path / "f.txt", figure)
+        check_target(tmp_path / "f.txt")
 
 
 def test_paths_may_be_named(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from faults import in_child
 from file_server import serving
 from tiny import tiny
+from toy_sets import write_set
 from toy_sources import add_weights, manifest_of, tar_of, write_manifest
 
 from ssiu import weights as weights_module
@@ -175,6 +176,15 @@ def test_other_weights_under_the_authors_name_are_never_scored_as_theirs(run: Ru
     with pytest.raises(OutputError, match=r"model_x4_290\.pt is there but is not the authors' release"):
         run("--scale", "4", "--sets", "Set5")
     assert file.read_bytes() == before and not (tmp_path / "here/results").exists()
+
+
+def test_one_copy_is_not_scored_under_two_names(run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "here/data/benchmark/Set5"
+    write_set(root, ["a"], scale=4, size=(48, 60))
+    (root / "HR").rename(root / "GTmod12")
+    (root / "LR_bicubic/X4").rename(root / "LRbicx4")
+    with pytest.raises(ConfigError, match=r"--sets: Set5 mod12 in .* are one set under two names"):
+        run("--scale", "4", "--sets", "Set5", "Set5 mod12")
 
 
 def test_what_cannot_be_had_is_said(run: Run, tmp_path: Path) -> None:

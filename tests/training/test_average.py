@@ -2,6 +2,7 @@
 
 import torch
 from tiny import equal, tiny
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ssiu.training.average import MovingAverage
@@ -22,3 +23,14 @@ def test_it_is_torchs_average_and_either_reads_the_others_state():
     again.load_state_dict(theirs.state_dict())
     assert again.updates == 6 and equal(again.state_dict(), ours.state_dict())
     theirs.load_state_dict(ours.state_dict())
+
+
+def test_buffers_are_those_of_the_model() -> None:
+    """Else a network with batch norm would be validated, saved and used by statistics of no image at all."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    average = MovingAverage(model, 0.9)
+    for step in range(3):
+        model(torch.rand(2, 3, 5, 5) + step)
+        average.update(model, step)
+    buffers = dict(model.named_buffers())
+    assert buffers["1.num_batches_tracked"] == 3 and equal(dict(average.module.named_buffers()), buffers)

@@ -130,6 +130,33 @@ def test_what_is_computed_may_not_change_on_resume(folder, uninterrupted, change
         Trainer(tiny_config(folder, log_name="whole", **{**RUN, **change}), "auto")
 
 
+def test_a_run_that_is_past_its_new_end_is_refused_and_kept(folder):
+    config = tiny_config(folder, log_name="past", max_iterations=4)
+    Trainer(config).run()
+    before = (folder / "logs/past/models/last.pt").read_bytes()
+    shorter = tiny_config(folder, log_name="past", max_iterations=3)
+    with pytest.raises(ConfigError, match=r"last.pt is at step 4, and the run would end at 3: raise max_iterations"):
+        Trainer(shorter, "auto", allow_changes=True)
+    assert (folder / "logs/past/models/last.pt").read_bytes() == before
+
+
+@pytest.mark.parametrize("other", ["set", "folder"])
+def test_the_best_of_another_validation_set_or_run_blocks_no_new_one(folder, other):
+    first = {"validation_set": "val", "test_every": 1, "max_iterations": 2}
+    config = tiny_config(folder, log_name=f"best_{other}", **first)
+    Trainer(config).run()
+    last = config.run_folder / "models/last.pt"
+    state = load_checkpoint(last)
+    state["best"]["psnr"] = 99.0
+    save_checkpoint(last, state)
+    assert Trainer(config, "auto").best == state["best"], "the same set and folder"
+    changes = {"validation_set": "toy"} if other == "set" else {"log_name": "best_elsewhere"}
+    changed = tiny_config(folder, **{"log_name": f"best_{other}", **first, **changes, "max_iterations": 4})
+    run = Trainer(changed, "auto" if other == "set" else str(last), allow_changes=True)
+    run.run()
+    assert 0 < load_checkpoint(changed.run_folder / "models/best.pt")["best"]["psnr"] < 99
+
+
 @pytest.mark.parametrize("step", [5, 8])  # 8 is the last
 def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted, step):
     config = tiny_config(folder, log_name=f"validation{step}", **RUN)

@@ -1,11 +1,14 @@
 """A run's folder whose names are taken by other things, and whose code the log says it is."""
 
 import json
+import logging
+import math
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ssiu.errors import OutputError
@@ -42,6 +45,32 @@ def test_metrics_that_are_none_are_cut_off(tmp_path: Path, torn: bytes) -> None:
     folder.open("", 4, 4)
     folder.close()
     assert (tmp_path / "metrics.jsonl").read_text() == line + "\n"
+
+
+def test_validation_replaces_its_own_images_and_nothing_else_in_results(tmp_path: Path) -> None:
+    folder, image = RunFolder(tmp_path / "run"), np.zeros((4, 5, 3), np.uint8)
+    folder.write_images(1, {"val_a": image, "val_b": image})
+    results = tmp_path / "run/results"
+    (results / "mine").mkdir()
+    for name in ("notes.txt", "val_a.png", "mine/summary.json"):
+        (results / name).write_text("mine")
+    folder.write_images(2, {"val_c": image})
+    folder.close()
+    assert [path.name for path in (results / "validation").iterdir()] == ["val_c.png"]
+    assert {path.read_text() for path in results.rglob("*") if path.is_file() and "validation" not in path.parts} == {
+        "mine"
+    }
+
+
+def test_the_log_takes_names_that_are_no_utf8_and_metrics_stay_json(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.open("", 0, 0)
+    logging.getLogger("ssiu").warning("gray image %s", os.fsdecode(b"caf\xe9.png"))
+    folder.write("validation", 1, {"psnr/val": math.inf, "ssim/val": 1.0})
+    folder.close()
+    assert "gray image caf\\udce9.png" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+    line = {"kind": "validation", "step": 1, "psnr/val": None, "ssim/val": 1.0}
+    assert json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == line
 
 
 def git(folder: Path, *arguments: str) -> str:

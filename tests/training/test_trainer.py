@@ -8,6 +8,8 @@ import pytest
 import torch
 from tiny_run import make_data, tiny_config
 from torch import nn
+from torch.nn import functional as F
+from toy_sets import write_pairs
 
 from ssiu.checkpoint import load_checkpoint
 from ssiu.data.test_sets import load_test_sets
@@ -109,7 +111,8 @@ def test_a_run_writes_its_folder_and_a_checkpoint_readable_without_code(folder):
     assert [line["step"] for line in train] == [2, 4]
     assert {"loss", "l1", "fft", "lr", "it_per_s", "data_wait", "peak_mib"} <= set(train[0])
     assert [line["step"] for line in metrics(run, "validation")] == [1, 2, 3, 4]
-    assert sorted(str(p.relative_to(home / "results")) for p in (home / "results").rglob("*.png")) == [
+    strips = home / "results/validation"
+    assert sorted(str(p.relative_to(strips)) for p in strips.rglob("*.png")) == [
         "toy/p0.png",
         "toy/p1.png",
         "val/p0.png",
@@ -126,6 +129,38 @@ def test_the_best_checkpoint_is_chosen_on_the_validation_set_alone(folder):
     best = load_checkpoint(run.config.run_folder / "models/best.pt")
     assert best["step"] == max(scores, key=scores.get)
     assert best["best"]["psnr"] == max(scores.values())
+
+
+def test_a_test_set_never_chooses_under_another_name(folder):
+    (folder / "data/alias").symlink_to("val")
+    with pytest.raises(ConfigError, match=r"'validation_set' \(never select on a test set\): alias in .*/val"):
+        trainer(folder, eval_sets=["toy", "alias"], validation_set="val", test_every=1)
+
+
+class Times(nn.Module):
+    """Every pixel four times, darker."""
+
+    scale = 2
+
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(gain))
+
+    def forward(self, lr):
+        return self.gain * F.interpolate(lr, scale_factor=2)
+
+
+def test_an_image_that_is_met_exactly_does_not_hide_which_state_is_best(folder):
+    """Its PSNR is infinite, and so is the set's mean, whatever the other image says."""
+    images = {"black": np.zeros((32, 32, 3), np.uint8), "gray": np.full((32, 32, 3), 99, np.uint8)}
+    write_pairs(folder / "data/flat", images, 2)
+    run = trainer(folder, validation_set="flat", test_every=1, max_iterations=3)
+    run.folder.open("", 0, 0)
+    for step, gain in enumerate((0.5, 0.9, 0.7), start=1):
+        run.model, run.step = Times(gain).train(), step
+        run._validate()
+    run.close()
+    assert run.best["step"] == 2 and 50 < run.best["psnr"] < 100
 
 
 def test_a_validation_gives_the_numbers_of_test_py_in_bf16_too(folder):
