@@ -18,7 +18,8 @@ MAX_SKIPPED_STEPS = 20  # of the fp16 scaler in a row, before the run counts as 
 class LossTerms:
     """(loss, l1, fft) of every step since the last log line, on the device: the host does not wait for them.
 
-    Steps that the fp16 scaler skips for infinite gradients do not count, unless there are many in a row.
+    Steps that the fp16 scaler skips for infinite gradients do not count, unless there are many in a row: however often
+    they are looked at. Their losses may be infinite, too.
     """
 
     def __init__(self, config: Config, processes: Processes, stream: TrainingData):
@@ -40,18 +41,18 @@ class LossTerms:
         self.skipped = torch.where(scaler.scale(one) < scale, self.skipped + 1, 0)
 
     def checked(self, step: int) -> Tensor:
-        """(steps, 3), the mean over the ranks, when ``step`` steps are complete; NonFiniteError (70) for a bad one."""
+        """(finite steps, 3), the mean over the ranks, when ``step`` are complete; NonFiniteError (70) for a bad one."""
         if self.skipped > MAX_SKIPPED_STEPS:
             self.refuse("gradient", step, self.steps[-1].tolist())
         terms = self.processes.mean(torch.stack(self.steps)).cpu()
         finite = terms.isfinite().all(dim=1)
-        if not finite.all() and not (self.config.precision == "fp16" and finite.any()):
+        if not finite.all() and self.config.precision != "fp16":
             first = int((~finite).nonzero()[0])
             self.refuse("loss", step - len(terms) + first + 1, terms[first].tolist())
         return terms[finite]
 
     def take_mean(self, step: int) -> list[float]:
-        """Loss, l1 and fft, the mean over the steps, of which none is left."""
+        """Loss, l1 and fft, the mean over the steps, of which none is left; NaN where none was finite."""
         mean = self.checked(step).mean(0).tolist()
         self.steps.clear()
         return mean

@@ -308,6 +308,26 @@ def test_fp16_scales_the_loss_and_survives_a_few_overflows_but_not_many(folder):
         run.terms.checked(run.step)
 
 
+def test_how_often_fp16_looks_at_its_loss_decides_nothing(folder):
+    def broken(log_every: int, steps: range) -> Trainer:
+        run = trainer(folder, precision="fp16", max_iterations=30, log_every=log_every, save_every=30)
+        original = run.train_step
+
+        def train_step(batches):
+            original([(lr.float() * float("nan"), hr) for lr, hr in batches] if run.step in steps else batches)
+
+        run.train_step = train_step
+        return run
+
+    every, second = (broken(log_every, range(3, 7)) for log_every in (1, 2))
+    for run in (every, second):
+        run.run()
+    assert torch.equal(weights(every), weights(second))
+    for log_every in (1, 2):
+        with pytest.raises(NonFiniteError, match=r"gradient is not finite at step 2[45]"):
+            broken(log_every, range(3, 30)).run()
+
+
 @pytest.mark.parametrize("broken", ["input", "weight", "rate"])
 def test_a_non_finite_loss_stops_the_run_and_names_step_and_images(folder, broken):
     run = trainer(folder, max_iterations=20, log_every=4, save_every=4, lr=1e-3)
