@@ -119,8 +119,11 @@ class RunFolder:
         return lines
 
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """One line of ``metrics.jsonl`` and its numbers in TensorBoard; an infinite PSNR (equal images) is null."""
-        values = {name: None if value in (math.inf, -math.inf) else value for name, value in values.items()}
+        """One line of ``metrics.jsonl`` and its numbers in TensorBoard.
+
+        An infinite PSNR (equal images) and the loss of steps that fp16 skipped altogether are null.
+        """
+        values = {name: value if math.isfinite(value) else None for name, value in values.items()}
         try:
             self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             self._metrics.flush()

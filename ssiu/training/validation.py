@@ -45,9 +45,9 @@ class Validation:
     def run(
         self, model: nn.Module, device: torch.device, stopped: Callable[[], bool]
     ) -> tuple[dict[str, Score], dict[str, np.ndarray], float | None] | None:
-        """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by ``set/name``, what chooses the best.
+        """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by ``set/name``, the choosing PSNR.
 
-        That is the mean PSNR of the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
+        That is the mean over the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
         None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
         """
         prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))

@@ -66,10 +66,10 @@ def test_the_log_takes_names_that_are_no_utf8_and_metrics_stay_json(tmp_path: Pa
     folder = RunFolder(tmp_path)
     folder.open("", 0, 0)
     logging.getLogger("ssiu").warning("gray image %s", os.fsdecode(b"caf\xe9.png"))
-    folder.write("validation", 1, {"psnr/val": math.inf, "ssim/val": 1.0})
+    folder.write("validation", 1, {"psnr/val": math.inf, "ssim/val": 1.0, "loss": math.nan})
     folder.close()
     assert "gray image caf\\udce9.png" in (tmp_path / "log.txt").read_text(encoding="utf-8")
-    line = {"kind": "validation", "step": 1, "psnr/val": None, "ssim/val": 1.0}
+    line = {"kind": "validation", "step": 1, "psnr/val": None, "ssim/val": 1.0, "loss": None}
     assert json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == line
 
 
