@@ -16,11 +16,11 @@ def shown(folder: Path, sets: dict[str, list[str]]) -> list[str]:
     for seed, (name, images) in enumerate(sets.items()):
         write_set(folder / "data" / name, images, seed=seed)
     validation = Validation(tiny_config(folder, eval_sets=list(sets), test_every=1))
-    _, strips = validation.run(Doubling(), torch.device("cpu"), lambda: False)
+    _, strips, _ = validation.run(Doubling(), torch.device("cpu"), lambda: False)
     run = RunFolder(folder / "run")
     run.write_images(1, strips)
     run.close()
-    results = folder / "run/results"
+    results = folder / "run/results/validation"
     return sorted(path.relative_to(results).as_posix() for path in results.rglob("*.png"))
 
 
