@@ -62,7 +62,10 @@ def test_validation_replaces_its_own_images_and_nothing_else_in_results(tmp_path
     }
 
 
-def test_the_log_takes_names_that_are_no_utf8_and_metrics_stay_json(tmp_path: Path) -> None:
+def test_the_log_takes_names_that_are_no_utf8_and_metrics_stay_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("ssiu"), "propagate", False)  # pytest-xdist cannot send such a line
     folder = RunFolder(tmp_path)
     folder.open("", 0, 0)
     logging.getLogger("ssiu").warning("gray image %s", os.fsdecode(b"caf\xe9.png"))
