@@ -157,7 +157,7 @@ def hung_disk(arguments: list[str]) -> None:
     from ssiu import checkpoint
 
     def write(path: Path, data: bytes) -> None:
-        path.with_name(f".{path.name}.part").write_bytes(data[:1000])
+        path.with_name(".ssiu-0123456789abcdef.part").write_bytes(data[:1000])
         time.sleep(600)
 
     checkpoint.write_atomically = write
