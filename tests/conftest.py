@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -33,6 +34,14 @@ def _no_log_file_outlives_its_test() -> Iterator[None]:
     for handler in [handler for handler in logger.handlers if handler not in before]:
         logger.removeHandler(handler)
         handler.close()
+
+
+@pytest.fixture(autouse=True)
+def _deterministic_algorithms_are_for_one_test() -> Iterator[None]:
+    """A test that trains or scores with them would choose the operators of all that come after it."""
+    yield
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="session")

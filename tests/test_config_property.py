@@ -130,5 +130,4 @@ def test_a_config_is_refused_by_name_or_trains_a_step(tmp_path, configs):
         assert moved or config.precision == "fp16", values  # fp16 may skip its first step
         run.close()
         valid += 1
-    torch.use_deterministic_algorithms(False)
     assert valid >= configs / 3

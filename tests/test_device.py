@@ -86,12 +86,9 @@ def test_cudnn_is_tuned_only_around_steps_of_one_size():
         raise ZeroDivisionError
     assert not torch.backends.cudnn.benchmark
     device.set_arithmetic("fp32", deterministic=True)
-    try:
-        with device.tuned_convolutions():
-            assert not torch.backends.cudnn.benchmark
-        assert not torch.utils.deterministic.fill_uninitialized_memory
-    finally:
-        device.set_arithmetic("fp32")
+    with device.tuned_convolutions():
+        assert not torch.backends.cudnn.benchmark
+    assert not torch.utils.deterministic.fill_uninitialized_memory
 
 
 @pytest.mark.parametrize(("free", "whole"), [(100 * GIB, True), (1 * GIB, False)])
