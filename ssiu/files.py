@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from ssiu.errors import DISK_FULL, BusyError, MissingInputError, OutputError, SaveError
+from ssiu.errors import DISK_FULL, BusyError, MissingInputError, OutputError, SaveError, SSIUError
 
 try:
     import fcntl
@@ -102,13 +102,16 @@ def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], ove
             temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or isinstance(error, FileExistsError):
             raise
-        if error.errno in DISK_FULL:
-            raise SaveError(
-                f"cannot write {path}: {error.strerror} ({written:,} bytes needed); "
-                "what was there before is unchanged: free some space and run the same command again"
-            ) from error
-        other = "name" if error.errno in NAME_REFUSED else "folder"
-        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another {other}") from None
+        unchanged = "what was there before is unchanged: free some space and run the same command again"
+        raise write_error(path, error, f"{written:,} bytes needed, {unchanged}") from error
+
+
+def write_error(path: Path, error: OSError, when_full: str) -> SSIUError:
+    """What the system says of writing ``path``, as SaveError (74) with that advice, or OutputError (73)."""
+    if error.errno in DISK_FULL:
+        return SaveError(f"cannot write {path}: {error.strerror}; {when_full}")
+    other = "name" if error.errno in NAME_REFUSED else "folder"
+    return OutputError(f"cannot write {path}: {error.strerror or error}; choose another {other}")
 
 
 def _create_locked(folder: Path) -> tuple[Path, BinaryIO]:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from ssiu.errors import BadInputError, BusyError, SaveError
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import make_folder, write_atomically, write_error
 
 log = logging.getLogger("ssiu")
 
@@ -76,7 +76,7 @@ def fetch(source: Source, path: Path, connection: Connection) -> Path:
 
     Raises BadInputError (65) when the server gives something else (an error page, another size, another digest) and
     BusyError (75) when it cannot be reached, cuts or stalls more often than ``connection`` allows: then the part that
-    arrived is kept. SaveError (74) when the disk is full.
+    arrived is kept. SaveError (74) when the disk is full, OutputError (73) where it may not write.
     """
     part = path.with_name(path.name + ".part")
     if path.is_file():
@@ -162,14 +162,14 @@ def _receive(source: Source, part: Path, timeout: float) -> None:
         elif error.code < 500 and error.code not in MAY_PASS:
             raise BadInputError(f"{source.url}: the server answers {_status(error)}") from None
         raise _InterruptedError(f"the server answers {_status(error)}") from None
-    with response:
+    with response, _disk(part):
         have, whole = _begin(source, part, response, have)
         limit = source.bytes or whole or source.most_bytes
         progress = tqdm(
             desc=urlsplit(source.url).netloc, total=whole or source.expected_bytes, initial=have, unit="B",
             unit_scale=True, disable=None, leave=False,
         )  # fmt: skip
-        with progress, _disk(part), part.open("ab") as file:
+        with progress, part.open("ab") as file:
             while have <= limit and (chunk := _read(response, timeout)):
                 have += len(chunk)
                 file.write(chunk)
@@ -209,9 +209,7 @@ def _disk(part: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SaveError(
-            f"cannot write {part}: {error.strerror}; free some space and run the same command again, it goes on there"
-        ) from None
+        raise write_error(part, error, "free some space and run the same command again, it goes on there") from None
 
 
 def _begin(source: Source, part: Path, response: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:

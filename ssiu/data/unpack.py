@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from ssiu.data.download import require_space
-from ssiu.errors import BadInputError, SaveError
-from ssiu.files import make_folder
+from ssiu.errors import BadInputError
+from ssiu.files import make_folder, write_error
 
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 DAMAGED += (NotImplementedError, RuntimeError)  # zipfile's
@@ -29,7 +29,8 @@ def unpack(archive: Path, place: Callable[[str], str | None], folder: Path) -> i
     """Writes the members that ``place`` gives a path in ``folder`` for; returns how many.
 
     Raises BadInputError (65) for an archive that is damaged, cut short or hostile, SaveError (74) when the disk has no
-    room for what the archive says it holds. After an error ``folder`` may hold some of the files.
+    room for what the archive says it holds, OutputError (73) where it may not be written. After an error ``folder`` may
+    hold some of the files.
     """
     written: set[str] = set()
     try:
@@ -80,7 +81,7 @@ def _write(opened: Callable[[], IO[bytes]], size: int, target: Path, what: str) 
         except OSError as error:
             if error.errno is None:  # of the archive's reader, not of the disk
                 raise
-            raise SaveError(f"cannot write {target}: {error.strerror}; free some space and run it again") from None
+            raise write_error(target, error, "free some space and run it again") from None
     if target.stat().st_size != size:
         raise BadInputError(f"{what} has not the {size:,} bytes that the archive says")
 

@@ -369,9 +369,8 @@ class Trainer:
                 f"{path} is at step {self.step}, and the run would end at {self.schedule.total_steps}: raise "
                 "max_iterations or epochs, or choose another log_name"
             )
-        if (own / "models" / "best.pt").exists() and state["config"].get(
-            "validation_set"
-        ) == self.config.validation_set:
+        same_set = state["config"].get("validation_set") == self.config.validation_set
+        if same_set and (own / "models" / "best.pt").exists():
             self.best = state["best"]
         self.terms.restore(state)
         if path.resolve() == (own / "models" / "last.pt").resolve():

@@ -261,6 +261,15 @@ def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys
         check_command.main([str(tmp_path / "absent")])
 
 
+@pytest.mark.parametrize("name", ["set5", "Set5 mod12"])
+def test_leaks_are_of_the_usual_test_sets_however_they_are_spelt(name: str, tmp_path: Path, capsys) -> None:
+    write_set(tmp_path / name, ["a"])
+    write_set(tmp_path / "mine", ["b", "c"])
+    with pytest.raises(BadInputError):
+        check_command.main([str(tmp_path), "--leaks", str(tmp_path / "mine/HR")])
+    assert "show one of 1 test images" in capsys.readouterr().out
+
+
 def test_facts_know_every_folder_of_the_usual_test_sets() -> None:
     parts = {"HR", "LR_bicubic/X2", "LR_bicubic/X3", "LR_bicubic/X4"}
     names = ("Set5", "Set14", "B100", "Urban100", "Set5 mod12", "Set14 mod12", "B100 mod12")

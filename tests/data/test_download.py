@@ -10,7 +10,7 @@ from faults import in_child, limit_file_size
 from file_server import FileServer, serving
 
 from ssiu.data.download import Connection, Source, digest_of, fetch, require_space
-from ssiu.errors import BadInputError, BusyError, SaveError
+from ssiu.errors import BadInputError, BusyError, OutputError, SaveError
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 100_000, np.uint8).tobytes()
 IMPATIENT = Connection(timeout=0.3, attempts=3, wait=0)
@@ -151,6 +151,12 @@ def test_a_disk_that_fills_up_keeps_what_arrived(tmp_path: Path, server: FileSer
     assert (tmp_path / "a.zip.part").read_bytes() == CONTENT[:30_000]
     assert fetch(source_of(server), tmp_path / "a.zip", IMPATIENT).read_bytes() == CONTENT
     assert server.requests[-1][1] == "bytes=30000-"
+
+
+def test_a_folder_in_the_way_is_no_full_disk(tmp_path: Path, server: FileServer) -> None:
+    (tmp_path / "a.zip.part").mkdir()
+    with pytest.raises(OutputError, match=r"cannot write .*a\.zip\.part: Is a directory; choose another name"):
+        fetch(source_of(server), tmp_path / "a.zip", IMPATIENT)
 
 
 def test_a_disk_that_is_too_small_is_said_before(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from faults import in_child, limit_file_size
 
 from ssiu.data.unpack import unpack
-from ssiu.errors import BadInputError, SaveError
+from ssiu.errors import BadInputError, OutputError, SaveError
 
 FILES = {"top/HR/a.png": b"a" * 5000, "top/HR/b.png": bytes(range(256)) * 40, "top/readme.txt": b"no image"}
 
@@ -160,6 +160,12 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
 
     code, message = in_child(task)
     assert code == SaveError.exit_code and "b.png" in message
+
+
+def test_a_name_that_the_disk_refuses_is_no_full_disk(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "x", FILES)
+    with pytest.raises(OutputError, match="File name too long; choose another name"):
+        unpack(archive, lambda name: "n" * 300, tmp_path / "out")
 
 
 def test_a_size_that_no_disk_has_is_refused_before_a_byte_is_written(tmp_path: Path) -> None:
