@@ -57,13 +57,13 @@ def main(argv: Sequence[str]) -> None:
     scale = config.scale
     test_sets = load_test_sets(config)
     check_sets(test_sets, saved=config.save_image)
-    other = args.beside and other_results(args.beside, test_sets)
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
     folder = args.output or Path("results") / results_name(weights.path, scale)
     if args.beside and args.beside.resolve() == folder.resolve():
         raise ConfigError(
             f"--beside {args.beside}: this run writes there; name the results of another run, or --output"
         )
+    other = args.beside and other_results(args.beside, test_sets)
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
