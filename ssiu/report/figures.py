@@ -187,10 +187,12 @@ def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
         axis.set_ylabel("training loss" if key == "loss" else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    axes[0].set_yscale("log")
-    axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0].yaxis.set_major_formatter("{x:g}")
-    axes[0].yaxis.set_minor_formatter(NullFormatter())
+    low, high = axes[0].dataLim.intervaly
+    if high >= 10 * low:  # less would hold few of the logarithmic axis's ticks, or none
+        axes[0].set_yscale("log")
+        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0].yaxis.set_major_formatter("{x:g}")
+        axes[0].yaxis.set_minor_formatter(NullFormatter())
     axes[-1].set_xlabel("minutes of training" if over == "time" else "step")
     return figure
 

@@ -134,15 +134,22 @@ def test_curves_have_the_loss_and_each_validated_set_of_every_run():
     assert psnr.lines[0].get_xydata().tolist() == [[1, 30.0], [2, 31.0]]
 
 
-def test_curves_share_their_x_axis_and_have_plain_numbers_on_the_loss():
-    figure = curves_figure({"a": LINES, "b": LINES[:3:2]})
-    loss, psnr = figure.axes
-    figure.draw_without_rendering()
+def test_curves_share_their_x_axis():
+    loss, psnr = curves_figure({"a": LINES, "b": LINES[:3:2]}).axes
     assert loss.get_xlim() == psnr.get_xlim()
     psnr.set_xlim(0, 9)
     assert loss.get_xlim() == (0, 9)
-    texts = [text.get_text() for text in loss.get_yticklabels() if text.get_text()]
-    assert texts and all(re.fullmatch(r"[0-9.]+", text) for text in texts)
+
+
+@pytest.mark.parametrize("losses", [(0.5, 0.25), (0.11, 0.083), (0.24, 0.021), (501, 0.034), (0.03, 0.03)])
+def test_the_loss_has_plain_numbers_whatever_its_range(losses):
+    figure = curves_figure({"a": [{"step": step, "loss": loss} for step, loss in enumerate(losses)]})
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    low, high = axis.get_ylim()
+    texts = [text.get_text() for text in axis.get_yticklabels() if low <= text.get_position()[1] <= high]
+    texts = [text for text in texts if text]
+    assert len(texts) >= 3 and all(re.fullmatch(r"[0-9.]+", text) for text in texts)
 
 
 def test_a_continued_run_begins_where_the_one_before_ended():
