@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor, nn
 from toy_sets import write_pairs
 
 from ssiu.checkpoint import load_checkpoint
 from ssiu.config import Config
 from ssiu.config_reading import make_config
 from ssiu.data.bicubic import imresize
+from ssiu.data.stream import TrainingData
+from ssiu.training.trainer import Trainer
 
 
 def make_set(folder: Path, count: int = 4, scale: int = 2, size: tuple[int, int] = (40, 48), seed: int = 0) -> Path:
@@ -55,6 +58,20 @@ def tiny_config(folder: Path, **changes: Any) -> Config:
     """A run in ``folder/logs/run`` on the sets of ``folder/data``; five training images, ten samples an epoch."""
     paths = {"data_path": str(folder / "data"), "log_path": str(folder / "logs"), "cache_dir": str(folder / "cache")}
     return make_config({**TINY, **paths, **changes})
+
+
+_runs = iter(range(10_000))
+
+
+def trainer(folder: Path, resume: str = "none", stream: TrainingData | None = None, **changes: Any) -> Trainer:
+    """Of `tiny_config`, each in a run folder of its own."""
+    changes.setdefault("log_name", f"run{next(_runs)}")
+    return Trainer(tiny_config(folder, **changes), resume, stream=stream)
+
+
+def weights(run: Trainer) -> Tensor:
+    """All parameters, one after another."""
+    return nn.utils.parameters_to_vector(run.model.parameters()).detach().clone()
 
 
 TIMING = {"it_per_s", "data_wait", "peak_mib"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny
-from tiny_run import make_data, tiny_config
+from tiny_run import make_data, trainer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -17,7 +17,6 @@ from ssiu.models import MODELS
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.training.optimizers import Muon, build_optimizer, matrix_shapes, orthogonalise
-from ssiu.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -298,16 +297,9 @@ def test_a_closure_is_refused():
 # in a run
 
 
-_runs = iter(range(10_000))
-
-
-def trainer(folder: Path, **changes: object) -> Trainer:
-    return Trainer(tiny_config(folder, optimizer="muon", log_name=f"run{next(_runs)}", **changes))
-
-
 def first_move(folder: Path, step: int, **changes: object) -> tuple[Tensor, Tensor, float]:
     """How far Muon's and AdamW's parameters go in a first step at ``step`` of the schedule, and its rate."""
-    run = trainer(folder, weight_decay=0.0, **changes)
+    run = trainer(folder, optimizer="muon", weight_decay=0.0, **changes)
     (batch,) = run.stream.loader(0, 1)
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     run.step = step
@@ -346,7 +338,7 @@ def test_muon_lr_moves_the_matrices_and_lr_the_others(double, folder):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_trains_and_both_kinds_of_parameters_move(folder, model):
-    run = trainer(folder, model=model, n_feats=16)
+    run = trainer(folder, optimizer="muon", model=model, n_feats=16)
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     for batch in run.stream.loader(0, 2):
         run.train_step([batch])
