@@ -11,6 +11,7 @@
 # Two minutes before the time is over SLURM sends SIGTERM and the run saves itself; the same command goes on with it.
 # data_path and log_path must be on storage that all nodes see.
 set -euo pipefail
+: "${SLURM_JOB_NODELIST:?is not set: hand this script to SLURM with sbatch scripts/slurm_train.sh --config FILE}"
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 export first OMP_NUM_THREADS=1
 exec srun bash -c 'exec torchrun --nnodes="$SLURM_NNODES" --node_rank="$SLURM_NODEID" --nproc_per_node="${SLURM_GPUS_ON_NODE:-1}" \
