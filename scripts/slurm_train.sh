@@ -8,7 +8,8 @@
 #SBATCH --requeue
 #SBATCH --signal=TERM@120
 # Training on several nodes; arguments go to train.py:  sbatch scripts/slurm_train.sh --config configs/SSUFSR_light_x2.yml
-# Two minutes before the time is over SLURM sends SIGTERM and the run saves itself; the same command goes on with it.
+# Two minutes before the time is over SLURM sends SIGTERM and the run saves itself; the same command goes on with it. Given
+# several times at once as sbatch --dependency=singleton ..., each waits for the one before; a finished run only says so.
 # data_path and log_path must be on storage that all nodes see.
 set -euo pipefail
 : "${SLURM_JOB_NODELIST:?is not set: hand this script to SLURM with sbatch scripts/slurm_train.sh --config FILE}"
