@@ -8,6 +8,7 @@ import contextlib
 import logging
 import signal
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,8 @@ class Trainer:
         mode = self.config.compile
         network = torch.compile(model, mode=None if mode is True else mode) if mode else model
         if self.processes.world > 1:
+            # 1x1 kernels' gradients, whose strides mean nothing: they are copied between the ranks either way
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
             network = DistributedDataParallel(network, device_ids=[self.device] if self.device.type == "cuda" else None)
         return network
 
