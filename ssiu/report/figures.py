@@ -186,7 +186,8 @@ def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
             axis.plot(*zip(*points, strict=True), label=name, marker="" if len(points) > 30 else ".", linewidth=1)
         axis.set_ylabel("training loss" if key == "loss" else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
+        if axis.lines:
+            axis.legend(fontsize=8)
     low, high = axes[0].dataLim.intervaly
     if high >= 10 * low:  # less would hold few of the logarithmic axis's ticks, or none
         axes[0].set_yscale("log")

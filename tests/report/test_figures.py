@@ -152,6 +152,12 @@ def test_the_loss_has_plain_numbers_whatever_its_range(losses):
     assert len(texts) >= 3 and all(re.fullmatch(r"[0-9.]+", text) for text in texts)
 
 
+@pytest.mark.parametrize("lines", [LINES[1:2], [{"step": 1, "loss": None}]], ids=["no loss", "skipped by fp16"])
+def test_curves_of_runs_with_little_in_them_are_drawn_in_silence(lines, recwarn):
+    curves_figure({"a": lines}).draw_without_rendering()
+    assert not recwarn.list
+
+
 def test_a_continued_run_begins_where_the_one_before_ended():
     lines = joined([LINES, LINES])
     assert [line["step"] for line in lines] == [1, 1, 2, 2, 3, 3, 4, 4]
