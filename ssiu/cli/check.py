@@ -18,7 +18,7 @@ from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import list_images, set_folders, usual_name
-from ssiu.data.test_sets import BENCHMARKS
+from ssiu.data.test_sets import BENCHMARKS, as_known
 from ssiu.errors import BadInputError, SSIUError, first_names
 from ssiu.report.tables import Table
 
@@ -49,8 +49,7 @@ def raise_listed(problems: Sequence[SSIUError]) -> None:
 
 def report_leaks(data_path: Path, names: list[str], train: Path) -> list[SSIUError]:
     """Prints which images of ``train`` show images of the test sets (of all sets where there is no usual one)."""
-    usual = {name.lower() for name in BENCHMARKS}
-    names = [name for name in names if usual_name(name).lower() in usual] or names
+    names = [name for name in names if as_known(usual_name(name)) in BENCHMARKS] or names
     tests = [path for name in names for path in list_images(set_folders(data_path, name).hr).values()]
     leaks, problems = find_leaks(list(list_images(train).values()), tests)
     header = ["training image", "shows test image", "correlation", "of its area", "size"]

@@ -16,7 +16,7 @@ from ssiu.data.images import read_rgb
 from ssiu.data.pairs import Pair, SetFolders, available_sets, list_images, match_pairs, set_folders, usual_name
 from ssiu.data.parallel import in_parallel
 from ssiu.data.prepare import DF2K_NAMES
-from ssiu.data.test_sets import BENCHMARKS
+from ssiu.data.test_sets import BENCHMARKS, as_known
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 
 FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
@@ -64,8 +64,7 @@ def lr_folders(folders: SetFolders) -> dict[int, Path]:
 def check_set(data_path: Path, name: str) -> list[FolderReport]:
     """Checks one set: a report for its HR folder and one for every ``X{s}`` folder."""
     folders = set_folders(data_path, name)
-    usual = usual_name(folders.name)
-    usual = {known.lower(): known for known in KNOWN_COUNTS}.get(usual.lower(), usual)
+    usual = as_known(usual_name(folders.name), KNOWN_COUNTS)
     copy = folders.name[len(usual) :]
     hr_report = FolderReport(usual + copy, "HR", expected=KNOWN_COUNTS.get(usual))
     try:

@@ -2,7 +2,7 @@
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -17,6 +17,11 @@ from ssiu.errors import ConfigError, MissingInputError
 
 BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
 """The usual test sets and how many images each has."""
+
+
+def as_known(name: str, known: Iterable[str] = BENCHMARKS) -> str:
+    """``name`` in the spelling of ``known``, whose case it need not have; as it is where it is none of them."""
+    return {each.lower(): each for each in known}.get(name.lower(), name)
 
 
 class BenchmarkSet:
@@ -46,8 +51,7 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
         BadInputError (65): a pair that does not fit.
     """
     data_path = Path(config.data_path)
-    usual = {name.lower(): name for name in BENCHMARKS}
-    names = [usual.get(name.lower(), name) for name in config.eval_sets]
+    names = [as_known(name) for name in config.eval_sets]
     if names and not data_path.is_dir():
         raise MissingInputError(
             f"data_path {data_path.absolute()}: no such folder, so there is no test set yet"
