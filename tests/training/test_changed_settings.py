@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import make_data, tiny_config
+from tiny_run import tiny_config
 from torch import Tensor, nn
 
 from ssiu.checkpoint import load_checkpoint
@@ -16,13 +16,6 @@ from ssiu.training.optimizers import Muon
 from ssiu.training.trainer import Trainer
 
 OLD = {"max_iterations": 6, "save_every": 2, "ema_decay": 0.9}  # the run of checkpoint_f7a8675.pt
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("changes")
-    make_data(root / "data")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -1,22 +1,14 @@
 """Overflows, NaN and too little memory: what a run survives, what stops it, and what it says and keeps then."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import make_data, trainer, weights
+from tiny_run import trainer, weights
 
 from ssiu.checkpoint import load_checkpoint
 from ssiu.errors import DeviceMemoryError, NonFiniteError
 from ssiu.training.trainer import Trainer
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("numbers")
-    make_data(root / "data")
-    return root
 
 
 def test_fp16_scales_the_loss_and_survives_a_few_overflows_but_not_many(folder):

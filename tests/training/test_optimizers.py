@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import tiny
-from tiny_run import make_data, trainer
+from tiny_run import trainer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -17,13 +17,6 @@ from ssiu.models import MODELS
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.training.optimizers import Muon, build_optimizer, matrix_shapes, orthogonalise
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("optimizers")
-    make_data(root / "data")
-    return root
 
 
 @pytest.fixture

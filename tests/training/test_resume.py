@@ -25,13 +25,6 @@ RUN = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("resume")
-    make_data(root / "data")
-    return root
-
-
 def stop_after(run: Trainer, step: int) -> None:
     original = run.train_step
 

@@ -1,12 +1,11 @@
 """The training loop: the original's losses, what each key changes, and what stops it."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_run import make_data, trainer, weights
+from tiny_run import trainer, weights
 from torch import nn
 from torch.nn import functional as F
 from toy_sets import write_pairs
@@ -25,13 +24,6 @@ from ssiu.models.ssiu import from_authors
 from ssiu.training.trainer import Trainer
 from ssiu.weights import load_model
 from ssiu.weights_files import save_weights
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("trainer")
-    make_data(root / "data")
-    return root
 
 
 def steps(run: Trainer, count: int) -> Trainer:

@@ -7,18 +7,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fake_cuda import DEVICE, Launches, fake_cuda, in_a_child
-from tiny_run import make_data, tiny_config
+from tiny_run import tiny_config
 
 from ssiu.models import build_model, layers
 from ssiu.training import distributed, trainer
 from ssiu.training.trainer import Trainer
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("fake")
-    make_data(folder / "data")
-    return folder
 
 
 class NoData:
