@@ -55,8 +55,14 @@ def child(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def image_files(folder: Path) -> list[Path]:
+    """What in a folder has an image's name, sorted; hidden files and other kinds of files are passed over."""
+    named = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted((path for path in named if not path.name.startswith(".")), key=lambda path: path.stem)
+
+
 def list_images(folder: Path) -> dict[str, Path]:
-    """The images of a folder by stem, sorted; hidden files and other kinds of files are passed over.
+    """`image_files` by stem.
 
     Raises MissingInputError (66) when the folder is absent or has none, BadInputError (65) when two share a stem.
     """
@@ -64,9 +70,7 @@ def list_images(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise MissingInputError(f"{folder}: no such folder")
     images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.stem):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
+    for path in image_files(folder):
         if path.stem in images:
             raise BadInputError(f"{folder}: {images[path.stem].name} and {path.name} have one name; remove one of them")
         images[path.stem] = path
@@ -172,10 +176,18 @@ def download_hint(set_names: Iterable[str], data_path: Path) -> str:
     return f"; get {'it' if len(commands) == 1 else 'them'}: {' and '.join(commands)}" if commands else ""
 
 
+def lr_names(hr: Iterable[str], lr: Iterable[str], scale: int) -> dict[str, str]:
+    """The LR stem of each HR stem that has one, ``NAMEx{scale}`` or ``NAME``; no LR image belongs to two."""
+    full = {stem: f"{stem}x{scale}" for stem in hr}
+    there = set(lr)
+    bare = there.difference(full.values())
+    return {stem: stem for stem in full if stem in bare} | {stem: x for stem, x in full.items() if x in there}
+
+
 def match_pairs(hr: dict[str, Path], lr: dict[str, Path], scale: int) -> list[Pair]:
     """Pairs up images by stem (LR with or without ``x{scale}``) and checks every size; errors as `find_pairs`."""
-    of_hr = {stem: f"{stem}x{scale}" if f"{stem}x{scale}" in lr else stem for stem in hr}
-    missing = [stem for stem, name in of_hr.items() if name not in lr]
+    of_hr = lr_names(hr, lr, scale)
+    missing = [stem for stem in hr if stem not in of_hr]
     extra = sorted(set(lr) - set(of_hr.values()))
     if missing or extra:
         hr_folder, lr_folder = next(iter(hr.values())).parent, next(iter(lr.values())).parent

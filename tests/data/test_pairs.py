@@ -121,6 +121,14 @@ def test_names_with_spaces_unicode_and_without_the_scale_suffix(tmp_path: Path) 
     assert [pair.name for pair in find_pairs(tmp_path, "toy", 2)] == sorted(names)
 
 
+def test_an_lr_image_belongs_to_one_hr_image(tmp_path: Path) -> None:
+    write_set(tmp_path / "toy", ["a", "ax2"])
+    assert [pair.lr.name for pair in find_pairs(tmp_path, "toy", 2)] == ["ax2.png", "ax2x2.png"]
+    (tmp_path / "toy/LR_bicubic/X2/ax2x2.png").unlink()
+    with pytest.raises(MissingInputError, match=r"1 HR images have no LR image in .*: ax2 "):
+        find_pairs(tmp_path, "toy", 2)
+
+
 def test_links_to_data_are_followed(tmp_path: Path) -> None:
     write_set(tmp_path / "elsewhere", ["a"])
     (tmp_path / "data").mkdir()
