@@ -15,6 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LR images are made in parallel, not the rows of one
 from ssiu.cli.check import raise_listed, report_sets
 from ssiu.cli.console import command_parser, log_to_console
+from ssiu.data.pairs import prepare_command
 from ssiu.data.sources import (
     ARCHIVES,
     MANIFEST,
@@ -58,7 +59,7 @@ def print_applications(manifest: Manifest, data_path: Path, scales: Sequence[int
         hr = data_path / files.hr
         print(
             f"{name} is given out by its owners: apply at {files.page}, put the {files.images} images into {hr}, then\n"
-            f"  python -m ssiu prepare {hr} --output {hr.parent} --scales {' '.join(map(str, scales))}\n"
+            f"  {prepare_command(hr, scales)}\n"
             f"licence of {name}: {files.licence}"
         )
 

@@ -14,6 +14,7 @@ import skimage.data
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import load_config
 from ssiu.data.images import save_image
+from ssiu.data.pairs import SetFolders
 from ssiu.data.prepare import make_lr_folders
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import ConfigError, MissingInputError
@@ -40,7 +41,7 @@ def make_set(folder: Path, names: Sequence[str], scale: int) -> None:
     for name, path in images.items():
         if not path.exists():
             save_image(path, photograph(name))
-    make_lr_folders(images, folder / "LR_bicubic", [scale], replace=False)
+    make_lr_folders(images, SetFolders(folder.name, hr, folder / "LR_bicubic"), [scale], replace=False)
 
 
 def main(argv: Sequence[str]) -> None:

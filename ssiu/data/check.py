@@ -13,7 +13,16 @@ from PIL import Image
 from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.images import read_rgb
-from ssiu.data.pairs import Pair, SetFolders, available_sets, list_images, match_pairs, set_folders, usual_name
+from ssiu.data.pairs import (
+    Pair,
+    SetFolders,
+    available_sets,
+    list_images,
+    match_pairs,
+    prepare_command,
+    set_folders,
+    usual_name,
+)
 from ssiu.data.parallel import in_parallel
 from ssiu.data.prepare import DF2K_NAMES
 from ssiu.data.test_sets import BENCHMARKS, as_known
@@ -56,11 +65,6 @@ def find_sets(root: Path) -> tuple[Path, list[str]]:
     )
 
 
-def lr_folders(folders: SetFolders) -> dict[int, Path]:
-    """The LR folders that are there, by scale."""
-    return {scale: folders.lr(scale) for scale in range(2, 9) if folders.lr(scale).is_dir()}
-
-
 def check_set(data_path: Path, name: str) -> list[FolderReport]:
     """Checks one set: a report for its HR folder and one for every ``X{s}`` folder."""
     folders = set_folders(data_path, name)
@@ -76,7 +80,7 @@ def check_set(data_path: Path, name: str) -> list[FolderReport]:
     _check_names(hr_report, folders.hr, set(hr))
 
     reports, pairs = {}, {}
-    for scale, folder in lr_folders(folders).items():
+    for scale, folder in folders.lr_folders().items():
         report = reports[scale] = FolderReport(usual + copy, f"x{scale}", expected=hr_report.expected)
         try:
             lr = list_images(folder)
@@ -84,7 +88,7 @@ def check_set(data_path: Path, name: str) -> list[FolderReport]:
             pairs[scale] = {pair.name: pair for pair in match_pairs(hr, lr, scale)}
         except SSIUError as error:
             report.problems.append(error)
-    _check_pixels(hr, pairs, hr_report, reports)
+    _check_pixels(folders, hr, pairs, hr_report, reports)
     return [hr_report, *reports.values()]
 
 
@@ -101,7 +105,11 @@ def _check_names(report: FolderReport, folder: Path, stems: set[str]) -> None:
 
 
 def _check_pixels(
-    hr: dict[str, Path], pairs: dict[int, dict[str, Pair]], hr_report: FolderReport, reports: dict[int, FolderReport]
+    folders: SetFolders,
+    hr: dict[str, Path],
+    pairs: dict[int, dict[str, Pair]],
+    hr_report: FolderReport,
+    reports: dict[int, FolderReport],
 ) -> None:
     """Decodes everything, compares LR with our imresize of HR, and digests the usual test sets.
 
@@ -132,11 +140,12 @@ def _check_pixels(
 
     for part, report in by_part.items():
         if report.differing:
+            scale = int(part[-1])
             report.problems.append(
                 BadInputError(
                     f"{report.set_name} {report.part}: {report.differing:,} of {report.values:,} LR values differ from "
-                    f"MATLAB's imresize of the HR images, first in {report.first_differing}; make them again with "
-                    "python -m ssiu prepare"
+                    f"MATLAB's imresize of the HR images, first in {report.first_differing}; move {folders.lr(scale)} "
+                    f"away, then: {prepare_command(folders.hr, [scale])}"
                 )
             )
         if part in facts:
@@ -216,7 +225,7 @@ def check_cache(root: Path, cache: ImageCache) -> tuple[int, list[SSIUError]]:
     """
     data_path, names = find_sets(root)
     sets = [set_folders(data_path, name) for name in names]
-    folders = [folder for each in sets for folder in (each.hr, *lr_folders(each).values())]
+    folders = [folder for each in sets for folder in (each.hr, *each.lr_folders().values())]
     sources = [path for folder in folders for path in list_images(folder).values()]
     results = list(in_parallel(cache.verify, sources, "cache"))
     problems = [result for result in results if isinstance(result, SSIUError)]

@@ -92,6 +92,10 @@ class SetFolders:
         """The LR folder of a scale, which may be absent."""
         return child(self.lr_root, self.lr_name.format(scale))
 
+    def lr_folders(self) -> dict[int, Path]:
+        """The LR folders that are there, by scale."""
+        return {scale: self.lr(scale) for scale in range(2, 9) if self.lr(scale).is_dir()}
+
 
 def usual_name(set_name: str) -> str:
     """The name without that of the copy: ``Set5`` of ``Set5 mod12``."""
@@ -103,11 +107,11 @@ def set_folders(data_path: Path, set_name: str) -> SetFolders | None:
     if set_name != Path(set_name).name:  # a path, perhaps out of data_path
         return None
     for name in dict.fromkeys((set_name, usual_name(set_name))):
-        copies = [copy for root in _roots(data_path, name) for copy in _copies(root)]
+        found = [copy for root in _roots(data_path, name) for copy in copies(root)]
         if name != set_name:
-            copies = [copy for copy in copies if copy.name.endswith(MOD12)]
-        if copies:
-            return min(copies, key=lambda copy: copy.name.endswith(MOD12))  # mod12 only where it is the only one
+            found = [copy for copy in found if copy.name.endswith(MOD12)]
+        if found:
+            return min(found, key=lambda copy: copy.name.endswith(MOD12))  # mod12 only where it is the only one
     return None
 
 
@@ -115,8 +119,8 @@ def _roots(data_path: Path, name: str) -> tuple[Path, Path]:
     return child(child(data_path, "benchmark"), name), child(data_path, name)
 
 
-def _copies(root: Path) -> Iterator[SetFolders]:
-    """The copies of a set in its folder."""
+def copies(root: Path) -> Iterator[SetFolders]:
+    """The copies of a set in its folder, the one that is read first."""
     name = root.name
     for hr, lr in (
         ("HR", "LR_bicubic"),
@@ -133,7 +137,7 @@ def available_sets(data_path: Path) -> list[str]:
     """Names of the sets that lie under ``data_path``, sorted."""
     roots = [folder for folder in (data_path, child(data_path, "benchmark")) if folder.is_dir()]
     names = {path.name for root in roots for path in root.iterdir() if path.is_dir()}
-    return sorted({copy.name for name in names for root in _roots(data_path, name) for copy in _copies(root)})
+    return sorted({copy.name for name in names for root in _roots(data_path, name) for copy in copies(root)})
 
 
 def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
@@ -157,12 +161,17 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
             f"sets found: {there}{download_hint([set_name], data_path)}"
         )
     if not folders.lr(scale).is_dir():
-        make = f"; make them: python -m ssiu prepare {folders.hr} --output {folders.hr.parent} --scales {scale}"
         raise MissingInputError(
-            f"data set '{folders.name}' has no x{scale} LR images: {folders.lr(scale)} is missing"
-            + ("" if folders.name.endswith(MOD12) else make)
+            f"data set '{folders.name}' has no x{scale} LR images: {folders.lr(scale)} is missing; "
+            f"make them: {prepare_command(folders.hr, [scale])}"
         )
     return match_pairs(list_images(folders.hr), list_images(folders.lr(scale)), scale)
+
+
+def prepare_command(hr: Path, scales: Iterable[int]) -> str:
+    """The command that makes the LR images of the set with this HR folder, where its layout has them."""
+    places = f"{shlex.quote(str(hr))} --output {shlex.quote(str(hr.parent))}"
+    return f"python -m ssiu prepare {places} --scales {' '.join(map(str, scales))}"
 
 
 def download_hint(set_names: Iterable[str], data_path: Path) -> str:

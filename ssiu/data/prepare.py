@@ -8,7 +8,7 @@ from pathlib import Path
 from ssiu.data.bicubic import make_lr
 from ssiu.data.decoding import open_file
 from ssiu.data.images import image_size, read_rgb, save_image
-from ssiu.data.pairs import child, list_images
+from ssiu.data.pairs import SetFolders, copies, image_files, list_images, lr_names
 from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers, write_atomically
@@ -25,14 +25,22 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
     """Writes ``output/HR`` (links, or copies) and ``output/LR_bicubic/X{s}/{stem}x{s}.png`` for every image.
 
     LR images that are there, newer than their HR image and of the right size are kept, so an interrupted run
-    can be repeated. ``hr_folder`` may be ``output/HR`` itself. Returns the number of LR images written.
+    can be repeated. Where ``hr_folder`` is that of a set in ``output``, of any layout, only the LR images of that set
+    are written. Returns their number.
 
     Raises MissingInputError (66), BadInputError (65) or OutputError (73) naming images that are damaged, too small or
     have too long a name after all the others were done, SaveError (74).
     """
     images = list_images(hr_folder)
+    for folders in copies(output):
+        if folders.hr.samefile(hr_folder):
+            return make_lr_folders(images, folders, scales)
     place_hr(images, output / "HR", copy)
-    return make_lr_folders(images, output / "LR_bicubic", scales)
+    return make_lr_folders(images, _new_set(output), scales)
+
+
+def _new_set(output: Path) -> SetFolders:
+    return SetFolders(output.name, output / "HR", output / "LR_bicubic")
 
 
 def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: int, copy: bool = False) -> int:
@@ -69,7 +77,7 @@ def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: in
     for folder, names in ((validation, held), (output, [name for name in images if name not in held])):
         part = {name: images[name] for name in names}
         place_hr(part, folder / "HR", copy)
-        made += make_lr_folders(part, folder / "LR_bicubic", scales)
+        made += make_lr_folders(part, _new_set(folder), scales)
     return made
 
 
@@ -120,15 +128,16 @@ def _copy(path: Path, target: Path) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int], replace: bool = True) -> int:
-    """Writes ``folder/X{s}/{stem}x{s}.png`` for every image (stem -> HR file); errors as `make_pairs`.
+def make_lr_folders(images: dict[str, Path], folders: SetFolders, scales: Sequence[int], replace: bool = True) -> int:
+    """Writes ``{stem}x{s}.png`` of every image (stem -> HR file) into the LR folder of each scale.
 
-    Without ``replace`` an image that is there, with or without ``x{s}`` in its name, stays as it is, right or wrong.
+    An image that is there as ``{stem}.png`` keeps that name. Without ``replace`` what is there stays as it is, right
+    or wrong. Returns the number of images written; errors as `make_pairs`.
     """
-    folders = {scale: make_folder(child(folder, f"X{scale}")) for scale in scales}
-    for each in folders.values():
+    lr_folders = {scale: make_folder(folders.lr(scale)) for scale in scales}
+    for each in lr_folders.values():
         remove_leftovers(each)
-    kept = set() if replace else {(scale, path.stem) for scale, each in folders.items() for path in each.iterdir()}
+    there = {s: lr_names(images, {path.stem for path in image_files(each)}, s) for s, each in lr_folders.items()}
 
     def make(item: tuple[str, Path]) -> int | SSIUError:
         stem, path = item
@@ -136,8 +145,8 @@ def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]
             height, width = image_size(path)
             if min(height, width) < max(scales):
                 raise BadInputError(f"{path}: {width}x{height} is too small for x{max(scales)}")
-            targets = {s: each / f"{stem}x{s}.png" for s, each in folders.items()}
-            targets = {s: lr for s, lr in targets.items() if not {(s, stem), (s, lr.stem)} & kept}
+            wanted = [s for s in scales if replace or stem not in there[s]]
+            targets = {s: lr_folders[s] / f"{there[s].get(stem, f'{stem}x{s}')}.png" for s in wanted}
             targets = {s: lr for s, lr in targets.items() if not _is_done(lr, path, (height // s, width // s))}
             if targets:
                 hr = read_rgb(path)
@@ -159,9 +168,15 @@ def make_lr_folders(images: dict[str, Path], folder: Path, scales: Sequence[int]
 def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
     """Whether ``target`` is a whole image of ``size``, made after ``source`` last changed."""
     try:
-        return target.stat().st_mtime_ns >= source.stat().st_mtime_ns and image_size(target) == size
+        return _changed(target) >= _changed(source) and image_size(target) == size
     except (OSError, SSIUError):
         return False
+
+
+def _changed(path: Path) -> int:
+    """When a file got its content or its name, which may be that of another image with an older time."""
+    status = path.stat()
+    return max(status.st_mtime_ns, status.st_ctime_ns)
 
 
 def make_df2k(
@@ -181,8 +196,10 @@ def make_df2k(
             count = f"{len(missing)} of {len(DF2K_NAMES[name])}"
             raise MissingInputError(f"{name} in {root}: {count} images are missing: {first_names(missing)}")
         images |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
-    place_hr(images, output / "DF2K/DF2K_train_HR", copy)
-    return make_lr_folders(images, output / "DF2K/DF2K_train_LR_bicubic", scales, replace)
+    root = output / "DF2K"
+    folders = SetFolders("DF2K", root / "DF2K_train_HR", root / "DF2K_train_LR_bicubic")
+    place_hr(images, folders.hr, copy)
+    return make_lr_folders(images, folders, scales, replace)
 
 
 def _find_folder(root: Path, name: str) -> Path:

@@ -134,7 +134,7 @@ def obtain_sets(manifest: Manifest, name: str, data_path: Path, scales: Sequence
                 )
     if scales:
         for folders in (set_folders(data_path, each) for each in archive.sets):
-            make_lr_folders(list_images(folders.hr), folders.lr_root, scales, replace=False)
+            make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
     return list(archive.sets)
 
 
@@ -142,7 +142,7 @@ def obtain_df2k(manifest: Manifest, data_path: Path, scales: Sequence[int]) -> l
     """DIV2K and Flickr2K as the paper's list of 3,450 images in ``data_path/DF2K``; as `obtain_sets`."""
     folders = set_folders(data_path, "DF2K")
     if folders and set(list_images(folders.hr)) == DF2K_STEMS:
-        make_lr_folders(list_images(folders.hr), folders.lr_root, scales, replace=False)
+        make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
         return ["DF2K"]
     for name in ("div2k_train", "flickr2k"):
         obtain_sets(manifest, name, data_path, [])

@@ -1,6 +1,8 @@
 """check_data: good sets pass, the usual wrong copies are told by name, planted leaks are found."""
 
 import os
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,12 +13,14 @@ from PIL import Image
 from toy_sets import write_set
 
 from ssiu.cli import check as check_command
+from ssiu.cli import prepare as prepare_command
 from ssiu.data import check as check_module
 from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.images import read_rgb, save_image
 from ssiu.data.leaks import find_leaks
+from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import make_pairs
 from ssiu.errors import BadInputError, MissingInputError
 
@@ -78,6 +82,31 @@ def test_lr_of_another_kernel_is_found_and_named(tmp_path: Path, make, expected:
     save_image(tmp_path / "toy/LR_bicubic/X2/bx2.png", make(read_rgb(tmp_path / "toy/HR/b.png")))
     (problem,) = problems(tmp_path)
     assert expected in problem and "first in b" in problem and "python -m ssiu prepare" in problem
+
+
+@pytest.mark.parametrize("layout", ["HR", "DIV2K_train_HR", "GTmod12"])
+@pytest.mark.parametrize("suffix", ["x2", ""])
+def test_the_command_that_check_names_mends_the_set_in_any_layout(tmp_path: Path, layout: str, suffix: str) -> None:
+    root = tmp_path / "my data/DIV2K"
+    write_set(root, ["a", "b"])
+    for name in "ab":
+        lr = _pillow(read_rgb(root / f"HR/{name}.png"))
+        (root / f"LR_bicubic/X2/{name}x2.png").unlink()
+        save_image(root / f"LR_bicubic/X2/{name}{suffix}.png", lr)
+    (root / "HR").rename(root / layout)
+    if layout == "DIV2K_train_HR":
+        (root / "LR_bicubic").rename(root / "DIV2K_train_LR_bicubic")
+    elif layout == "GTmod12":
+        (root / "LR_bicubic/X2").rename(root / "LRbicx2")
+        (root / "LR_bicubic").rmdir()
+    folders = sorted(path.name for path in root.iterdir())
+    (problem,) = [text for text in problems(tmp_path / "my data") if "LR values differ" in text]
+    folder, command = re.search(r"move (.*) away, then: python -m ssiu (prepare .*)$", problem).groups()
+    shutil.rmtree(folder)
+    prepare_command.main(shlex.split(command)[1:])
+    assert sorted(path.name for path in root.iterdir()) == folders
+    assert [report.differing for report in check_root(root) if report.part == "x2"] == [0]
+    assert {pair.name for pair in find_pairs(tmp_path / "my data", "DIV2K", 2)} == {"a", "b"}
 
 
 def test_damage_and_misfits_are_all_listed(tmp_path: Path) -> None:

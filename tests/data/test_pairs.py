@@ -1,5 +1,6 @@
 """Pairs: every layout is found, every misfit is named before any work."""
 
+import shlex
 import shutil
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from toy_sets import write_set
 
+from ssiu.cli import prepare as prepare_command
 from ssiu.config_reading import make_config
 from ssiu.data.images import save_image
 from ssiu.data.pairs import available_sets, find_pairs
@@ -53,7 +55,7 @@ def test_a_mod12_copy_is_read_and_results_name_it(tmp_path: Path, root: str) -> 
         config = make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": [name]})
         (test_set,) = load_test_sets(config)
         assert test_set.name == "Set5 mod12" and [pair.name for pair in test_set.pairs] == ["a", "b"]
-    with pytest.raises(MissingInputError, match=r"'Set5 mod12' has no x3 LR images: .*LRbicx3 is missing$"):
+    with pytest.raises(MissingInputError, match=r"'Set5 mod12' has no x3 LR images: .*LRbicx3 is missing; make them"):
         find_pairs(tmp_path, "Set5", 3)
 
 
@@ -95,6 +97,22 @@ def test_flickr2k_is_read_under_its_own_names(tmp_path: Path) -> None:
     (tmp_path / "Flickr2K/HR").rename(tmp_path / "Flickr2K/Flickr2K_HR")
     (tmp_path / "Flickr2K/LR_bicubic").rename(tmp_path / "Flickr2K/Flickr2K_LR_bicubic")
     assert [pair.name for pair in find_pairs(tmp_path, "flickr2k", 2)] == ["000001"]
+
+
+@pytest.mark.parametrize("layout", ["HR", "hr", "Toy_train_HR", "Toy_HR", "GTmod12"])
+def test_the_command_for_another_scale_keeps_the_layout_and_what_is_there(tmp_path: Path, layout: str) -> None:
+    data = tmp_path / "it's mine"
+    write_set(data / "Toy", ["a", "b"], size=(48, 60))
+    if layout == "GTmod12":
+        make_mod12(data / "Toy")
+    else:
+        (data / "Toy/HR").rename(data / "Toy" / layout)
+        (data / "Toy/LR_bicubic").rename(data / "Toy" / f"{layout[:-2]}LR_bicubic")
+    before = find_pairs(data, "Toy", 2)
+    with pytest.raises(MissingInputError) as caught:
+        find_pairs(data, "Toy", 3)
+    prepare_command.main(shlex.split(str(caught.value).partition("make them: python -m ssiu prepare ")[2]))
+    assert find_pairs(data, "Toy", 2) == before and len(find_pairs(data, "Toy", 3)) == 2
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,27 @@ def test_repeating_makes_only_what_is_missing_old_or_wrong(tmp_path: Path, photo
     assert make_pairs(output / "HR", output, [2, 3, 4]) == 3
 
 
+def test_lr_images_without_the_scale_in_their_names_are_not_made_twice(tmp_path: Path, photos: Path) -> None:
+    make_pairs(photos, tmp_path / "set", [2])
+    for path in (tmp_path / "set/LR_bicubic/X2").iterdir():
+        path.rename(path.with_stem(path.stem.removesuffix("x2")))
+    assert make_pairs(photos, tmp_path / "set", [2]) == 0
+    (photos / "a.png").touch()
+    assert make_pairs(photos, tmp_path / "set", [2]) == 1
+    assert [pair.lr.name for pair in find_pairs(tmp_path, "set", 2)] == ["a.png", "b é.png", "gray.png"]
+
+
+def test_lr_of_an_image_that_another_replaced_is_made_again_whatever_its_time(tmp_path: Path, photos: Path) -> None:
+    make_pairs(photos, tmp_path / "set", [2])
+    save_image(tmp_path / "other.png", RNG.integers(0, 256, (25, 38, 3), dtype=np.uint8))
+    os.utime(tmp_path / "other.png", (1e9, 1e9))
+    (tmp_path / "other.png").replace(photos / "a.png")  # as mv, cp -p and unzip do
+    assert make_pairs(photos, tmp_path / "set", [2]) == 1
+    np.testing.assert_array_equal(
+        read_rgb(tmp_path / "set/LR_bicubic/X2/ax2.png"), make_lr(read_rgb(photos / "a.png"), 2)
+    )
+
+
 def test_copies_are_files_of_their_own(tmp_path: Path, photos: Path) -> None:
     make_pairs(photos, tmp_path / "set", [2], copy=True)
     make_pairs(photos, tmp_path / "set", [2], copy=True)
