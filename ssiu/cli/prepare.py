@@ -8,14 +8,27 @@ It may be interrupted and repeated: images that are done are kept.
 """
 
 import os
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
+from ssiu.data.images import IMAGE_SUFFIXES, is_image_name
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError
 from ssiu.files import nonempty_path
+
+
+def passed_over(folder: Path) -> str:
+    """What in a folder of photographs is not read, such as ``2 .heic, 1 folder``; empty where all is."""
+    files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    images = Counter(path.suffix.lower() for path in others if is_image_name(path) and not path.is_dir())
+    folders = sum(path.is_dir() for path in others)
+    found = [f"{count} {suffix}" for suffix, count in sorted(images.items())]
+    return ", ".join(found + [f"{folders} folder{'s' * (folders > 1)}"] * (folders > 0))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,16 +43,20 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser.parse_args(argv)
     if not arguments.source:
         parser.error("the source is empty; name a folder")
+    source = Path(arguments.source)
+    output = Path(os.path.normpath(arguments.output.absolute()))  # "." has no name to add _val to
     if arguments.source == "df2k":
         if arguments.holdout is not None:
             raise ConfigError("--holdout is for your own images; DIV2K has validation images, 0801-0900")
         if not (arguments.div2k and arguments.flickr2k):
             raise ConfigError("df2k needs --div2k and --flickr2k: the folders of the two unpacked downloads")
-        made = make_df2k(arguments.div2k, arguments.flickr2k, arguments.output, arguments.scales, arguments.copy)
-    elif arguments.holdout is not None:
-        places = Path(arguments.source), arguments.output
-        made = make_split(*places, arguments.scales, arguments.holdout, arguments.copy)
+        made = make_df2k(arguments.div2k, arguments.flickr2k, output, arguments.scales, arguments.copy)
     else:
-        made = make_pairs(Path(arguments.source), arguments.output, arguments.scales, arguments.copy)
-    also = f" and {arguments.output}_val" if arguments.holdout else ""
-    print(f"{made} LR images made in {arguments.output}{also}; check them: python -m ssiu check {arguments.output}")
+        if others := passed_over(source):
+            print(f"{source}: passed over {others}, which are not read")
+        if arguments.holdout is None:
+            made = make_pairs(source, output, arguments.scales, arguments.copy)
+        else:
+            made = make_split(source, output, arguments.scales, arguments.holdout, arguments.copy)
+    also = f" and {output}_val" if arguments.holdout else ""
+    print(f"{made} LR images made in {output}{also}; check them: python -m ssiu check {shlex.quote(str(output))}")

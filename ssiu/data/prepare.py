@@ -1,18 +1,15 @@
 """Makes data sets: LR images from HR ones, and DF2K from its two downloads."""
 
-import filecmp
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.data.bicubic import make_lr
-from ssiu.data.decoding import open_file
 from ssiu.data.images import image_size, read_rgb, save_image
-from ssiu.data.pairs import SetFolders, copies, image_files, list_images, lr_names
+from ssiu.data.pairs import SetFolders, child, copies, image_files, list_images, lr_names
 from ssiu.data.parallel import in_parallel, raise_all
+from ssiu.data.place import is_placed, place_hr
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
-from ssiu.files import make_folder, remove_leftovers, write_atomically
-from ssiu.progress import Progress
+from ssiu.files import make_folder, remove_leftovers
 
 DF2K_NAMES = {
     "DIV2K": {f"{i:04}": f"{i:04}" for i in range(1, 801)},
@@ -29,18 +26,24 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
     are written. Returns their number.
 
     Raises MissingInputError (66), BadInputError (65) or OutputError (73) naming images that are damaged, too small or
-    have too long a name after all the others were done, SaveError (74).
+    have too long a name after all the others were done, OutputError (73) when some are held out in ``{output}_val``
+    and what `place_hr` raises, SaveError (74).
     """
     images = list_images(hr_folder)
     for folders in copies(output):
         if folders.hr.samefile(hr_folder):
             return make_lr_folders(images, folders, scales)
-    place_hr(images, output / "HR", copy)
-    return make_lr_folders(images, _new_set(output), scales)
-
-
-def _new_set(output: Path) -> SetFolders:
-    return SetFolders(output.name, output / "HR", output / "LR_bicubic")
+    validation = _validation_set(output)
+    held = _there(validation)
+    both = sorted(images.keys() & held.keys())
+    if shared := [stem for stem in both if is_placed(images[stem], held[stem]) or not held[stem].exists()]:
+        raise OutputError(
+            f"{validation.hr.parent} holds {len(shared)} of these images ({first_names(shared)}), which are not to be "
+            f"trained on; add --holdout {len(held)}, the same split, or choose another --output"
+        )
+    folders = _new_set(output)
+    place_hr(images, folders, copy)
+    return make_lr_folders(images, folders, scales)
 
 
 def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: int, copy: bool = False) -> int:
@@ -51,81 +54,54 @@ def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: in
     written.
 
     Raises ConfigError (78) when nothing would be left to train on, OutputError (73) when ``output`` holds images that
-    are to be held out, or ``{output}_val`` another number, and what `make_pairs` raises.
+    are to be held out, or ``{output}_val`` another number or some that are gone, and what `make_pairs` raises.
     """
     images = list_images(hr_folder)
+    if len(images) < 2:
+        raise ConfigError(f"--holdout {holdout}: {hr_folder} holds one image; at least two are needed")
     if not 0 < holdout < len(images):
         raise ConfigError(f"--holdout {holdout}: expected 1 to {len(images) - 1} of the {len(images)} images")
-    validation = output.with_name(f"{output.name}_val")
+    training, validation = _new_set(output), _validation_set(output)
     names = list(images)
     held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
-    placed = _stems(validation / "HR")
-    interrupted = placed < set(held) and not (output / "HR").is_dir()
+    placed = _there(validation).keys()
+    interrupted = placed < set(held) and not training.hr.is_dir()
     if placed and not interrupted:
         held = sorted(placed)
-        if len(held) != holdout or not images.keys() >= placed:
+        if gone := sorted(placed - images.keys()):
             raise OutputError(
-                f"{validation} holds {len(held)} images already ({first_names(held)}), not {holdout} of these; "
-                f"for a new split remove it and {output}"
+                f"{hr_folder} no longer has {first_names(gone)}, held out in {validation.hr.parent}; put back what is "
+                f"missing, or for a new split remove {validation.hr.parent} and {output}"
             )
-    if trained_on := sorted(set(held) & _stems(output / "HR")):
+        if len(held) != holdout:
+            raise OutputError(
+                f"{validation.hr.parent} holds {len(held)} images already ({first_names(held)}), not {holdout} of "
+                f"these; for a new split remove it and {output}"
+            )
+    if trained_on := sorted(_there(training).keys() & held):
         raise OutputError(
             f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
             "choose another --output"
         )
-    made = 0
-    for folder, names in ((validation, held), (output, [name for name in images if name not in held])):
+    results: list[int | SSIUError] = []
+    for folders, names in ((validation, held), (training, [name for name in images if name not in held])):
         part = {name: images[name] for name in names}
-        place_hr(part, folder / "HR", copy)
-        made += make_lr_folders(part, _new_set(folder), scales)
-    return made
+        place_hr(part, folders, copy)
+        results += _make_lr(part, folders, scales)
+    return _total(results)
 
 
-def _stems(folder: Path) -> set[str]:
-    """The names of the images in ``folder``; none where it is empty or absent, as an interrupted command leaves it."""
-    try:
-        return set(list_images(folder))
-    except MissingInputError:
-        return set()
+def _new_set(output: Path) -> SetFolders:
+    return SetFolders(output.name, child(output, "HR"), child(output, "LR_bicubic"))
 
 
-def place_hr(images: dict[str, Path], folder: Path, copy: bool) -> None:
-    """Links or copies ``images`` (new stem -> file) into ``folder``; what is there under such a name must be it.
-
-    Raises OutputError (73) when another file has the name, also an older content of the same file, SaveError (74).
-    """
-    remove_leftovers(make_folder(folder))
-    for stem, path in Progress(images.items(), desc="placing HR", unit="images", leave=False):
-        target = folder / (stem + path.suffix.lower())
-        try:
-            if _is_placed(path, target, copy):
-                continue
-            if copy:
-                _copy(path, target)
-            else:
-                target.symlink_to(path.resolve())
-        except (BadInputError, MissingInputError):
-            continue  # no file: it will be named when its LR images are made
-        except FileExistsError:
-            if not _is_placed(path, target, copy):  # another run may have placed it just now
-                raise OutputError(
-                    f"{target} exists and is not {path} as it is now; remove it or choose another --output"
-                ) from None
-        except OSError as error:
-            raise OutputError(f"cannot make {target}: {error.strerror}; use --copy or another --output") from None
+def _validation_set(output: Path) -> SetFolders:
+    return _new_set(output.with_name(f"{output.name}_val"))
 
 
-def _is_placed(path: Path, target: Path, copy: bool) -> bool:
-    """Whether ``target`` is a link to ``path``, or a copy: the same size and time, or the same content."""
-    return target.exists() and (target.samefile(path) or (copy and filecmp.cmp(path, target)))
-
-
-def _copy(path: Path, target: Path) -> None:
-    """Copies content and time of ``path``; FileExistsError where ``target`` exists."""
-    with open_file(path) as file:
-        status = os.fstat(file.fileno())
-        write_atomically(target, file.read(), overwrite=False)
-    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
+def _there(folders: SetFolders) -> dict[str, Path]:
+    """The HR images of a set by stem; none where its folder is empty or absent, as an interrupted command leaves it."""
+    return {path.stem: path for path in image_files(folders.hr)} if folders.hr.is_dir() else {}
 
 
 def make_lr_folders(images: dict[str, Path], folders: SetFolders, scales: Sequence[int], replace: bool = True) -> int:
@@ -134,6 +110,18 @@ def make_lr_folders(images: dict[str, Path], folders: SetFolders, scales: Sequen
     An image that is there as ``{stem}.png`` keeps that name. Without ``replace`` what is there stays as it is, right
     or wrong. Returns the number of images written; errors as `make_pairs`.
     """
+    return _total(_make_lr(images, folders, scales, replace))
+
+
+def _total(results: Sequence[int | SSIUError]) -> int:
+    raise_all([result for result in results if isinstance(result, SSIUError)])
+    return sum(results)
+
+
+def _make_lr(
+    images: dict[str, Path], folders: SetFolders, scales: Sequence[int], replace: bool = True
+) -> list[int | SSIUError]:
+    """`make_lr_folders` with one result for each image: how many LR images were written, or what is wrong with it."""
     lr_folders = {scale: make_folder(folders.lr(scale)) for scale in scales}
     for each in lr_folders.values():
         remove_leftovers(each)
@@ -160,9 +148,7 @@ def make_lr_folders(images: dict[str, Path], folders: SetFolders, scales: Sequen
         except Exception as error:  # whatever one file does must not stop the others
             return BadInputError(f"{path}: {type(error).__name__}: {error}")
 
-    results = list(in_parallel(make, list(images.items()), "making LR"))
-    raise_all([result for result in results if isinstance(result, SSIUError)])
-    return sum(results)
+    return list(in_parallel(make, list(images.items()), "making LR"))
 
 
 def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
@@ -198,7 +184,7 @@ def make_df2k(
         images |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
     root = output / "DF2K"
     folders = SetFolders("DF2K", root / "DF2K_train_HR", root / "DF2K_train_LR_bicubic")
-    place_hr(images, folders.hr, copy)
+    place_hr(images, folders, copy)
     return make_lr_folders(images, folders, scales, replace)
 
 

@@ -1,5 +1,6 @@
 """prepare_data: exact LR images, restartable, DF2K laid out from its downloads."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,12 +15,12 @@ import pytest
 from faults import ends_within, in_child, limit_file_size
 
 from ssiu.cli import prepare as prepare_command
-from ssiu.data import prepare
+from ssiu.data import place, prepare
 from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.images import read_rgb, save_image
 from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import DF2K_NAMES, make_df2k, make_pairs, make_split
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, run_cli
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, run_cli
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)
@@ -87,6 +88,15 @@ def test_copies_are_files_of_their_own(tmp_path: Path, photos: Path) -> None:
     assert [copy.name for copy in copies] == ["a.png", "b é.webp", "gray.bmp"]
     assert not any(copy.is_symlink() for copy in copies)
     assert copies[0].read_bytes() == (photos / "a.png").read_bytes()
+    assert make_pairs(photos, tmp_path / "set", [2]) == 0, "a copy of the image is as good as a link"
+
+
+def test_links_become_copies_where_copies_are_asked_for(tmp_path: Path, photos: Path) -> None:
+    make_pairs(photos, tmp_path / "set", [2])
+    assert make_pairs(photos, tmp_path / "set", [2], copy=True) == 0
+    content = (photos / "a.png").read_bytes()
+    shutil.rmtree(photos)
+    assert (tmp_path / "set/HR/a.png").read_bytes() == content and len(find_pairs(tmp_path, "set", 2)) == 3
 
 
 def test_a_full_disk_while_copying_is_a_save_error_and_leaves_nothing(tmp_path: Path, photos: Path) -> None:
@@ -135,6 +145,25 @@ def test_names_near_255_bytes(tmp_path: Path, photos: Path, copy: bool) -> None:
         make_pairs(photos, tmp_path / "set", [2], copy=copy)
     assert len(list((tmp_path / "set/LR_bicubic/X2").iterdir())) == 2
     assert len(list((tmp_path / "set/HR").iterdir())) == 3
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_links_in_a_circle_are_named_after_the_others_are_done(tmp_path: Path, photos: Path, copy: bool) -> None:
+    (photos / "loop.png").symlink_to("loop.png")
+    with pytest.raises(MissingInputError, match=r"loop\.png: cannot be read \(Too many levels"):
+        make_pairs(photos, tmp_path / "set", [2], copy=copy)
+    (photos / "loop.png").unlink()
+    assert make_pairs(photos, tmp_path / "set", [2], copy=copy) == 0
+    assert len(find_pairs(tmp_path, "set", 2)) == 3
+
+
+def test_a_disk_without_room_for_a_link_is_full(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_inode(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "symlink_to", no_inode)
+    with pytest.raises(SaveError, match=r"HR/a\.png: No space left on device; free some space"):
+        make_pairs(photos, tmp_path / "set", [2])
 
 
 @pytest.mark.parametrize("copy", [False, True])
@@ -269,6 +298,72 @@ def test_a_split_never_moves_an_image_from_training_to_validation(tmp_path: Path
     for holdout in (0, 10, -1):
         with pytest.raises(ConfigError, match="expected 1 to 9 of the 10 images"):
             make_split(many, tmp_path / "third", [2], holdout)
+    for index in range(9):
+        (many / f"{index}.png").unlink()
+    with pytest.raises(ConfigError, match="one image; at least two are needed"):
+        make_split(many, tmp_path / "third", [2], 1)
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_held_out_images_stay_so_where_the_command_forgets_holdout(tmp_path: Path, many: Path, copy: bool) -> None:
+    output = tmp_path / "mine"
+    make_split(many, output, [2], 3, copy)
+    with pytest.raises(OutputError, match=r"mine_val holds 3 of these images \(1, 5, 8\), .* add --holdout 3"):
+        make_pairs(many, output, [3])
+    assert make_split(many, output, [3], 3, copy) == 10
+    assert make_pairs(output / "HR", output, [4]) == 7
+    strangers = tmp_path / "strangers"  # other photographs with the same names
+    strangers.mkdir()
+    for index in range(10):
+        save_image(strangers / f"{index}.png", RNG.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    shutil.rmtree(output)
+    assert make_pairs(strangers, output, [2]) == 10
+
+
+@pytest.mark.parametrize("change", ["removed", "renamed", "converted"])
+def test_what_became_of_an_image_is_made_up_for_by_the_same_command(tmp_path: Path, photos: Path, change: str) -> None:
+    (photos / "bad.png").write_bytes((photos / "a.png").read_bytes()[:-30])
+    with pytest.raises(BadInputError, match=r"bad\.png: damaged"):
+        make_pairs(photos, tmp_path / "set", [2, 3])
+    (photos / "bad.png").unlink()
+    if change == "renamed":
+        (photos / "a.png").rename(photos / "new.png")
+    elif change == "converted":
+        (photos / "a.png").rename(photos / "a.tif")
+        save_image(photos / "a.tif", RNG.integers(0, 256, (25, 38, 3), dtype=np.uint8))
+    else:
+        (photos / "a.png").unlink()
+    make_pairs(photos, tmp_path / "set", [2])
+    names = {"removed": [], "renamed": ["new"], "converted": ["a"]}[change] + ["b é", "gray"]
+    for pair in find_pairs(tmp_path, "set", 2):
+        np.testing.assert_array_equal(read_rgb(pair.lr), make_lr(read_rgb(pair.hr), 2))
+    assert [pair.name for pair in find_pairs(tmp_path, "set", 2)] == sorted(names)
+    make_pairs(photos, tmp_path / "set", [3])
+    assert len(find_pairs(tmp_path, "set", 3)) == len(names)
+
+
+def test_an_image_of_another_folder_in_the_set_is_named_and_stays(tmp_path: Path, photos: Path) -> None:
+    make_pairs(photos, tmp_path / "set", [2], copy=True)
+    (photos / "a.png").unlink()
+    with pytest.raises(OutputError, match=r"set/HR holds 1 images that are not those of .*my photos: a\.png; remove"):
+        make_pairs(photos, tmp_path / "set", [2], copy=True)
+    assert len(find_pairs(tmp_path, "set", 2)) == 3
+
+
+def test_a_split_is_made_but_for_the_damaged_images_of_both_sets(tmp_path: Path, many: Path) -> None:
+    output, whole = tmp_path / "mine", (many / "1.png").read_bytes()
+    for index in (1, 2, 5):  # 1 and 5 are held out
+        (many / f"{index}.png").write_bytes(whole[:-30])
+    with pytest.raises(BadInputError, match=r"1\.png: damaged.* \(3 in all; also .*5\.png, .*2\.png\)$"):
+        make_split(many, output, [2], 3)
+    for index in (1, 2):
+        (many / f"{index}.png").write_bytes(whole)
+    (many / "5.png").unlink()
+    with pytest.raises(OutputError, match=r"many no longer has 5, held out in .*mine_val; put back"):
+        make_split(many, output, [2], 3)
+    (many / "5.png").write_bytes(whole)
+    assert make_split(many, output, [2], 3) == 3
+    assert [len(names) for names in held_names(output)] == [7, 3]
 
 
 @pytest.mark.parametrize("copy", [True, False])
@@ -278,7 +373,7 @@ def test_a_split_that_was_interrupted_is_completed_by_the_same_command(tmp_path:
 
         def profile(frame: Any, event: str, argument: Any) -> None:
             nonlocal seen
-            seen += event == "call" and frame.f_code is prepare._is_placed.__code__
+            seen += event == "call" and frame.f_code is place.is_placed.__code__
             if seen == moment:
                 raise KeyboardInterrupt
 
@@ -302,6 +397,29 @@ def test_holdout_from_the_command_line(tmp_path: Path, many: Path, capsys: pytes
     prepare_command.main([str(many), "--output", str(tmp_path / "mine"), "--scales", "2", "--holdout", "2"])
     assert "10 LR images made in" in capsys.readouterr().out
     assert [len(names) for names in held_names(tmp_path / "mine")] == [8, 2]
+
+
+def test_a_split_of_another_folder_into_this_one(
+    tmp_path: Path, many: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "mine/inner").mkdir(parents=True)
+    for folder, output in (("mine", "."), ("mine/inner", "../../other")):
+        monkeypatch.chdir(tmp_path / folder)
+        prepare_command.main([str(many), "--output", output, "--scales", "2", "--holdout", "2"])
+        assert "_val; check them" in capsys.readouterr().out
+    for name in ("mine", "other"):
+        assert [len(names) for names in held_names(tmp_path / name)] == [8, 2]
+
+
+def test_what_is_passed_over_is_said(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
+    command = [str(photos), "--output", str(tmp_path / "set"), "--scales", "2"]
+    prepare_command.main(command)
+    assert "passed over" not in capsys.readouterr().out
+    for name in ("a.heic", "b.HEIC", "c.gif", ".hidden.gif", "notes.txt"):
+        (photos / name).write_bytes(b"x")
+    (photos / "holiday").mkdir()
+    prepare_command.main(command)
+    assert "passed over 1 .gif, 2 .heic, 1 folder, which are not read" in capsys.readouterr().out
 
 
 def run_script(*arguments: object, **options) -> subprocess.CompletedProcess:
