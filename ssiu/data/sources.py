@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from ssiu.data.check import DF2K_STEMS, FACTS, check_set
 from ssiu.data.download import Connection, Model, Source, fetch, mismatch, require_space
-from ssiu.data.pairs import list_images, set_folders
+from ssiu.data.pairs import image_files, list_images, set_folders
 from ssiu.data.prepare import make_df2k, make_lr_folders
 from ssiu.data.unpack import unpack
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, SSIUError
@@ -139,11 +139,21 @@ def obtain_sets(manifest: Manifest, name: str, data_path: Path, scales: Sequence
 
 
 def obtain_df2k(manifest: Manifest, data_path: Path, scales: Sequence[int]) -> list[str]:
-    """DIV2K and Flickr2K as the paper's list of 3,450 images in ``data_path/DF2K``; as `obtain_sets`."""
-    folders = set_folders(data_path, "DF2K")
-    if folders and set(list_images(folders.hr)) == DF2K_STEMS:
-        make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
-        return ["DF2K"]
+    """DIV2K and Flickr2K as the paper's list of 3,450 images in ``data_path/DF2K``; as `obtain_sets`.
+
+    Raises OutputError (73) before anything is fetched when there is a DF2K that is incomplete and was not made here.
+    """
+    if folders := set_folders(data_path, "DF2K"):
+        there = image_files(folders.hr)
+        if {path.stem for path in there} == DF2K_STEMS:
+            make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
+            return ["DF2K"]
+        ours = all(path.is_symlink() and path.stem in DF2K_STEMS for path in there)
+        if not ours or folders.hr != data_path / "DF2K/DF2K_train_HR":
+            raise OutputError(
+                f"{folders.hr} is there and not the list of {len(DF2K_STEMS):,} images (python -m ssiu check says in "
+                f"what it differs); complete it or move {folders.hr.parent} away and try again"
+            )
     for name in ("div2k_train", "flickr2k"):
         obtain_sets(manifest, name, data_path, [])
     parts = (set_folders(data_path, name).hr for name in ("DIV2K", "Flickr2K"))

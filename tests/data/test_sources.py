@@ -163,9 +163,9 @@ def test_the_pixels_of_a_usual_test_set_decide(tmp_path: Path, shared: Path) -> 
     assert [report.digest for report in reports] == ["same"] * 4 and not any(report.problems for report in reports)
 
 
-def test_df2k_is_laid_out_and_numbered_as_in_the_papers_list(
-    tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def df2k(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """A manifest of DIV2K and Flickr2K with two images each."""
     short = {"DIV2K": {"0001": "0001", "0002": "0002"}, "Flickr2K": {"000001": "0901", "000002": "0902"}}
     monkeypatch.setattr(prepare, "DF2K_NAMES", short)
     monkeypatch.setattr(sources, "DF2K_STEMS", {"0001", "0002", "0901", "0902"})
@@ -181,18 +181,42 @@ def test_df2k_is_laid_out_and_numbered_as_in_the_papers_list(
             "sources": [{"url": server.url(f"/{archive}"), "about": 1_000_000}],
             "sets": {name: {"hr": f"{name}/{folder}", "images": 2, "members": members, "licence": "none"}},
         }
+    return Manifest.model_validate(known)
+
+
+def test_df2k_is_laid_out_and_numbered_as_in_the_papers_list(
+    tmp_path: Path, server: FileServer, df2k: Manifest
+) -> None:
     data = tmp_path / "data"
     for _ in range(2):
-        assert obtain_df2k(Manifest.model_validate(known), data, [2, 3]) == ["DF2K"]
+        assert obtain_df2k(df2k, data, [2, 3]) == ["DF2K"]
         assert [pair.name for pair in find_pairs(data, "DF2K", 3)] == ["0001", "0002", "0901", "0902"]
     assert len([path for path, _ in server.requests]) == 2
     mine = data / "DF2K/DF2K_train_LR_bicubic/X2/0001x2.png"
     mine.write_bytes(b"mine")
     for _ in ("whole", "interrupted"):
-        obtain_df2k(Manifest.model_validate(known), data, [2, 3])
+        obtain_df2k(df2k, data, [2, 3])
         assert len(find_pairs(data, "DF2K", 3)) == 4 and mine.read_bytes() == b"mine"
         (data / "DF2K/DF2K_train_HR/0902.png").unlink()
     assert not (data / "DIV2K/DIV2K_train_LR_bicubic").exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link of another name", "other layout"])
+def test_an_incomplete_df2k_of_the_users_is_refused_before_anything_is_fetched(
+    tmp_path: Path, server: FileServer, df2k: Manifest, kind: str
+) -> None:
+    hr = tmp_path / "data/DF2K" / ("HR" if kind == "other layout" else "DF2K_train_HR")
+    write_set(tmp_path / "mine", ["0001", "mine"])
+    hr.mkdir(parents=True)
+    if kind == "file":
+        (tmp_path / "mine/HR/0001.png").rename(hr / "0001.png")
+    else:
+        name = "0001.png" if kind == "other layout" else "mine.png"
+        (hr / name).symlink_to(tmp_path / "mine/HR" / name)
+    before = files_of(tmp_path / "data")
+    with pytest.raises(OutputError, match=rf"{hr} is there and not the list of 4 images .* move .*data/DF2K away"):
+        obtain_df2k(df2k, tmp_path / "data", [2])
+    assert not server.requests and files_of(tmp_path / "data") == before
 
 
 @pytest.fixture
