@@ -15,11 +15,11 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are checked in parallel, not the rows of one
 from ssiu.cli.console import command_parser
 from ssiu.data.cache import ImageCache, default_cache_folder
-from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
+from ssiu.data.check import TRAINING_SETS, FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
-from ssiu.data.pairs import list_images, set_folders, usual_name
-from ssiu.data.test_sets import BENCHMARKS, as_known
-from ssiu.errors import BadInputError, SSIUError, first_names
+from ssiu.data.pairs import image_files, list_images, set_folders, usual_name
+from ssiu.data.test_sets import as_known
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 from ssiu.report.tables import Table
 
 
@@ -47,10 +47,21 @@ def raise_listed(problems: Sequence[SSIUError]) -> None:
         raise type(problems[0])(f"{len(problems)} problems, listed above; the first: {problems[0]}")
 
 
-def report_leaks(data_path: Path, names: list[str], train: Path) -> list[SSIUError]:
-    """Prints which images of ``train`` show images of the test sets (of all sets where there is no usual one)."""
-    names = [name for name in names if as_known(usual_name(name)) in BENCHMARKS] or names
-    tests = [path for name in names for path in list_images(set_folders(data_path, name).hr).values()]
+def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Path]:
+    """The HR images of the sets but those with ``train`` as HR folder, DF2K, DIV2K and Flickr2K.
+
+    Raises MissingInputError (66) when none is left.
+    """
+    names = [name for name in names if as_known(usual_name(name), TRAINING_SETS) not in TRAINING_SETS]
+    folders = [folder for name in names if not (folder := set_folders(data_path, name).hr).samefile(train)]
+    images = [path for folder in folders for path in image_files(folder)]
+    if not images:
+        raise MissingInputError(f"{data_path}: no set that {train} could be compared with; name a folder of test sets")
+    return images
+
+
+def report_leaks(train: Path, tests: Sequence[Path]) -> list[SSIUError]:
+    """Prints which images of ``train`` show one of ``tests``."""
     leaks, problems = find_leaks(list(list_images(train).values()), tests)
     header = ["training image", "shows test image", "correlation", "of its area", "size"]
     rows = [
@@ -73,6 +84,9 @@ def main(argv: Sequence[str]) -> None:
     arguments = parser.parse_args(argv)
 
     data_path, names = find_sets(arguments.root)
+    if arguments.leaks:
+        list_images(arguments.leaks)  # refused before everything is decoded
+        tests = images_beside(data_path, names, arguments.leaks)
     problems = report_sets(data_path, names)
     if arguments.deep:
         cache = ImageCache(arguments.cache_dir or default_cache_folder(data_path))
@@ -80,5 +94,5 @@ def main(argv: Sequence[str]) -> None:
         print(f"\ncache {cache.folder}: {compared} images compared, {len(cache_problems)} problems")
         problems += cache_problems
     if arguments.leaks:
-        problems += report_leaks(data_path, names, arguments.leaks)
+        problems += report_leaks(arguments.leaks, tests)
     raise_listed(problems)

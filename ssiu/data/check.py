@@ -17,6 +17,9 @@ from ssiu.data.pairs import (
     Pair,
     SetFolders,
     available_sets,
+    child,
+    copies,
+    image_files,
     list_images,
     match_pairs,
     prepare_command,
@@ -32,6 +35,7 @@ FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
 """Of the usual copies of the test sets and their mod12 crops: images, pixels, a digest of the pixels, per folder."""
 
 KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "DIV2K_valid": 100, "Flickr2K": 2650, "DF2K": 3450}
+TRAINING_SETS = {"DIV2K", "Flickr2K", "DF2K"}
 DF2K_STEMS = {*DF2K_NAMES["DIV2K"].values(), *DF2K_NAMES["Flickr2K"].values()}
 DIV2K_VALIDATION = {f"{i:04}" for i in range(801, 901)}
 
@@ -52,10 +56,17 @@ class FolderReport:
 
 
 def find_sets(root: Path) -> tuple[Path, list[str]]:
-    """(data_path, names) of the sets under ``root``, which is a data_path or one set. Raises MissingInputError."""
+    """(data_path, names) of the sets under ``root``, which is a data_path or one set.
+
+    Raises MissingInputError (66) without any, BadInputError (65) when a set of that name elsewhere is read instead.
+    """
     root = root.absolute()
     if names := available_sets(root):
         return root, names
+    for copy in copies(child(root.parent, root.name)):
+        read = set_folders(root.parent, copy.name).hr
+        if not read.samefile(copy.hr):
+            raise BadInputError(f"{copy.hr} is hidden by {read}, which is read instead: remove or rename one")
     there, wanted = available_sets(root.parent), root.name.lower()
     if names := [name for name in there if wanted in (name.lower(), usual_name(name).lower())]:
         return root.parent, names
@@ -135,7 +146,7 @@ def _check_pixels(
             report.differing += found.differing
             if part in facts:
                 height, width, _ = found.pixels.shape
-                digests[part].update(f"{name}{suffix}.png {height}x{width}".encode())
+                digests[part].update(f"{name}{suffix}.png {height}x{width}".encode("utf-8", "surrogateescape"))
                 digests[part].update(found.pixels)
 
     for part, report in by_part.items():
@@ -226,7 +237,7 @@ def check_cache(root: Path, cache: ImageCache) -> tuple[int, list[SSIUError]]:
     data_path, names = find_sets(root)
     sets = [set_folders(data_path, name) for name in names]
     folders = [folder for each in sets for folder in (each.hr, *each.lr_folders().values())]
-    sources = [path for folder in folders for path in list_images(folder).values()]
+    sources = [path for folder in folders for path in image_files(folder) if path.is_file()]
     results = list(in_parallel(cache.verify, sources, "cache"))
     problems = [result for result in results if isinstance(result, SSIUError)]
     return sum(1 for result in results if result), problems

@@ -280,8 +280,14 @@ def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys
     check_command.main([str(tmp_path), "--deep"])
     printed = capsys.readouterr().out
     assert "0 of 3,600" in printed and "0 images compared" in printed
-    with pytest.raises(BadInputError, match=r"2 images show test images: a\.png, b\.png"):
+    with pytest.raises(MissingInputError, match=r"no set that .*toy/HR could be compared with"):
         check_command.main([str(tmp_path), "--leaks", str(tmp_path / "toy/HR")])
+    write_set(tmp_path / "train", ["a", "b"])
+    write_set(tmp_path / "DIV2K", ["0001"], seed=1)
+    with pytest.raises(BadInputError, match=r"2 images show test images: a\.png, b\.png"):
+        check_command.main([str(tmp_path / "toy"), "--leaks", str(tmp_path / "train/HR")])
+    shutil.rmtree(tmp_path / "train")
+    shutil.rmtree(tmp_path / "DIV2K")
     (tmp_path / "toy/LR_bicubic/X2/ax2.png").unlink()
     with pytest.raises(MissingInputError, match=r"1 problems, listed above; the first: 1 HR images have no LR"):
         check_command.main([str(tmp_path)])
@@ -290,13 +296,59 @@ def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys
         check_command.main([str(tmp_path / "absent")])
 
 
-@pytest.mark.parametrize("name", ["set5", "Set5 mod12"])
-def test_leaks_are_of_the_usual_test_sets_however_they_are_spelt(name: str, tmp_path: Path, capsys) -> None:
-    write_set(tmp_path / name, ["a"])
-    write_set(tmp_path / "mine", ["b", "c"])
+@pytest.mark.parametrize("others", [["set5", "mine_val"], ["mine_val"]])
+def test_leaks_are_sought_in_every_set_but_the_training_sets(others: list[str], tmp_path: Path, capsys) -> None:
+    write_set(tmp_path / "mine", ["a", "b"])
+    for seed, name in enumerate(("div2k", "DF2K", *others[:-1]), start=1):
+        write_set(tmp_path / name, ["c", "d"], seed=seed)
+    write_set(tmp_path / "mine_val", ["e"])
+    command = [str(tmp_path), "--leaks", str(tmp_path / "mine/HR")]
     with pytest.raises(BadInputError):
-        check_command.main([str(tmp_path), "--leaks", str(tmp_path / "mine/HR")])
+        check_command.main(command)
+    printed = capsys.readouterr().out
+    assert f"show one of {2 * len(others) - 1} test images" in printed
+    assert "mine/HR: 1 images show test images: a.png\n" in printed
+    save_image(tmp_path / "mine_val/HR/e.png", np.random.default_rng(9).integers(0, 256, (40, 60, 3), dtype=np.uint8))
+    make_pairs(tmp_path / "mine_val/HR", tmp_path / "mine_val", [2])
+    shutil.rmtree(tmp_path / "DF2K")
+    shutil.rmtree(tmp_path / "div2k")
+    shutil.rmtree(tmp_path / "set5", ignore_errors=True)
+    check_command.main(command)
     assert "show one of 1 test images" in capsys.readouterr().out
+
+
+def test_a_set_that_another_one_hides_is_not_reported_as_that_one(tmp_path: Path) -> None:
+    write_set(tmp_path / "benchmark/Toy", ["a"])
+    for name in ("Toy", "Other"):
+        write_set(tmp_path / name, ["a", "b"])
+    for name in ("Toy", "toy"):
+        with pytest.raises(BadInputError, match=r"/Toy/HR is hidden by .*benchmark/Toy/HR.*: remove or rename one"):
+            check_command.main([str(tmp_path / name)])
+    check_command.main([str(tmp_path / "Other")])
+    (tmp_path / "benchmark").rename(tmp_path / "elsewhere")
+    assert [report.images for report in check_root(tmp_path / "Toy")] == [2, 2]
+
+
+def test_other_errors_do_not_keep_the_problems_from_being_listed(tmp_path: Path, capsys) -> None:
+    write_set(tmp_path / "toy", ["a", "b"])
+    write_set(tmp_path / "train", ["c"], seed=3)
+    (tmp_path / "toy/LR_bicubic/X3").mkdir()
+    (tmp_path / "toy/HR/bad.png").symlink_to("absent.png")
+    with pytest.raises(MissingInputError, match=r"no such folder"):
+        check_command.main([str(tmp_path), "--leaks", str(tmp_path / "absent")])
+    assert not capsys.readouterr().out, "this is said before anything is decoded"
+    with pytest.raises(MissingInputError, match="problems, listed above"):
+        check_command.main([str(tmp_path), "--deep", "--leaks", str(tmp_path / "train/HR")])
+    printed = capsys.readouterr().out
+    for text in ("no LR image", "X3: holds no images", "0 images compared", "show one of 3 test images"):
+        assert text in printed
+
+
+def test_names_that_are_no_utf8_are_checked(tmp_path: Path) -> None:
+    write_set(tmp_path / "Set5", ["a"])
+    for path in (*(tmp_path / "Set5").rglob("a.png"), *(tmp_path / "Set5").rglob("ax2.png")):
+        path.rename(path.with_name(path.name.replace("a", "\udcff", 1)))
+    assert "1 images, expected 5" in problems(tmp_path)[0]
 
 
 def test_facts_know_every_folder_of_the_usual_test_sets() -> None:
