@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
@@ -93,6 +94,11 @@ def first_names(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def one_line(message: object) -> str:
+    """Its text, with line ends and other control characters, such as a file name may hold, escaped."""
+    return "".join(c if unicodedata.category(c) not in ("Cc", "Zl", "Zp") else ascii(c)[1:-1] for c in str(message))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is an allocation that failed, on any device, or a map too large for an operator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported here
@@ -119,7 +125,7 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
     except SSIUError as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         code = error.exit_code
     except KeyboardInterrupt:
         if debug:
@@ -132,7 +138,7 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
         if debug or not (is_out_of_memory(error) or isinstance(error, OSError)):
             raise
         line, code = _refused(error)
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {one_line(line)}", file=sys.stderr)
     try:
         sys.stdout.flush()
     except OSError:  # Python would try once more as it ends, and end in 120

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssiu.errors import run_cli
+from ssiu.errors import BadInputError, run_cli
 
 HUGE = 2**50  # bytes: more than a process can address
 
@@ -37,6 +37,23 @@ def test_running_out_of_memory_anywhere_is_one_line(
     error = capsys.readouterr().err
     assert ended.value.code == 69 and error.count("\n") == 1
     assert error.startswith("error: out of memory (") and said in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(BadInputError("a\nb\x1b[2J é\u2028.png: damaged"), 65), (FileNotFoundError(2, "none", "a\nb"), 66)],
+)
+def test_an_error_is_one_line_whatever_a_file_is_called(
+    error: Exception, code: int, capsys: pytest.CaptureFixture
+) -> None:
+    def main(_: object) -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run_cli(main, [])
+    printed = capsys.readouterr().err
+    assert ended.value.code == code and len(printed.splitlines()) == 1 and r"a\nb" in printed
+    assert code != 65 or printed == "error: a\\nb\\x1b[2J é\\u2028.png: damaged\n"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from ssiu.data.check import TRAINING_SETS, FolderReport, check_cache, check_set,
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import image_files, list_images, set_folders, usual_name
 from ssiu.data.test_sets import as_known
-from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names, one_line
 from ssiu.report.tables import Table
 
 
@@ -43,7 +43,7 @@ def raise_listed(problems: Sequence[SSIUError]) -> None:
     if problems:
         print()
         for problem in problems:
-            print(f"- {problem}")
+            print(f"- {one_line(problem)}")
         raise type(problems[0])(f"{len(problems)} problems, listed above; the first: {problems[0]}")
 
 

@@ -344,6 +344,14 @@ def test_other_errors_do_not_keep_the_problems_from_being_listed(tmp_path: Path,
         assert text in printed
 
 
+def test_every_problem_is_one_line_of_the_list(tmp_path: Path, capsys) -> None:
+    write_set(tmp_path / "toy", ["a", "b"])
+    (tmp_path / "toy/HR/b.png").rename(tmp_path / "toy/HR/b\n- none.png")
+    with pytest.raises(MissingInputError):
+        check_command.main([str(tmp_path)])
+    assert sum(line.startswith("- ") for line in capsys.readouterr().out.splitlines()) == 1
+
+
 def test_names_that_are_no_utf8_are_checked(tmp_path: Path) -> None:
     write_set(tmp_path / "Set5", ["a"])
     for path in (*(tmp_path / "Set5").rglob("a.png"), *(tmp_path / "Set5").rglob("ax2.png")):
