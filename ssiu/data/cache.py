@@ -92,8 +92,8 @@ class ImageCache:
 
         Raises:
             MissingInputError (66): a source is not there.
-            BadInputError (65): a source is damaged or of a kind that is not read; all such files are decoded
-                first, then the first is described and the others are named.
+            BadInputError (65): the header of a source cannot be read; or, once all have been decoded, the first that
+                is damaged or of a kind that is not read, with the names of the others.
             OutputError (73), SaveError (74): the folder cannot be written, or has too little space.
         """
         cached = {source: self._lookup(source) for source in dict.fromkeys(sources)}
@@ -136,14 +136,14 @@ class ImageCache:
         try:
             with path.open("rb") as file:
                 np.lib.format.read_magic(file)
-                shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+                shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
                 offset = file.tell()
                 file.seek(int(np.prod(shape)), os.SEEK_CUR)
                 facts = json.loads(file.read())
-        except (OSError, ValueError):
+                image = CachedImage(path, offset, shape, facts["source_sha256"], facts["pixels_sha256"])
+        except Exception:  # NumPy and JSON raise many kinds for a damaged file
             return None
-        assert dtype == np.uint8 and len(shape) == 3, path
-        return CachedImage(path, offset, shape, facts["source_sha256"], facts["pixels_sha256"])
+        return image if (len(shape), by_columns, dtype) == (3, False, np.uint8) else None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -88,6 +88,43 @@ def test_a_torn_cache_file_is_replaced(tmp_path: Path, sources: list[Path], keep
     assert image.path.read_bytes() == content
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"source_sha256"', b'"source_sha257"'),
+        (b"'shape'", b"'shap\xe5'"),
+        (b"(3, 40, 60)", b"(3, 40,(60)"),
+        (b"(3, 40, 60)", b"(3,  2400,)"),
+        (b"'|u1'", b"'|i1'"),
+        (b"False", b"True "),
+        (b'{"source":', b'["source":'),
+        (b", }", b"+ }"),
+    ],
+)
+def test_a_cache_file_with_another_header_or_trailer_is_replaced(
+    tmp_path: Path, sources, old: bytes, new: bytes
+) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    image = cache.prepare(sources)[0]
+    content = image.path.read_bytes()
+    assert content.count(old) == 1
+    image.path.write_bytes(content.replace(old, new))
+    assert cache.verify(sources[0]) is False
+    assert cache.prepare(sources)[0] == image and image.path.read_bytes() == content
+
+
+def test_no_flipped_bit_of_header_or_trailer_ends_in_a_traceback(tmp_path: Path, sources: list[Path]) -> None:
+    cache = ImageCache(tmp_path / "cache")
+    image = cache.prepare(sources)[0]
+    content = image.path.read_bytes()
+    for at in (*range(image.offset), *range(image.offset + 3 * 40 * 60, len(content))):
+        for bit in (0, 3, 6):
+            flipped = bytearray(content)
+            flipped[at] ^= 1 << bit
+            image.path.write_bytes(flipped)
+            cache.verify(sources[0])
+
+
 def test_what_a_killed_builder_left_is_removed_and_what_others_keep_there_is_not(tmp_path: Path, sources) -> None:
     cache = ImageCache(tmp_path / "cache")
     (cache.folder / "mine.part").mkdir(parents=True)
