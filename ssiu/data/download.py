@@ -17,10 +17,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tqdm import tqdm
 
 from ssiu.errors import BadInputError, BusyError, SaveError
@@ -52,9 +52,15 @@ class Source(Model):
     """Where a file is, and what is known of it."""
 
     url: Annotated[str, Field(pattern=r"^https?://")]
-    bytes: int | None = Field(None, description="the exact size, where it is known")
-    about: int = Field(0, description="the size to expect where the exact one is not known")
+    bytes: int | None = Field(None, gt=0, description="the exact size, where it is known")
+    about: int | None = Field(None, gt=0, description="the size to expect where the exact one is not known")
     digest: Annotated[str, Field(pattern=r"^((sha256|md5|git):[0-9a-f]+)?$")] = ""
+
+    @model_validator(mode="after")
+    def _some_size(self) -> Self:
+        if not (self.bytes or self.about):
+            raise ValueError("expected the size of the file as 'bytes', or 'about' how large it is")
+        return self
 
     @property
     def expected_bytes(self) -> int:

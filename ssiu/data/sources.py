@@ -111,7 +111,7 @@ def read_manifest(path: Path = MANIFEST) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{path}: key '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a 13th month, 5,000 brackets
         raise ConfigError(f"{path}: no YAML ({str(error).partition(chr(10))[0]})") from None
 
 

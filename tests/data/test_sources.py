@@ -344,7 +344,7 @@ def test_the_command_downloads_checks_and_names_licences(
 
 def _archive(members: str) -> dict[str, Any]:
     files = {"hr": "Toy", "images": 1, "members": members, "licence": "none"}
-    return {"unpacked": 1, "sources": [{"url": "http://x"}], "sets": {"Toy": files}}
+    return {"unpacked": 1, "sources": [{"url": "http://x", "about": 1}], "sets": {"Toy": files}}
 
 
 @pytest.mark.parametrize(
@@ -355,12 +355,21 @@ def _archive(members: str) -> dict[str, Any]:
         ({"archives": {"a": _archive("(")}}, r"archives\.a\.sets\.Toy\.members.*no regular expression"),
         ({"archives": {"a": _archive("x")}}, r"archives\.a\.sets\.Toy\.members.*0 groups, expected one"),
         ({"weights": {"licence": "x", "files": {2: {"name": "a", "source": {"url": "ftp://x"}}}}}, r"source\.url"),
+        ({"weights": {"licence": "x", "files": {2: {"name": "a", "source": {"url": "http://x"}}}}}, "source'.*'bytes'"),
     ],
 )
 def test_a_mistake_in_the_manifest_is_named(tmp_path: Path, server: FileServer, change: dict, expected: str) -> None:
     file = write_manifest(tmp_path / "sources.yaml", manifest_of(server, "/x.tar.gz") | change)
     with pytest.raises(ConfigError, match=expected):
         read_manifest(file)
+
+
+@pytest.mark.parametrize("text", ["connection: 2024-13-45", "[" * 5000, "a: b: c", "\udcff", ""])
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sources.yaml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError, match=r"sources\.yaml: ") as caught:
+        read_manifest(tmp_path / "sources.yaml")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_manifest_without_something_says_so(tmp_path: Path, server: FileServer) -> None:
