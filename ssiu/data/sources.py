@@ -1,7 +1,8 @@
 """From the manifest `sources.yaml` to sets in data_path and the authors' weights: fetched, verified, put in place.
 
-What is already there is never written to. A set appears under its name in one step, when all of it is right; until
-then everything lies in ``.ssiu_download`` beside it, from where an interrupted command goes on.
+What is already there is never written to. An HR folder appears under its name in one step, when all of it is right;
+until then everything lies in ``.ssiu_download`` beside it, from where an interrupted command goes on. LR images and the
+links of DF2K follow one by one.
 """
 
 import re
