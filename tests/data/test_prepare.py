@@ -65,6 +65,7 @@ def test_lr_images_without_the_scale_in_their_names_are_not_made_twice(tmp_path:
     for path in (tmp_path / "set/LR_bicubic/X2").iterdir():
         path.rename(path.with_stem(path.stem.removesuffix("x2")))
     assert make_pairs(photos, tmp_path / "set", [2]) == 0
+    time.sleep(0.01)
     (photos / "a.png").touch()
     assert make_pairs(photos, tmp_path / "set", [2]) == 1
     assert [pair.lr.name for pair in find_pairs(tmp_path, "set", 2)] == ["a.png", "b é.png", "gray.png"]
@@ -74,6 +75,7 @@ def test_lr_of_an_image_that_another_replaced_is_made_again_whatever_its_time(tm
     make_pairs(photos, tmp_path / "set", [2])
     save_image(tmp_path / "other.png", RNG.integers(0, 256, (25, 38, 3), dtype=np.uint8))
     os.utime(tmp_path / "other.png", (1e9, 1e9))
+    time.sleep(0.01)
     (tmp_path / "other.png").replace(photos / "a.png")  # as mv, cp -p and unzip do
     assert make_pairs(photos, tmp_path / "set", [2]) == 1
     np.testing.assert_array_equal(
