@@ -272,4 +272,4 @@ def checkpoint_activations(model: nn.Module) -> None:
     for stages in model.children():
         if isinstance(stages, nn.ModuleList):
             for stage in stages:
-                stage.forward = partial(checkpoint, stage.forward, use_reentrant=False, preserve_rng_state=False)
+                stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)
