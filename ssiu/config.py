@@ -128,7 +128,7 @@ class Config(BaseModel):
     cache_dir: FilePath | None = Field(None, description="where decoded images are cached; empty = beside the data")
 
     # optimisation
-    seed: int = Field(2024, ge=0, lt=2**32, description="initial weights and the order of the data")
+    seed: int = Field(2024, ge=0, lt=2**32, description="initial weights, order of the data, dropout")
     epochs: int = Field(290, ge=1, le=1_000_000, description="length of training in passes over the data")
     max_iterations: int | None = Field(None, ge=1, le=10**9, description="length in optimizer steps, replaces epochs")
     optimizer: Literal["adamw", "adam", "muon"] = Field(

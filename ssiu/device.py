@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ssiu.config import Config
@@ -73,6 +74,14 @@ def set_arithmetic(precision: str, deterministic: bool = False) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes all memory once more
+
+
+def seed_draws(device: torch.device, *numbers: int) -> None:
+    """What torch draws next on the host and on ``device`` depends on these ``numbers`` alone."""
+    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed is slow: it asks for every kind of device
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,15 @@ from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import shared_files
-from ssiu.device import autocast, describe, memory_advice, peak_memory, set_arithmetic, tuned_convolutions
+from ssiu.device import (
+    autocast,
+    describe,
+    memory_advice,
+    peak_memory,
+    seed_draws,
+    set_arithmetic,
+    tuned_convolutions,
+)
 from ssiu.errors import (
     ConfigError,
     MissingInputError,
@@ -198,6 +206,7 @@ class Trainer:
     def train_step(self, micro_batches: list[tuple[Tensor, Tensor]]) -> None:
         """One optimizer step on ``accumulate`` batches of (LR, HR), (B, 3, h, w) uint8 or floats in [0, 1]."""
         set_learning_rate(self.optimizer, self.schedule.learning_rate(self.step))
+        seed_draws(self.device, self.config.seed, self.step, self.processes.rank)  # for dropout
         terms = torch.zeros(3, device=self.device)
         for index, (lr, hr) in enumerate(micro_batches, start=1):
             lr, hr = self._to_unit_range(lr), self._to_unit_range(hr)

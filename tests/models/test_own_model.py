@@ -2,12 +2,14 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small_sets import photo, small_set
-from tiny_run import make_data, tiny_config
+from tiny import same
+from tiny_run import make_data, outcome, tiny_config
 
 from ssiu.checkpoint import load_checkpoint, save_checkpoint
 from ssiu.cli import benchmark as benchmark_command
@@ -16,7 +18,7 @@ from ssiu.cli import test as test_command
 from ssiu.cli import upscale as upscale_command
 from ssiu.config_reading import load_config, make_config
 from ssiu.data.images import read_rgb, save_image
-from ssiu.errors import BadInputError, ConfigError, MissingInputError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, StoppedError
 from ssiu.models import build_model
 from ssiu.training.trainer import Trainer
 from ssiu.weights import load_configured, load_model
@@ -35,6 +37,10 @@ class Net(nn.Module):
         for layer in self.body:
             lr = layer(lr)
         return self.up(lr)
+
+class Dropping(Net):
+    def forward(self, lr):
+        return nn.functional.dropout(super().forward(lr), 0.5, self.training)
 
 class Wrapped(nn.Module):
     def __init__(self, scale):
@@ -208,6 +214,31 @@ def test_the_trial_changes_neither_the_network_nor_what_is_drawn_next(here: Path
         torch.manual_seed(3)
         drawn.append([*build().state_dict().values(), torch.rand(1)])
     assert all(map(torch.equal, *drawn))
+
+
+def test_what_it_draws_is_the_same_after_a_stop_and_another_at_every_step_and_rank(here: Path) -> None:
+    make_data(here / "data")
+    dropping = {**OWN, "model": "my_nets.net:Dropping", "validation_set": "val", "test_every": 1}
+    whole, parts = (tiny_config(here, log_name=name, **dropping) for name in ("whole", "parts"))
+    Trainer(whole).run()
+    for step in range(1, 6):
+        torch.rand(step)  # whatever this process drew before
+        run = Trainer(parts, "auto")
+        torch.manual_seed(step)
+        run.train_step = lambda batches, run=run: (Trainer.train_step(run, batches), setattr(run.stop, "signum", 15))
+        with pytest.raises(StoppedError):
+            run.run()
+    Trainer(parts, "auto").run()
+    assert same(outcome(parts.run_folder), outcome(whole.run_folder))
+
+    run = Trainer(tiny_config(here, log_name="draws", **dropping, lr=1e-30, eta_min=0.0))
+    (batch,) = run.stream.loader(0, 1)
+    for rank, run.step in ((0, 0), (1, 0), (0, 1), (0, 0)):
+        run.processes = replace(run.processes, rank=rank)
+        run.train_step([batch])
+    run.close()
+    first, other_rank, other_step, again = (float(terms[0]) for terms in run.terms.steps)
+    assert again == first and len({first, other_rank, other_step}) == 3
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
