@@ -176,6 +176,8 @@ class Trainer:
         if self.step == total and self.saved == (self.step, self.validated) and not self._validation_is_due():
             return f"already complete: {self.step} iterations, {last}"
         self._log_start()
+        if self.step and self.saved == (0, 0):  # continued from elsewhere: without this a kill would start it over
+            self._save(last)
         batches = self._batches()
         clock = Clock(self.step)
         with tqdm(total=total, initial=self.step, unit="it", smoothing=0.05, disable=not self.folder or None) as bar:
