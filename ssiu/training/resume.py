@@ -1,5 +1,6 @@
 """Going on with a run: which checkpoint, and whether it still fits the settings and the data."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,32 @@ def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
     """The checkpoint that ``resume`` (auto, a run folder or a file) means for a run in folder ``own``, and its state.
 
     None when ``auto`` finds no checkpoint at all. Raises MissingInputError (66) when a named one is not there,
-    BadInputError (65) when none is intact, OutputError (73) when ``own`` holds another run.
+    BadInputError (65) when none is intact, OutputError (73) when ``own`` holds another run, or has gone on since the
+    named one: its later checkpoints would be lost.
     """
     source = own if resume == "auto" else Path(resume)
     if resume != "auto" and not source.is_dir():
         found = source, load_checkpoint(source)
     else:
         found = find_checkpoint(source / "models")
-    if found is None and resume != "auto":
-        raise MissingInputError(f"--resume {resume}: no checkpoint there; expected a run folder or a .pt file of one")
-    if found and (own / "config.yml").exists() and own.resolve() not in found[0].resolve().parents:
-        raise OutputError(f"{own} holds another run than {found[0]}; choose another log_name")
+    if found is None:
+        if resume != "auto":
+            raise MissingInputError(
+                f"--resume {resume}: no checkpoint there; expected a run folder or a .pt file of one"
+            )
+        return None
+    path, state = found
+    if own.resolve() not in path.resolve().parents:
+        if (own / "config.yml").exists():
+            raise OutputError(f"{own} holds another run than {path}; choose another log_name")
+    elif not source.is_dir():
+        with contextlib.suppress(BadInputError):  # none that is intact
+            newest = find_checkpoint(own / "models")
+            if newest and newest[1]["step"] > state["step"]:
+                raise OutputError(
+                    f"{own} has gone on to step {newest[1]['step']} since {path}, which is at step {state['step']}: "
+                    "continue that one in a new log_name"
+                )
     return found
 
 

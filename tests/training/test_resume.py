@@ -14,7 +14,7 @@ from tiny_run import make_data, outcome, tiny_config
 
 from ssiu.checkpoint import load_checkpoint, save_checkpoint
 from ssiu.data.images import save_image
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, StoppedError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, StoppedError
 from ssiu.training.run_folder import RunFolder
 from ssiu.training.trainer import Trainer
 
@@ -210,6 +210,39 @@ def test_a_checkpoint_or_run_folder_can_be_continued_elsewhere(folder):
         run.run()
         ends.append(run.model.state_dict())
     assert same(dict(ends[0]), dict(ends[1]))
+
+
+def test_a_run_continued_elsewhere_is_kept_from_its_first_moment(folder):
+    """Else one that is killed before its first save would start from scratch when it is continued."""
+    source = tiny_config(folder, log_name="origin", max_iterations=4)
+    Trainer(source).run()
+    config = tiny_config(folder, log_name="moved", max_iterations=9, save_every=100)
+    run = Trainer(config, str(source.run_folder), allow_changes=True)
+
+    def killed(batches):
+        raise KeyboardInterrupt
+
+    run.train_step = killed
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+    assert Trainer(config, "auto").step == 4
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_older_checkpoint_of_a_run_is_not_gone_back_to_in_its_own_folder(folder, damaged):
+    """It would overwrite last.pt and best.pt, and metrics.jsonl would tell of two histories."""
+    config = tiny_config(folder, log_name=f"back{damaged}", max_iterations=6)
+    Trainer(config).run()
+    models = config.run_folder / "models"
+    if damaged:
+        (models / "last.pt").write_bytes(b"nonsense")
+    before = {path.name: path.read_bytes() for path in models.iterdir()}
+    reached, older = (4, 2) if damaged else (6, 4)
+    with pytest.raises(OutputError, match=f"has gone on to step {reached}.*in a new log_name"):
+        Trainer(config, str(models / f"step_{older:08d}.pt"))
+    assert {path.name: path.read_bytes() for path in models.iterdir()} == before
+    newest = models / f"step_{reached:08d}.pt" if damaged else models / "last.pt"
+    assert Trainer(config, str(newest)).step == reached
 
 
 @pytest.mark.parametrize("path", ["nowhere.pt", "nowhere", "logs"])
