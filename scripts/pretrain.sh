@@ -7,18 +7,7 @@ photos=$(realpath "${1:?usage: bash scripts/pretrain.sh PHOTOS [key=value ...]}"
 shift
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# every 32nd photograph, in the order of names, is kept out of training for validation
-mkdir -p pretrain/split/photos pretrain/split/photos_val
-index=0
-while IFS= read -r name; do
-    set_name=photos
-    [ $((index % 32)) -eq 16 ] && set_name=photos_val
-    ln -sf "$photos/$name" "pretrain/split/$set_name/$name"
-    index=$((index + 1))
-done < <(LC_ALL=C ls "$photos")
-for set_name in photos photos_val; do
-    python -m ssiu prepare "pretrain/split/$set_name" --output "pretrain/data/$set_name" --scales 2 3 4
-done
+python -m ssiu prepare "$photos" --output pretrain/data/photos --scales 2 3 4 --holdout 20 # and photos_val
 
 for scale in 2 3 4; do
     python train.py --config "configs/pretrain/SSIU_x$scale.yml" --resume auto "$@"

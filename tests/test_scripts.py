@@ -3,10 +3,14 @@
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+
+from ssiu.data.images import save_image
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("SSIU_x2", "SSIU_x3", "SSIU_x4")
@@ -41,7 +45,7 @@ def clone(tmp_path: Path) -> Path:
         make(tmp_path / f"clone/pretrain_model/SSIU_x{scale}.safetensors", "shipped")
     make(tmp_path / "photos/a.png", "")
     (tmp_path / "bin").mkdir()
-    for tool in ("bash", "basename", "cat", "cksum", "cp", "dirname", "grep", "ln", "ls", "mkdir", "realpath"):
+    for tool in ("bash", "basename", "cat", "cksum", "cp", "dirname", "env", "grep", "mkdir", "realpath"):
         (tmp_path / "bin" / tool).symlink_to(shutil.which(tool))  # and no nvidia-smi, whatever machine this is
     return tmp_path / "clone"
 
@@ -67,6 +71,22 @@ def test_pretraining_replaces_the_shipped_weights_once_when_all_runs_are_through
     assert shipped(clone) == list(STAGES)
     trained = [line.split()[2] for line in (clone / "calls").read_text().splitlines() if line.startswith("train.py")]
     assert trained == [f"configs/pretrain/{name}.yml" for name in STAGES]
+
+
+def test_pretraining_again_with_one_more_photograph_leaves_the_split_and_the_photographs_alone(clone: Path) -> None:
+    prepares = f'case "$*" in *prepare*) exec env PYTHONPATH={ROOT} {sys.executable} "$@" ;; esac\nexit 75\n'
+    make(clone.parent / "bin/python", f"#!/bin/bash\n{prepares}")
+    photos, data = clone.parent / "many", clone / "pretrain/data"
+    (photos / "sub").mkdir(parents=True)
+    sets = []
+    for names in (range(10, 80), (0,)):  # the new one comes first
+        for name in names:
+            save_image(photos / f"{name:02}.png", np.full((12, 16, 3), name, np.uint8))
+        assert run(clone, "scripts/pretrain.sh", str(photos)).returncode == 75, "when the training begins"
+        sets.append([{path.name for path in (data / name / "HR").iterdir()} for name in ("photos", "photos_val")])
+    assert len(sets[0][0]) == 50 and len(sets[0][1]) == 20 and not sets[0][0] & sets[0][1]
+    assert sets[1] == [sets[0][0] | {"00.png"}, sets[0][1]]
+    assert not list((photos / "sub").iterdir())
 
 
 def test_every_stage_starts_from_a_run_before_it_and_none_from_what_is_shipped() -> None:
