@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from ssiu.config import Config
 from ssiu.data.bicubic import imresize
-from ssiu.data.pairs import find_pairs
-from ssiu.data.test_sets import BenchmarkSet, load_test_sets, refuse_twice
+from ssiu.data.pairs import find_pairs, usual_name
+from ssiu.data.test_sets import BENCHMARKS, BenchmarkSet, as_known, load_test_sets, refuse_twice
 from ssiu.device import AUTOCAST
+from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
 from ssiu.upscaling.tiles import Network
@@ -24,8 +25,8 @@ SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that th
 class Validation:
     """The test sets of a run and, if it has one, the set that chooses its best weights.
 
-    Raises MissingInputError (66) for a set that is not there, ConfigError (78) for one that is named twice or both
-    chooses and is tested on, BadInputError (65) for an image too small to score.
+    Raises MissingInputError (66) for a set that is not there, ConfigError (78) for one that is named twice or
+    chooses though it is a test set, BadInputError (65) for an image too small to score.
     """
 
     def __init__(self, config: Config):
@@ -33,6 +34,11 @@ class Validation:
         self.test_sets = load_test_sets(config) if config.validates else []
         self.choosing_set: BenchmarkSet | None = None
         if name := config.validation_set:
+            if as_known(usual_name(name)) in BENCHMARKS:
+                raise ConfigError(
+                    f"key 'validation_set': {name} is a test set, and never selects; hold out images of your own: "
+                    "python -m ssiu prepare PHOTOS --output SET --holdout N"
+                )
             self.choosing_set = BenchmarkSet(name, find_pairs(config.data_path, name, config.scale), config.scale)
             refuse_twice("key 'validation_set' (never select on a test set)", self.sets)
         check_sets(self.sets, saved=False)

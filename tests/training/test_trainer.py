@@ -115,6 +115,12 @@ def test_a_test_set_never_chooses_under_another_name(folder):
         trainer(folder, eval_sets=["toy", "alias"], validation_set="val", test_every=1)
 
 
+@pytest.mark.parametrize("name", ["Set5", "SET14", "urban100 mod12"])
+def test_a_usual_test_set_never_chooses_though_it_is_not_tested_on(folder, name):
+    with pytest.raises(ConfigError, match=f"key 'validation_set': {name} is a test set.*hold out"):
+        trainer(folder, eval_sets=[], validation_set=name, test_every=1)
+
+
 class Times(nn.Module):
     """Every pixel four times, darker."""
 
