@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from ssiu.config_yaml import write_yaml
 from ssiu.models import ANY, MODELS
 from ssiu.models.own import is_own
 
@@ -45,9 +45,9 @@ def _own_blocks(values: dict[str, Any]) -> int:
 
 
 def _usable_path(value: str) -> str:
-    """No call of the system takes NUL or a name that is too long; reports and configs are UTF-8."""
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("a path in UTF-8 without NUL")
+    """No call of the system takes NUL or a name that is too long; reports and configs are UTF-8, errors one line."""
+    if re.search(r"[\0-\x1f\x7f-\x9f\ud800-\udfff]", value):
+        raise ValueError("a path in UTF-8 without control characters")
     if any(len(name.encode()) > MAX_NAME_BYTES for name in re.split(r"[/\\]", value)):
         raise ValueError(f"names of at most {MAX_NAME_BYTES} bytes")
     return value
@@ -210,15 +210,11 @@ class Config(BaseModel):
 
     @field_validator("betas", mode="before")
     @classmethod
-    def _pair(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @field_validator("betas")
-    @classmethod
-    def _decay_rates(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if not all(0 <= beta < 1 for beta in value):
+    def _decay_rates(cls, value: Any) -> tuple[float, float]:
+        pair = isinstance(value, (list, tuple)) and len(value) == 2
+        if not (pair and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in value)):
             raise ValueError("two numbers in [0, 1)")
-        return value
+        return tuple(value)
 
     @field_validator("eval_sets")
     @classmethod
@@ -285,7 +281,7 @@ class Config(BaseModel):
 
     def to_yaml(self) -> str:
         """Every key with its value, readable by `load_config`."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return write_yaml(self.model_dump(mode="json"))
 
 
 FREE_ON_RESUME = frozenset(

@@ -4,9 +4,8 @@ The command line wins over the file: ``load_config("configs/SSUFSR_light_x2.yml"
 """
 
 import difflib
-import re
 import shlex
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from ssiu.config import Config
+from ssiu.config_yaml import read_yaml
 from ssiu.errors import ConfigError, MissingInputError
 
 MAX_CONFIG_BYTES = 1_000_000
@@ -21,45 +21,9 @@ PACKAGE = Path(__file__).resolve().parent
 SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader with plain scalars as people read them: ``1e-3`` is a number, ``no`` and ``010`` are not.
-
-    Duplicate keys and aliases are refused.
-    """
-
-    yaml_implicit_resolvers: dict = {}  # noqa: RUF012  (PyYAML's own protocol)
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(
-                None, None, "aliases are not used here", self.peek_event().start_mark
-            )
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not a name", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|", ["~", "n", ""]),
-    ("bool", r"true|false|True|False", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9_]*)", list("-+0123456789")),
-    ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
-
-
 def _parse(text: str, where: str) -> Any:
     try:
-        return yaml.load(text, Loader=_Loader)
+        return read_yaml(text)
     except (yaml.YAMLError, AttributeError, KeyError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -104,15 +68,15 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
     try:
         return Config(**values)
     except ValidationError as error:
-        problems = []
+        expected: dict[tuple[str, str], list[str]] = {}  # a value that might be of several kinds has an error of each
         for item in error.errors(include_url=False):
             if item["type"] == "default_factory_not_called":  # it needs another key, which is wrong
                 continue
+            ends = (f"key '{item['loc'][0]}': expected ", f", got {item['input']!r:.80}") if item["loc"] else ("", "")
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            if item["loc"]:
-                message = f"key '{item['loc'][0]}': expected {message}, got {item['input']!r:.80}"
-            problems.append(message)
-        raise ConfigError(f"{where}: {'; '.join(dict.fromkeys(problems))}") from None
+            expected.setdefault(ends, []).append(message)
+        problems = (start + " or ".join(dict.fromkeys(kinds)) + end for (start, end), kinds in expected.items())
+        raise ConfigError(f"{where}: {'; '.join(problems)}") from None
 
 
 def find_config(path: str | Path) -> Path:
@@ -152,7 +116,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         key, equals, value = override.partition("=")
         key = key.strip()
         if not equals:
-            raise ConfigError(f"command line: expected key=value, got '{override}'")
+            raise ConfigError(f"command line: expected key=value, got {override!r}")
         if key not in Config.model_fields:
             raise _unknown(key, "command line")
         values[key] = _parse(value, f"command line, '{key}'")

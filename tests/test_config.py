@@ -127,7 +127,10 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text, value):
         ("eval_sets: [Set5, Set5]", "'eval_sets'"),
         ("eval_sets: ['../x']", "'eval_sets'"),
         ("betas: [0.9, 1.0]", "'betas'"),
-        ("betas: [0.9]", "'betas'"),
+        *(
+            (f"betas: {value}", "'betas': expected two numbers in .0, 1., got ")
+            for value in ("[0.9]", "[]", "[0.9, 0.99, 0.999]", "0.9", "[a, 0.9]", "[0.9, true]", "{a: 1}", "~")
+        ),
         ("decays: [3, 2]", "'decays'.*rising"),
         ("patch_size: 255", "patch_size 255 is not a multiple of scale 4"),
         ("num_heads: 7", "n_feats 64 is not a multiple of num_heads 7"),
@@ -140,8 +143,11 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text, value):
         ("validation_set: set5", "never select on a test set"),
         ("eval_sets: [Set5, set5]", "'eval_sets'.*every set once"),
         ("validate_every: 0", "'validate_every'.*greater than or equal to 1"),
-        ("tile: x", "'tile'"),
         ("tile: -1", "'tile'"),
+        ("tile: x", "key 'tile': expected 'auto' or a valid integer, got 'x'$"),
+        ("compile: x", "key 'compile': expected a valid boolean or 'reduce-overhead' or 'max-autotune', got 'x'$"),
+        ("share_group: 1.5", "key 'share_group': expected 'none' or a valid integer, got 1.5$"),
+        ("decays: [a, b]", "'decays': expected a valid integer, got 'a'; key 'decays': .* got 'b'$"),
     ],
 )
 def test_a_mistake_is_named_in_one_line(tmp_path, text, named):
@@ -192,9 +198,10 @@ FOLDERS = ["log_name", "training_dataset", "validation_set", "eval_sets"]
 @pytest.mark.parametrize("key", PATHS + FOLDERS)
 @pytest.mark.parametrize(
     ("value", "named"),
-    [("a\0b", "UTF-8 without NUL"), ("caf\udce9", "(UTF-8|unicode string)"), ("n" * 256, "at most 255 bytes"),
+    [("a\0b", "UTF-8 without control characters"), ("a\nb", "control"), ("a\x85b", "control"),
+     ("caf\udce9", "(UTF-8|unicode string)"), ("n" * 256, "at most 255 bytes"),
      ("\u00e9" * 128, "at most 255 bytes")],
-    ids=["NUL", "surrogate", "long", "long in bytes"],
+    ids=["NUL", "newline", "NEL", "surrogate", "long", "long in bytes"],
 )  # fmt: skip
 def test_what_no_file_can_be_called_is_refused_as_a_key(tmp_path, key, value, named):
     for place in ("file", "command line"):
@@ -222,10 +229,11 @@ def test_all_bad_keys_are_named_at_once(tmp_path):
         load_config(write(tmp_path, "scale: 7\nlr: x"))
 
 
-@pytest.mark.parametrize("override", ["lr", "lrr=1", "lr=abc", "=3", "lr=[", ""])
-def test_a_bad_override_is_named(tmp_path, override):
-    with pytest.raises(ConfigError, match="command line"):
+@pytest.mark.parametrize("override", ["lr", "lrr=1", "lr=abc", "=3", "lr=[", "", "a\nb", "l\nr=1", "lr=a\nb", "lr=[\n"])
+def test_a_bad_override_is_named_in_one_line(tmp_path, override):
+    with pytest.raises(ConfigError, match="command line") as caught:
         load_config(write(tmp_path, ""), [override])
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_binary_and_huge_files_are_named(tmp_path):
@@ -248,6 +256,17 @@ def test_an_alias_bomb_and_deep_nesting_are_refused_quickly(tmp_path):
 
 def test_the_resolved_config_reads_back_equal(tmp_path):
     config = make_config({"scale": 3, "patch_size": 48, "decays": [2, 5], "scheduler": "multistep", "tile": "auto"})
+    assert load_config(write(tmp_path, config.to_yaml())) == config
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["1e-3", "1e4", "12e5", "1.5e3", ".5e3", "1.e5", "+1e3", "-1e3", "1_0", "0x1f", "010", "yes", "on", "1:30",
+     "2024-01-01", "null", "~", "=", "<<", "true", "5", "- a", "# a", "{", "'", " a ",
+     "a\u2028b", "\ufeff", "\U0001f600", "a: b"],
+)  # fmt: skip
+def test_a_name_that_looks_like_something_else_is_read_back_as_a_name(tmp_path, name):
+    config = make_config({"log_name": name, "model": "a:B", "n_blocks": 1, "model_args": {"0": name, name: [name]}})
     assert load_config(write(tmp_path, config.to_yaml())) == config
 
 
