@@ -5,6 +5,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from ssiu.config import Config
+from ssiu.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -14,10 +15,20 @@ class Schedule:
     ``samples_per_epoch`` = images * data_repeat. A step uses ``batch_size * accumulate`` samples; batches run on
     over the end of an epoch. With ``epochs`` the rate changes once an epoch, as in the release; with
     ``max_iterations`` the cosine runs over the steps. Multistep decays always fall on epochs.
+
+    Raises ConfigError (78) when the warm-up is not over before ``max_iterations``.
     """
 
     config: Config
     samples_per_epoch: int
+
+    def __post_init__(self) -> None:
+        warmup, most = self.config.warmup_epochs, self.config.max_iterations
+        if most and warmup and self.steps_until_epoch(warmup) >= most:
+            raise ConfigError(
+                f"warmup_epochs {warmup} are {self.steps_until_epoch(warmup)} iterations and leave nothing of "
+                f"max_iterations {most}: lower warmup_epochs or raise max_iterations"
+            )
 
     @property
     def samples_per_step(self) -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ssiu.config_reading import make_config
+from ssiu.errors import ConfigError
 from ssiu.training.schedule import Schedule
 
 
@@ -52,6 +53,13 @@ def test_warmup_within_max_iterations():
     ours = schedule(max_iterations=100, warmup_epochs=2)
     assert [ours.learning_rate(s) for s in (0, 9, 10, 19, 20)] == pytest.approx([0.5e-3, 0.5e-3, 1e-3, 1e-3, 1e-3])
     assert ours.learning_rate(60) == pytest.approx((1e-3 + 1e-6) / 2)
+
+
+@pytest.mark.parametrize("max_iterations", [1, 20])
+def test_a_warmup_that_max_iterations_does_not_outlast_is_refused(max_iterations):
+    with pytest.raises(ConfigError, match=f"warmup_epochs 2 are 20 iterations .* max_iterations {max_iterations}:"):
+        schedule(max_iterations=max_iterations, warmup_epochs=2)
+    assert schedule(max_iterations=21, warmup_epochs=2).learning_rate(20) == 1e-3
 
 
 def test_multistep_multiplies_by_gamma_after_each_decay():
