@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ssiu.checkpoint import first_non_finite
 from ssiu.errors import ConfigError
 from ssiu.models.layers import round_up
 
@@ -30,14 +31,20 @@ def build_own_model(model: str, scale: int, arguments: dict[str, Any]) -> nn.Mod
     """``Class(scale=scale, **arguments)`` of ``package.module:Class``, tried on a small image.
 
     What it does not say itself is set: ``scale``, ``size_multiple`` 1, no ``tail_prefixes``, and ``arguments()``.
-    Raises ConfigError (78), caused by the class's own error, when the class cannot be imported or built, or when it
-    does not map (1, 3, H, W) to (1, 3, scale H, scale W).
+    Raises ConfigError (78), caused by the class's own error, when the class cannot be imported or built, when what is
+    saved of it has a buffer that is not finite, or when it does not map (1, 3, H, W) to (1, 3, scale H, scale W).
     """
     kind = _find_class(model)
     try:
         network = kind(scale=scale, **arguments)
     except Exception as error:
         raise _failure(model, f"cannot be built with scale={scale} and model_args {arguments}", error) from error
+    kept = network.state_dict()
+    if broken := first_non_finite({name: buffer for name, buffer in network.named_buffers() if name in kept}):
+        raise ConfigError(
+            f"model {model}: its buffer '{broken}' holds NaN or infinity, which is never saved: register it with "
+            "persistent=False"
+        )
     known = {
         "scale": scale,
         "size_multiple": 1,

@@ -42,6 +42,11 @@ class Dropping(Net):
     def forward(self, lr):
         return nn.functional.dropout(super().forward(lr), 0.5, self.training)
 
+class Masked(Net):
+    def __init__(self, scale, persistent):
+        super().__init__(scale)
+        self.register_buffer("mask", torch.full((2,), -torch.inf), persistent)
+
 class Wrapped(nn.Module):
     def __init__(self, scale):
         super().__init__()
@@ -90,6 +95,10 @@ def test_a_config_builds_it_with_its_arguments_and_sets_what_it_leaves_out(here:
     assert load_config("c.yml", ["model_args={width: 5}"]).model_args == {"width": 5}
 
 
+def test_a_buffer_that_no_checkpoint_holds_may_be_infinite(here: Path) -> None:
+    assert build_model(make_config({**OWN, "model": "my_nets.net:Masked", "model_args": {"persistent": False}}))
+
+
 def test_a_config_alone_imports_nothing(here: Path) -> None:
     make_config(OWN)
     assert "my_nets.net" not in sys.modules
@@ -104,6 +113,7 @@ def test_a_config_alone_imports_nothing(here: Path) -> None:
         ("my_nets.net:Net", {"depth": 3}, "cannot be built with scale=2 and model_args .*unexpected keyword.*--debug"),
         ("my_nets.net:Small", {}, r"makes \(1, 3, 32, 32\) of an image \(1, 3, 32, 32\); expected 2 times"),
         ("my_nets.net:Broken", {}, "fails on an image"),
+        ("my_nets.net:Masked", {"persistent": True}, "buffer 'mask' holds NaN or infinity.*persistent=False"),
         ("my_nets.wrong:Net", {}, "cannot be imported: SyntaxError"),
         ("my_nets.needs:Net", {}, "cannot be imported: ModuleNotFoundError: No module named 'not_there'"),
     ],
