@@ -251,9 +251,7 @@ class Trainer:
         log.info("data: %s, %s samples an epoch", config.training_dataset, f"{schedule.samples_per_epoch:,}")
         log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
         if config.validation_set and not config.validates:
-            log.warning(
-                "%s is never validated on, so there will be no best.pt: set validate_every", config.validation_set
-            )
+            log.warning("nothing is validated, so %s chooses no best.pt; set validate_every", config.validation_set)
         side, window = config.patch_size // config.scale, self.model.size_multiple
         if window > 1 and side <= 2 * window:
             log.warning(

@@ -121,6 +121,13 @@ def test_a_usual_test_set_never_chooses_though_it_is_not_tested_on(folder, name)
         trainer(folder, eval_sets=[], validation_set=name, test_every=1)
 
 
+def test_a_set_to_choose_on_that_nothing_validates_is_said_and_trains(folder, caplog):
+    run = trainer(folder, validation_set="val", test_every=0, max_iterations=1)
+    run.run()
+    assert not (run.config.run_folder / "models/best.pt").exists()
+    assert "val chooses no best.pt; set validate_every" in caplog.text
+
+
 class Times(nn.Module):
     """Every pixel four times, darker."""
 
