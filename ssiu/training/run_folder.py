@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from ssiu.data.images import save_image
 from ssiu.errors import BusyError, OutputError, SaveError
-from ssiu.files import make_folder, write_atomically
+from ssiu.files import make_folder, write_atomically, write_error
 
 log = logging.getLogger("ssiu")
 
@@ -75,7 +75,7 @@ class RunFolder:
         self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(self._file_handler)
         log.setLevel(logging.INFO)
-        self._writer = None
+        self._metrics = self._writer = None
 
     @property
     def holds_run(self) -> bool:
@@ -121,17 +121,22 @@ class RunFolder:
     def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
         """One line of ``metrics.jsonl`` and its numbers in TensorBoard.
 
-        An infinite PSNR (equal images) and the loss of steps that fp16 skipped altogether are null.
+        An infinite PSNR (equal images) and the loss of steps that fp16 skipped altogether are null. Raises SaveError
+        (74) or OutputError (73) where the line cannot be written; without TensorBoard's files the run goes on.
         """
         values = {name: value if math.isfinite(value) else None for name, value in values.items()}
         try:
             self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             self._metrics.flush()
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._writer.add_scalar(f"{kind}/{name}", value, step)
         except OSError as error:
-            raise SaveError(f"cannot write the logs in {self.path}: {error.strerror}; free some space") from error
+            raise write_error(self.metrics_path, error, "free some space") from error
+        try:
+            for name, value in values.items():
+                if self._writer and isinstance(value, (int, float)):
+                    self._writer.add_scalar(f"{kind}/{name}", value, step)
+        except OSError as error:  # of its own thread, and so of every call from now on
+            log.warning("TensorBoard gets no more numbers: %s; metrics.jsonl has them all", error)
+            self._writer = None
 
     def write_images(self, step: int, images: dict[str, np.ndarray]) -> None:
         """Replaces the images of the last validation: uint8 (H, W, 3) by ``set/name``, as PNG and in TensorBoard."""
@@ -149,7 +154,7 @@ class RunFolder:
     def close(self) -> None:
         """Ends the logs and gives the folder free."""
         log.removeHandler(self._file_handler)
-        for file in (self._file_handler, *((self._metrics, self._writer) if self._writer else ())):
+        for file in filter(None, (self._file_handler, self._metrics, self._writer)):
             with contextlib.suppress(OSError):  # a full disk, which the write before has reported
                 file.close()
         self._owner.unlink(missing_ok=True)
@@ -164,8 +169,8 @@ class RunFolder:
 
 
 def _refuse_other_kinds(folder: Path) -> None:
-    """OutputError (73) where something else has the name of a log: a pipe would hang the run, a link lead out of it."""
-    for name in ("config.yml", "log.txt", "metrics.jsonl"):
+    """OutputError (73) where something else has a name of ours: a pipe would hang the run, a link lead out of it."""
+    for name in ("config.yml", "log.txt", "metrics.jsonl", "models/last.pt", "models/best.pt"):
         path = folder / name
         if path.is_symlink() or (path.exists() and not path.is_file()):
             kind = "a symbolic link" if path.is_symlink() else "no file"

@@ -1,5 +1,7 @@
 """A run's folder whose names are taken by other things, and whose code the log says it is."""
 
+import errno
+import io
 import json
 import logging
 import math
@@ -11,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssiu.errors import OutputError
+from ssiu.errors import OutputError, SSIUError
 from ssiu.training.run_folder import RunFolder, _git_commit
 
 
-@pytest.mark.parametrize("name", ["config.yml", "log.txt", "metrics.jsonl", "tensorboard", "results"])
+@pytest.mark.parametrize(
+    "name", ["config.yml", "log.txt", "metrics.jsonl", "models/last.pt", "models/best.pt", "tensorboard", "results"]
+)
 @pytest.mark.parametrize("kind", ["folder", "file", "pipe", "link", "dangling link"])
 def test_what_is_of_another_kind_is_named_before_any_work_and_kept(tmp_path: Path, name: str, kind: str) -> None:
     home, place = tmp_path / "run", tmp_path / "run" / name
-    home.mkdir()
+    place.parent.mkdir(parents=True)
     target = tmp_path / "target"
     if kind == "link":
         target.touch()
@@ -74,6 +78,32 @@ def test_the_log_takes_names_that_are_no_utf8_and_metrics_stay_json(
     assert "gray image caf\\udce9.png" in (tmp_path / "log.txt").read_text(encoding="utf-8")
     line = {"kind": "validation", "step": 1, "psnr/val": None, "ssim/val": 1.0, "loss": None}
     assert json.loads((tmp_path / "metrics.jsonl").read_text(), parse_constant=pytest.fail) == line
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_tensorboards_numbers_may_be_removed_while_the_run_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.open("", 0, 0)
+    shutil.rmtree(folder.path / "tensorboard")
+    for step in range(1, 101):
+        folder.write("train", step, {"loss": 0.5, "l1": 0.4})
+    folder.close()
+    assert [json.loads(line)["step"] for line in folder.metrics_path.read_text().splitlines()] == list(range(1, 101))
+
+
+@pytest.mark.parametrize(("number", "code", "advice"), [(errno.ENOSPC, 74, "free some space"), (errno.ESTALE, 73, "")])
+def test_only_a_full_disk_is_told_to_be_freed(tmp_path: Path, number: int, code: int, advice: str) -> None:
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(number, os.strerror(number))
+
+    folder = RunFolder(tmp_path / "run")
+    folder.open("", 0, 0)
+    folder._metrics = Broken()
+    with pytest.raises(SSIUError, match=f"{folder.metrics_path}: {os.strerror(number)}; {advice}") as caught:
+        folder.write("train", 1, {"loss": 0.5})
+    assert caught.value.exit_code == code and ("free" in str(caught.value)) == bool(advice)
+    folder.close()
 
 
 def git(folder: Path, *arguments: str) -> str:
