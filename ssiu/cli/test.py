@@ -78,8 +78,9 @@ def main(argv: Sequence[str]) -> None:
         )  # fmt: skip
         bicubic = evaluate(Bicubic(scale), test_sets, protocols=("standard",))
         summary = evaluation.summary(
-            model=name, scale=scale, checkpoint=str(weights.path), weights_sha256=weights.sha256
-        )
+            model=name, scale=scale, checkpoint=str(weights.path), weights_sha256=weights.sha256,
+            precision=config.precision, self_ensemble=config.self_ensemble,
+        )  # fmt: skip
         facts = {
             "weights": f"{weights.path} (sha256 {weights.sha256[:12]})",
             "run": f"{config.precision} on {describe(device)}, tile {config.tile}"

@@ -73,14 +73,23 @@ class Evaluation:
         return {protocol: {name: self.mean(name, protocol) for name in self.sets} for protocol in self.protocols}
 
     def summary(
-        self, *, model: str, scale: int, checkpoint: str | None = None, weights_sha256: str | None = None
+        self,
+        *,
+        model: str,
+        scale: int,
+        checkpoint: str | None = None,
+        weights_sha256: str | None = None,
+        precision: str | None = None,
+        self_ensemble: bool | None = None,
     ) -> dict[str, Any]:
-        """What ``summary.json`` holds; an infinite PSNR (equal images) is null there."""
+        """What ``summary.json`` holds; an infinite PSNR (equal images) is null there, as is what is not known."""
         return {
             "model": model,
             "scale": scale,
             "checkpoint": checkpoint,
             "weights_sha256": weights_sha256,
+            "precision": precision,
+            "self_ensemble": self_ensemble,
             "protocols": {
                 protocol: {
                     name: {"psnr": _finite(mean.psnr), "ssim": mean.ssim, "images": len(self.of(name))}

@@ -90,8 +90,9 @@ def score_cell(
     if summary is None:
         evaluation = evaluate(network, [test_set], device=device)
         summary = evaluation.summary(
-            model=MODEL, scale=test_set.scale, checkpoint=str(weights.path), weights_sha256=weights.sha256
-        ) | {"images_digest": images}
+            model=MODEL, scale=test_set.scale, checkpoint=str(weights.path), weights_sha256=weights.sha256,
+            precision="fp32", self_ensemble=False,
+        ) | {"images_digest": images}  # fmt: skip
         write_atomically(path, summary_json(summary))
     ours = {protocol: means[test_set.name] for protocol, means in summary_means(summary).items()}
     _, paper = published(MODEL, test_set.scale)

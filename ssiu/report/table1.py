@@ -78,19 +78,24 @@ def set_names(rows: Iterable[Row]) -> list[str]:
 def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
     """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`, each with a name or None.
 
-    Files of one name, scale and checkpoint that share no set make one row, so a method's sets may be scored one by one.
-    Rows without a name are called after the model, and after their folder where the paper or another run of that scale
-    has the same name.
+    Files of one name, scale, network and settings that share no set make one row, so a method's sets may be scored one
+    by one. Rows without a name are called after the model, and after their folder where the paper or another run of
+    that scale has the same name.
     Raises MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or
-    when two files give one set of one named row.
+    when two files give one set of one named row, or are of different networks or settings.
     """
     rows: list[Row] = []
     keys: list[tuple] = []
     for name, path in files:
-        row, checkpoint = _read_summary(path)
-        key = (name, row.method, row.scale, checkpoint)
+        row, run = _read_summary(path)
+        key = (name, name or row.method, row.scale, run)
         paper = paper_row(name, row.scale) if name else paper_row(row.method, row.scale, 1e3 * row.params_k)
         row = dataclasses.replace(row, method=name or row.method, anew=paper.method if paper else "")
+        if name and any(other[:3] == key[:3] and other != key for other in keys):
+            raise BadInputError(
+                f"{path}: of another network than the file before it that is called {name} x{row.scale}, or of other "
+                "settings (precision, self_ensemble); give each a name of its own"
+            )
         same = next((index for index, other in enumerate(keys) if other == key), None)
         twice = [] if same is None else sorted(set(set_names([row])) & set(set_names([rows[same]])))
         if twice and name:
@@ -185,8 +190,11 @@ def rows_csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _read_summary(path: Path) -> tuple[Row, str | None]:
-    """The row of one file, called after its model, and the checkpoint it names."""
+def _read_summary(path: Path) -> tuple[Row, tuple]:
+    """The row of one file, called after its model, and what its numbers were computed by: network and settings.
+
+    Nothing is known of the network behind images (score.py), nor of the settings of a run by an earlier version.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         row = Row(
@@ -197,8 +205,8 @@ def _read_summary(path: Path) -> tuple[Row, str | None]:
             params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
             flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
         )
-        checkpoint = document["checkpoint"]
-        return row, checkpoint and str(checkpoint)
+        network = document.get("weights_sha256") or document["checkpoint"]
+        return row, (network, document.get("precision"), document.get("self_ensemble"))
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
     except (ValueError, KeyError, TypeError, AttributeError):

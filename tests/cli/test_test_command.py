@@ -75,8 +75,10 @@ def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
     folder = tmp_path / "results/w_x2"
     summary = json.loads((folder / "summary.json").read_text())
     assert list(summary) == [
-        *("model", "scale", "checkpoint", "weights_sha256", "protocols", "parameters", "macs_1280x720")
+        *("model", "scale", "checkpoint", "weights_sha256", "precision", "self_ensemble", "protocols"),
+        *("parameters", "macs_1280x720"),
     ]
+    assert (summary["precision"], summary["self_ensemble"]) == ("fp32", False)
     assert summary["parameters"] == sum(p.numel() for p in _network().parameters())
     assert 1e9 < summary["macs_1280x720"] < 1e10
     assert (summary["model"], summary["scale"], summary["checkpoint"]) == ("SSIU", 2, "w.safetensors")

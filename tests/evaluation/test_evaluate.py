@@ -184,12 +184,14 @@ def _result(name, psnr, ssim=0.5):
 
 def test_summary_has_the_documented_keys_and_null_for_infinity():
     found = Evaluation([_result("a", math.inf, 1.0), _result("b", 30.0)], ("standard",))
-    summary = found.summary(model="SSIU", scale=2, checkpoint="w.safetensors", weights_sha256="ab")
+    summary = found.summary(model="SSIU", scale=2, checkpoint="w.safetensors", weights_sha256="ab", precision="bf16")
     assert json.loads(summary_json(summary)) == {
         "model": "SSIU",
         "scale": 2,
         "checkpoint": "w.safetensors",
         "weights_sha256": "ab",
+        "precision": "bf16",
+        "self_ensemble": None,
         "protocols": {"standard": {"Set5": {"psnr": None, "ssim": 0.75, "images": 2}}},
     }
 

@@ -19,13 +19,13 @@ def _column(table, title):
     return {row[0]: row[index] for row in table.rows}
 
 
-def _summary(path, model="IMDN", scale=4, checkpoint=None, **sets):
+def _summary(path, model="IMDN", scale=4, checkpoint=None, run=None, **sets):
     protocols = {
         p: {name: {"psnr": psnr, "ssim": ssim, "images": 5} for name, (psnr, ssim) in sets.items()}
         for p in ("standard", "official")
     }
     document = {"model": model, "scale": scale, "checkpoint": checkpoint, "weights_sha256": None}
-    path.write_text(json.dumps(document | {"protocols": protocols}))
+    path.write_text(json.dumps(document | (run or {}) | {"protocols": protocols}))
     return path
 
 
@@ -115,6 +115,32 @@ def test_several_runs_of_one_model_and_scale_are_told_apart(tmp_path):
         result_rows([("A", paths[1]), ("A", paths[2])])
     ours = result_rows(_unnamed(_summary(tmp_path / "first/summary.json", "SSIU", Set5=(31.0, 0.9))))
     assert ours[0].method == "SSIU (first)", "beside the paper's SSIU"
+
+
+FP32 = {"weights_sha256": "ab", "precision": "fp32", "self_ensemble": False}
+
+
+@pytest.mark.parametrize("other", [{"weights_sha256": "cd"}, {"precision": "bf16"}, {"self_ensemble": True}])
+def test_networks_and_settings_are_never_mixed_in_a_row(tmp_path, other):
+    """One path may have held two networks: best.pt, before and after more training."""
+    best = {"model": "net", "checkpoint": "logs/a/models/best.pt"}
+    first = _summary(tmp_path / "first.json", **best, run=FP32, Set5=(32.0, 0.9))
+    second = _summary(tmp_path / "second.json", **best, run=FP32 | other, Set14=(28.0, 0.8))
+    rows = result_rows(_unnamed(first, second))
+    assert [(row.method, list(row.means["standard"])) for row in rows] == [
+        ("net (first)", ["Set5"]), ("net (second)", ["Set14"])
+    ]  # fmt: skip
+    with pytest.raises(BadInputError, match=r"second\.json: of another network .* called M x4, or of other settings"):
+        result_rows([("M", first), ("M", second)])
+    copied = _summary(tmp_path / "copied.json", "net", checkpoint="copy.pt", run=FP32, Set14=(28.0, 0.8))
+    (row,) = result_rows(_unnamed(first, copied))
+    assert list(row.means["standard"]) == ["Set5", "Set14"], "one network, from two places"
+
+
+def test_scored_folders_of_one_name_make_one_row_whatever_they_are_called(tmp_path):
+    files = [_summary(tmp_path / f"{name}.json", f"IMDN_{name}", **{name: (32.0, 0.9)}) for name in ("Set5", "Set14")]
+    (row,) = result_rows([("IMDN", path) for path in files])
+    assert (row.method, list(row.means["standard"])) == ("IMDN", ["Set5", "Set14"])
 
 
 def test_parameters_and_multiply_accumulates_of_own_runs_stand_in_the_table(tmp_path):
