@@ -16,7 +16,7 @@ from ssiu.cli.console import command_parser, named_path, named_paths
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.pairs import find_pairs, list_images
-from ssiu.data.test_sets import BenchmarkSet
+from ssiu.data.test_sets import BenchmarkSet, as_known
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.lam import attribute
 from ssiu.evaluation.score_folders import sr_names
@@ -39,10 +39,11 @@ BOX_PIXELS = 64 * 64
 
 
 def compare(args: argparse.Namespace) -> None:
-    pairs = [pair for pair in find_pairs(args.data, args.set, args.scale) if pair.name == args.image]
-    if not pairs:
-        raise MissingInputError(f"{args.set} has no image '{args.image}'")
-    _, lr, hr = BenchmarkSet(args.set, pairs, args.scale)[0]
+    test_set = BenchmarkSet(as_known(args.set), find_pairs(args.data, args.set, args.scale), args.scale)
+    index = next((index for index, pair in enumerate(test_set.pairs) if pair.name == args.image), None)
+    if index is None:
+        raise MissingInputError(f"{test_set.name} has no image '{args.image}'")
+    _, lr, hr = test_set[index]
     images = {"bicubic": imresize(lr, scale=args.scale)}
     for name, folder in named_paths(args.methods).items():
         there = list_images(folder)
@@ -50,8 +51,11 @@ def compare(args: argparse.Namespace) -> None:
         if path is None:
             raise MissingInputError(f"{folder} has no image {' or '.join(sr_names(args.image, args.scale))}")
         images[name] = read_rgb(path)
+        if images[name].shape != hr.shape:
+            sizes = ["{1}x{0}".format(*image.shape) for image in (images[name], hr)]
+            raise BadInputError(f"{path} is {sizes[0]} but HR of {args.image} is {sizes[1]}; expected equal sizes")
     box = args.box or gain_box(hr, images, BOX_PIXELS)
-    figure = compare_figure(f"{args.set}/{args.image}, x{args.scale}", lr, hr, images, box, args.scale)
+    figure = compare_figure(f"{test_set.name}/{args.image}, x{args.scale}", lr, hr, images, box, args.scale)
     save_figure(args.output, figure)
 
 

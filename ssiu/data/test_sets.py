@@ -24,12 +24,17 @@ def as_known(name: str, known: Iterable[str] = BENCHMARKS) -> str:
     return {each.lower(): each for each in known}.get(name.lower(), name)
 
 
+def copy_name(name: str, hr_sizes: Iterable[tuple[int, int]]) -> str:
+    """The name of the copy of the set ``name`` whose HR images have these (height, width): ``Set5 mod12``."""
+    mod12 = name in BENCHMARKS and all(side % 12 == 0 for size in hr_sizes for side in size)
+    return name + MOD12 if mod12 else name  # no usual copy has such sizes only
+
+
 class BenchmarkSet:
     """A test set: ``len()``, and ``set[i]`` -> (name, LR uint8 (h, w, 3), HR uint8 (scale*h, scale*w, 3))."""
 
     def __init__(self, name: str, pairs: list[Pair], scale: int):
-        mod12 = name in BENCHMARKS and all(side % 12 == 0 for pair in pairs for side in pair.hr_size)
-        self.name = name + MOD12 if mod12 else name  # no usual copy has such sizes only
+        self.name = copy_name(name, (pair.hr_size for pair in pairs))
         self.pairs, self.scale = pairs, scale
 
     def __len__(self) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ssiu.data.images import image_size, read_rgb
-from ssiu.data.pairs import list_images
+from ssiu.data.pairs import MOD12, list_images
+from ssiu.data.test_sets import as_known, copy_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
@@ -19,15 +20,14 @@ def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool =
     """Scores every image of ``sr_folder`` with its original in ``hr_folder`` under both protocols.
 
     Images belong together by stem; that of the SR image may end in ``x{scale}`` or ``_x{scale}``. HR may have up to
-    ``scale - 1`` more rows and columns, which are cropped at the right and bottom.
+    ``scale - 1`` more rows and columns, which are cropped at the right and bottom. The set is called after the folder,
+    or the one above ``HR`` and ``GTmod12``, with its copy as `BenchmarkSet` names it.
 
     Raises MissingInputError (66) for an empty folder or an image without its partner, BadInputError (65) for sizes
     that do not fit, a damaged image, or one too small to score; sizes are all checked before the first is scored.
     """
     matches = _match(list_images(sr_folder), list_images(hr_folder), scale)
-    for _, sr_path, hr_path in matches:
-        _check_sizes(sr_path, hr_path, scale)
-    set_name = hr_folder.absolute().parent.name if hr_folder.name == "HR" else hr_folder.absolute().name
+    set_name = _set_name(hr_folder.absolute(), [_checked_size(*paths, scale) for _, *paths in matches])
 
     def result(match: Match) -> ImageResult:
         name, sr_path, hr_path = match
@@ -72,7 +72,14 @@ def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int) -> list[Match]:
     return matches
 
 
-def _check_sizes(sr_path: Path, hr_path: Path, scale: int) -> None:
+def _set_name(hr_folder: Path, hr_sizes: list[tuple[int, int]]) -> str:
+    kind = hr_folder.name.lower()
+    name = as_known(hr_folder.parent.name if kind in ("hr", "gtmod12") else hr_folder.name)
+    return name + MOD12 if kind == "gtmod12" else copy_name(name, hr_sizes)
+
+
+def _checked_size(sr_path: Path, hr_path: Path, scale: int) -> tuple[int, int]:
+    """(height, width) of the HR image; BadInputError (65) where that of the SR image does not fit."""
     sr_size, hr_size = image_size(sr_path), image_size(hr_path)
     if not all(0 <= large - small < scale for small, large in zip(sr_size, hr_size, strict=True)):
         raise BadInputError(
@@ -83,3 +90,4 @@ def _check_sizes(sr_path: Path, hr_path: Path, scale: int) -> None:
         check_size(*sr_size, scale)
     except BadInputError as error:
         raise BadInputError(f"{sr_path}: {error}") from None
+    return hr_size

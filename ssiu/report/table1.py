@@ -67,7 +67,7 @@ def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tupl
         except MissingInputError:
             absent.append(name)
     means = evaluate(Bicubic(scale), list(found.values())).means if found else {}
-    return Row(BICUBIC, scale, "computed", means), absent
+    return Row(BICUBIC, scale, "computed", means), [name for name in absent if name not in found]
 
 
 def set_names(rows: Iterable[Row]) -> list[str]:

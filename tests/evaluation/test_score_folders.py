@@ -78,6 +78,23 @@ def test_absent_and_empty_folders_are_named(tmp_path):
         score_folders(sr, tmp_path / "nowhere", 4)
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("Set5/HR", "Set5"), ("set14/hr", "Set14"), ("Set5/GTmod12", "Set5 mod12"), ("b100/gtMOD12", "B100 mod12")]
+    + [("mine/HR", "mine"), ("mine/GTmod12", "mine mod12"), ("urban100", "Urban100")],
+)
+def test_the_set_and_its_copy_are_called_as_test_py_calls_them(tmp_path, folder, name):
+    sr, hr = _folders(tmp_path, {"cup.png": SR}, {"cup.png": HR})
+    (tmp_path / folder).parent.mkdir(exist_ok=True)
+    assert score_folders(sr, hr.rename(tmp_path / folder), 4).sets == [name]
+
+
+def test_a_mod12_copy_is_known_by_its_sizes_too(tmp_path):
+    sr, hr = _folders(tmp_path, {"cup.png": HR[:36, :48]}, {"cup.png": HR[:36, :48]})
+    (tmp_path / "Set5").mkdir()
+    assert score_folders(sr, hr.rename(tmp_path / "Set5/HR"), 4).sets == ["Set5 mod12"]
+
+
 def _score(*arguments):
     score_command.main(list(map(str, arguments)))
 

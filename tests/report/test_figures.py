@@ -9,7 +9,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from small_sets import photo, small_set
+from small_sets import photo, small_set, write_set
 
 from ssiu.cli import figures as figures_command
 from ssiu.cli.console import named_path, named_paths
@@ -245,6 +245,17 @@ def test_paths_may_be_named(tmp_path):
         named_paths(["a/b.pt", "c/b.pt"])
 
 
+def test_compare_names_the_copy_of_the_whole_set(tmp_path, monkeypatch):
+    images = {"cup": photo("coffee", 48, 60), "odd": photo("coffee", 50, 60)}
+    drawn = []
+    monkeypatch.setattr(figures_command, "save_figure", lambda path, figure: drawn.append(figure))
+    for count in (2, 1):
+        write_set(tmp_path / str(count), "Set5", 2, dict(list(images.items())[:count]))
+        command = ["compare", "--data", str(tmp_path / str(count)), "--set", "set5", "--scale", "2", "--image", "cup"]
+        figures_command.main([*command, "--output", str(tmp_path / "c.png")])
+    assert [figure.axes[0].get_xlabel() for figure in drawn] == ["Set5/cup, x2", "Set5 mod12/cup, x2"]
+
+
 def test_compare_and_lam_from_the_command_line(tmp_path, capsys):
     small_set(tmp_path, 2)
     lr_path = tmp_path / "benchmark/Set5/LR_bicubic/X2/coffeex2.png"
@@ -255,6 +266,10 @@ def test_compare_and_lam_from_the_command_line(tmp_path, capsys):
     assert np.asarray(Image.open(tmp_path / "c.png")).std() > 10
     with pytest.raises(MissingInputError, match="has no image astronaut or astronautx2 or astronaut_x2"):
         figures_command.main([*common, "--image", "astronaut", f"mine={tmp_path}/mine"])
+
+    save_image(tmp_path / "mine/chelsea.png", photo("chelsea", 48, 40))
+    with pytest.raises(BadInputError, match=r"mine/chelsea\.png is 40x48 but HR of chelsea is 46x50; expected equal"):
+        figures_command.main([*common, "--image", "chelsea", f"mine={tmp_path}/mine"])
 
     torch.manual_seed(0)
     save_weights(tmp_path / "w.safetensors", SSIU(2, n_feats=8, num_heads=2, n_blocks=3))

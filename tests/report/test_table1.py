@@ -78,8 +78,9 @@ def test_a_mod12_copy_has_columns_of_its_own(tmp_path):
     root = tmp_path / "benchmark/Set5"
     (root / "HR").rename(root / "GTmod12")
     (root / "LR_bicubic/X2").rename(root / "LRbicx2")
-    row, _ = bicubic_row(tmp_path, 2, ["Set5 mod12"])
+    row, absent = bicubic_row(tmp_path, 2, ["Set5 mod12", "Set14 mod12", "B100 mod12"])
     assert list(row.means["standard"]) == ["Set5 mod12", "Set14 mod12"]
+    assert absent == ["B100", "Urban100", "Manga109", "B100 mod12"], "what is shown is on disk"
     table = table1(2, [row, *published_rows(2)])
     assert _column(table, "Set5 mod12 (official)")["bicubic"] != "-"
     assert _column(table, "Set5 (official)")["bicubic"] == _column(table, "Set5 mod12 (official)")["SSIU"] == "-"
