@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ssiu.errors import BadInputError
 from ssiu.models.layers import pad_to
@@ -106,18 +107,37 @@ def build_peer(tensors: Mapping[str, Tensor], path: Path | str) -> Peer:
 
 
 class _NoLargerThanItsFile(TorchDispatchMode):
-    """Ends the making of a network that takes more numbers than its file has: forged shapes may ask for any amount."""
+    """Ends the making of a network that takes more numbers than its file has: forged shapes may ask for any amount.
+
+    What is computed on the way, such as masks of windows, is counted before it is, and may be several times as much.
+    """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
         super().__init__()
-        self.left = 2 * sum(tensor.numel() for tensor in tensors.values()) + 10**6  # some are made and not kept
+        there = sum(tensor.numel() for tensor in tensors.values())
+        self.made = 2 * there + 10**6  # numbers that are left; some are made and not kept
+        self.computed = 20 * there + 10**7
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         if func in FACTORIES:
-            self.left -= math.prod(args[0])
-            if self.left < 0:
-                raise ValueError("it asks for a larger network than its tensors are")
-        return func(*args, **(kwargs or {}))
+            self.made -= math.prod(args[0])
+        elif not func.is_view:
+            self.computed -= _numbers(func, args, kwargs)
+        if min(self.made, self.computed) < 0:
+            raise ValueError("it asks for a larger network than its tensors are")
+        return func(*args, **kwargs)
+
+
+def _numbers(func: Any, args: Any, kwargs: Any) -> int:
+    """How many numbers the operator ``func`` would put out, found without their memory; 0 where only the data tell."""
+    args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+    if any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs["device"] = "meta"
+    try:
+        return sum(each.numel() for each in tree_leaves(func(*args, **kwargs)) if isinstance(each, Tensor))
+    except (NotImplementedError, RuntimeError):
+        return 0
 
 
 def _import_spandrel() -> Any:

@@ -178,6 +178,14 @@ def test_forged_shapes_take_no_more_memory_than_their_file(shape: tuple[int, ...
         build_peer(tensors, "file.pth")
 
 
+def test_what_is_computed_for_a_forged_window_is_refused_before_it_is() -> None:
+    """SwinIR takes the side of its windows from a tensor that may be empty, and computes with its fourth power."""
+    tensors = PEERS["SwinIR"](2).state_dict()
+    forged = {name: torch.zeros(48**2, 0) for name in tensors if name.endswith("relative_position_index")}
+    with pytest.raises(BadInputError, match="asks for a larger network than its tensors are"):
+        build_peer(tensors | forged, "file.pth")
+
+
 def test_what_runs_code_is_refused_by_name(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 1)), tmp_path / "script.pth")
     with pytest.raises(BadInputError, match=r"script\.pth is refused: it is TorchScript, so a program"):
