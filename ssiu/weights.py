@@ -65,7 +65,7 @@ def load_model(
         _refuse_misfit(_outline(kind, arguments), weights.state_dict, path)
         network = kind(**arguments)
     except (ConfigError, TypeError) as error:
-        raise BadInputError(f"{path} describes a network that cannot be built: {error}") from None
+        raise BadInputError(f"{path} describes a network that cannot be built: {_shown(error)}") from None
     _load(network, weights.state_dict, network.state_dict().keys(), path)
     return network.to(device).eval()
 
@@ -190,7 +190,12 @@ def _compare(network: nn.Module, weights: Weights, ignore: tuple[str, ...]) -> N
 
 
 def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputError:
-    return BadInputError(f"{path}: checkpoint {key}={got}, config {key}={expected}; change one of the two")
+    return BadInputError(f"{path}: checkpoint {key}={_shown(got)}, config {key}={expected}; change one of the two")
+
+
+def _shown(said: object) -> str:
+    """What a file says, short and without control characters."""
+    return f"{ascii(str(said))[1:-1]:.300}"
 
 
 def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:

@@ -118,7 +118,10 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if is_checkpoint(document):
         document = verified(document, path)
         config = document.get("config", {})
-        metadata = {"arguments": json.dumps(config), "step": str(document.get("step"))}
+        try:
+            metadata = {"arguments": json.dumps(config), "step": str(document.get("step"))}
+        except (RecursionError, TypeError, ValueError):
+            raise BadInputError(f"{path}: its config holds more than text and numbers; use another file") from None
         if isinstance(config, dict):
             metadata["model"] = str(config.get("model"))
     if isinstance(document, dict):

@@ -10,9 +10,10 @@ import safetensors
 import safetensors.torch
 import torch
 from faults import hostile_files, in_child, limit_memory, saved
-from tiny import Tensors, equal, tiny
+from tiny import Tensors, equal, make_state, tiny
 from torch import nn
 
+from ssiu.checkpoint import save_checkpoint
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.export.onnx import load_network
 from ssiu.models.idsa_net import IDSANet
@@ -220,6 +221,23 @@ def test_a_file_cannot_name_code_or_an_argument_of_its_own(tmp_path: Path, model
     path.write_bytes(safetensors.torch.save(model.state_dict(), {"arguments": '{"skip": ["os.system"]}'}))
     with pytest.raises(BadInputError, match="cannot be built"):
         load_model(path)
+
+
+def test_what_metadata_say_is_shown_without_its_control_characters(tmp_path: Path, model: SSIU) -> None:
+    path = tmp_path / "ours.safetensors"
+    said = json.dumps({"skip": "\x1b[2J\nraw" + "w" * 1000})
+    path.write_bytes(safetensors.torch.save(model.state_dict(), {"arguments": said}))
+    for load in (load_model, lambda path: load_weights(model, path)):
+        with pytest.raises(BadInputError, match=r"\\x1b\[2J\\nraw") as error:
+            load(path)
+        assert str(error.value).isprintable() and len(str(error.value)) < 600 + len(str(path))
+
+
+def test_a_checkpoint_whose_config_holds_a_tensor_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, make_state(1) | {"config": {"lr": torch.ones(1)}})
+    with pytest.raises(BadInputError, match=r"last\.pt: its config holds more than text and numbers"):
+        read_weights(path)
 
 
 @pytest.mark.parametrize("name", ["folder.pt", "folder.safetensors", "absent.pt", "absent.safetensors"])
