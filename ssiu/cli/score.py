@@ -27,6 +27,6 @@ def main(argv: Sequence[str]) -> None:
     if args.json:
         make_folder(args.json.parent)
     evaluation = score_folders(args.sr, args.hr, args.scale)
+    print(score_table(f"{model} x{args.scale}, {args.sr}", evaluation).text())
     if args.json:
         write_atomically(args.json, summary_json(evaluation.summary(model=model, scale=args.scale)))
-    print(score_table(f"{model} x{args.scale}, {args.sr}", evaluation).text())

@@ -53,6 +53,10 @@ def main(argv: Sequence[str]) -> None:
     config = load_config(args.config, args.overrides)
     if not config.eval_sets:
         raise ConfigError("key 'eval_sets': empty, so there is nothing to test; name sets such as eval_sets=[Set5]")
+    if not config.save_image and (args.beside or args.shown != SHOWN):
+        raise ConfigError(
+            "--beside and --shown put images on the page, which save_image=false leaves out; give one or the other"
+        )
     log_to_console()
     scale = config.scale
     test_sets = load_test_sets(config)
@@ -91,10 +95,10 @@ def main(argv: Sequence[str]) -> None:
         if isinstance(model, Peer):  # of which there are several sizes
             title, parameters = f"{title}, {weights.path.name}", size["parameters"]
         table = comparison(title, name, scale, evaluation, bicubic, parameters)
+        print(table.text(terminal_width()))
         write_results(
             output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other
         )
-    print(table.text(terminal_width()))
     print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'report.html'}", sep="\n")
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.errors import BadInputError, first_names
+from ssiu.errors import first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.report.parts import fill_page, page_part
@@ -99,8 +99,8 @@ def choose(
     """Images of a set, from the worst PSNR to the best: all, or the ``most`` worst, middle and best ones.
 
     An image with more than ``pixels``, or a side longer than `LONGEST`, is cut to the piece where SR and bicubic differ
-    most. ``image_folder`` is the folder with the SR images of the run. Raises BadInputError (65) where an image of
-    ``other`` has another size.
+    most. ``image_folder`` is the folder with the SR images of the run. Raises BadInputError (65) for a damaged image of
+    ``other``.
     """
     results = evaluation.of(test_set.name)
     order = sorted(range(len(results)), key=lambda index: results[index].scores["standard"].psnr)
@@ -121,8 +121,6 @@ def choose(
         if other:
             images[other.name] = read_rgb(other.images / file)
             scores[other.name] = other.scores[results[index].key]
-            if images[other.name].shape != hr.shape:
-                raise BadInputError(f"{other.images / file} has another size than {test_set.pairs[index].hr}")
         images["HR"] = hr
         box = telling_box(images["bicubic"], sr, pixels)
         left, top, width, height = box

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssiu.config import Config
+from ssiu.data.images import image_size
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import Evaluation, image_file
@@ -98,7 +99,7 @@ def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
     """The SR images and scores of an earlier run in ``folder``, to be shown beside a new one on ``test_sets``.
 
     Raises MissingInputError (66) where it has no results, or not those of one of the images, BadInputError (65) for
-    a per_image.csv that is none.
+    a per_image.csv that is none, or an image of another size.
     """
     name = folder.absolute().name
     other = OtherRun(f"{name} (beside)" if name in ("bicubic", "SR", "HR", "error") else name, folder / "images", {})
@@ -118,6 +119,11 @@ def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
                 raise MissingInputError(
                     f"{folder} has no image of {test_set.name}/{pair.name} at x{test_set.scale} ({file}); "
                     "test that run on the same sets first, with save_image=true"
+                )
+            size, expected = image_size(file), tuple(side * test_set.scale for side in pair.lr_size)
+            if size != expected:
+                raise BadInputError(
+                    f"{file} is {size[1]}x{size[0]}, expected {expected[1]}x{expected[0]}; test that run again"
                 )
     return other
 

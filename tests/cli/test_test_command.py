@@ -334,6 +334,23 @@ def test_a_run_is_never_compared_with_itself(run, tmp_path):
     assert (tmp_path / "results/w_x2/report.html").read_bytes() == before
 
 
+def test_the_table_is_printed_even_where_the_page_cannot_be_made(run, tmp_path, capsys):
+    save_weights(tmp_path / "w.safetensors", _network())
+    run("pretrain=w.safetensors", "--output", "first")
+    table = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("Set5 "))
+    damaged = tmp_path / "first/images/Set5/coffee_x2.png"
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    with pytest.raises(BadInputError, match=r"coffee_x2\.png"):
+        run("pretrain=w.safetensors", "--output", "second", "--beside", "first")
+    assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", [("--beside", "first"), ("--shown", "all"), ("--shown", "2")])
+def test_images_are_not_asked_for_and_left_out_at_once(run, tmp_path, option):
+    with pytest.raises(ConfigError, match="--beside and --shown put images on the page, which save_image=false leaves"):
+        run("save_image=false", *option)
+
+
 def test_what_a_system_or_a_killed_run_left_in_the_folder_is_no_obstacle(run, tmp_path):
     save_weights(tmp_path / "w.safetensors", _network())
     (tmp_path / "out").mkdir()

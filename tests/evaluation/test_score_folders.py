@@ -123,3 +123,10 @@ def test_a_place_that_json_cannot_be_written_to_is_known_before_any_work(tmp_pat
     with pytest.raises(OutputError):
         _score(sr, hr, "--scale", 4, "--json", sr / "cup.png" / "a.json")
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_numbers_are_printed_even_where_they_cannot_be_written(tmp_path, capsys):
+    sr, hr = _folders(tmp_path, {"cup.png": SR}, {"cup.png": HR})
+    with pytest.raises(OutputError):
+        _score(sr, hr, "--scale", 4, "--json", sr)
+    assert "PSNR dB / SSIM" in capsys.readouterr().out

@@ -166,12 +166,22 @@ def test_an_image_longer_than_webp_allows_is_cut(tmp_path):
 def test_the_numbers_are_kept_where_the_page_cannot_be_made(tmp_path):
     small_set(tmp_path, 2)
     write_page(tmp_path, tmp_path / "first", ["Set5"])
-    save_image(tmp_path / "first/images/Set5/coffee_x2.png", photo("coffee", 40, 40))
-    with pytest.raises(BadInputError, match=r"coffee_x2\.png has another size"):
+    damaged = tmp_path / "first/images/Set5/coffee_x2.png"
+    damaged.write_bytes(damaged.read_bytes()[:-1000])
+    with pytest.raises(BadInputError, match=r"coffee_x2\.png"):
         write_page(tmp_path, tmp_path / "second", ["Set5"], beside=tmp_path / "first")
     for name in ("summary.json", "per_image.csv"):
         assert (tmp_path / "second" / name).read_bytes() == (tmp_path / "first" / name).read_bytes()
     assert not (tmp_path / "second/report.html").exists()
+
+
+def test_a_second_runs_image_of_another_size_is_refused_before_any_work(tmp_path):
+    small_set(tmp_path, 2)
+    write_page(tmp_path, tmp_path / "first", ["Set5"])
+    save_image(tmp_path / "first/images/Set5/coffee_x2.png", photo("coffee", 40, 42))
+    with pytest.raises(BadInputError, match=r"coffee_x2\.png is 42x40, expected 70x44; test that run again"):
+        write_page(tmp_path, tmp_path / "second", ["Set5"], beside=tmp_path / "first")
+    assert not (tmp_path / "second").exists()
 
 
 def test_equal_infinities_are_no_gain(tmp_path):
