@@ -14,17 +14,16 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import make_config
-from ssiu.data.pairs import find_pairs, set_folders, usual_name
+from ssiu.data.pairs import MOD12, find_pairs, set_folders, usual_name
 from ssiu.data.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
-from ssiu.data.test_sets import BenchmarkSet, refuse_twice
-from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
+from ssiu.data.test_sets import BenchmarkSet, as_known, refuse_twice
+from ssiu.device import keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import make_folder, nonempty_path
 from ssiu.report.paper import COLUMNS
 from ssiu.report.reproduce import (
     MODEL,
     CellResult,
-    environment,
     reproduction_table,
     score_cell,
     write_reproduction,
@@ -51,7 +50,8 @@ def weights_of(kind: str, scale: int, manifest: Manifest) -> Path:
 
 def sets_to_score(data_path: Path, asked: Sequence[str] | None, scales: Sequence[int], manifest: Manifest) -> list[str]:
     """The names of the sets, downloaded where they are missing; Manga109 only where it is there or was asked for."""
-    names = list(dict.fromkeys(asked or COLUMNS))
+    copies = [column + copy for column in COLUMNS for copy in ("", MOD12)]
+    names = list(dict.fromkeys(as_known(name, copies) for name in asked or COLUMNS))
     for name in names:
         if usual_name(name) not in COLUMNS:
             raise ConfigError(f"--sets {name}: the paper's sets are {', '.join(COLUMNS)}, a copy of one 'Set5 mod12'")
@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
     set_arithmetic("fp32", config.deterministic)
 
     cells, tables = [], []
-    facts = {"command": shlex.join(["ssiu", "reproduce", *argv]), "computed with": environment(describe(device))}
+    facts = {"command": shlex.join(["ssiu", "reproduce", *argv])}
     for scale in scales:
         weights = read_weights(paths[scale])
         network = load_model(weights, device, scale, MODEL)
@@ -103,6 +103,7 @@ def main(argv: Sequence[str]) -> None:
         cells += rows
         facts[f"weights x{scale}"] = f"{weights.path} (sha256 of the tensors {weights.sha256[:12]})"
         tables.append(table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)]))
+    facts["computed with"] = "; ".join(dict.fromkeys(each.computed_with for each in cells))
     absent = [name for name in COLUMNS if not args.sets and name not in names]
     table = reproduction_table(cells, absent)
     write_reproduction(output, table, cells, facts, tables)

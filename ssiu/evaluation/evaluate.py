@@ -28,6 +28,7 @@ from ssiu.progress import Progress
 from ssiu.upscaling.at_once import each, images_at_once
 from ssiu.upscaling.tiles import Network, Tile, super_resolve
 
+NO_SUMMARY = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 AHEAD = max(cores(), 2)  # images read before, and scored after, the network's
 
 
@@ -214,7 +215,7 @@ def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
 def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
     """`Evaluation.means` of what `Evaluation.summary` made.
 
-    Of any other document it raises AttributeError, KeyError, TypeError or ValueError.
+    Of any other document it raises one of `NO_SUMMARY`.
     """
     return {
         protocol: {

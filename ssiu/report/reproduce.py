@@ -19,8 +19,9 @@ from torch import nn
 
 from ssiu.data.pairs import MOD12, usual_name
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.evaluation.evaluate import evaluate, summary_means
-from ssiu.evaluation.metrics import Score, printed
+from ssiu.device import describe
+from ssiu.evaluation.evaluate import NO_SUMMARY, evaluate, summary_means
+from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.paper import published
 from ssiu.report.parts import encoded, fill_page
@@ -42,6 +43,7 @@ class CellResult:
     images: int
     ours: dict[str, Score]
     paper: Score | None
+    computed_with: str = "not recorded"  # by an earlier version
 
     @property
     def agreement(self) -> tuple[bool, bool]:
@@ -71,6 +73,7 @@ class CellResult:
         return {
             "scale": self.scale, "set": self.set_name, "images": self.images, **scores,
             "paper": self.paper and self.paper._asdict(), "difference": difference, "agrees": agrees,
+            "computed_with": self.computed_with,
         }  # fmt: skip
 
 
@@ -79,11 +82,11 @@ def score_cell(
 ) -> CellResult:
     """Scores ``network`` of ``weights`` on a test set, or reads the same images' scores by them from ``folder``.
 
-    Errors as `evaluate`.
+    A file there that is damaged is computed again. Errors as `evaluate`.
     """
     path = make_folder(folder) / f"x{test_set.scale}_{test_set.name}.json"
     images = _images_digest(test_set)
-    summary = _kept(path, weights.sha256, images)
+    summary = _kept(path, weights.sha256, images, test_set.name)
     log.info(
         "x%d %s: %s", test_set.scale, test_set.name, "computing" if summary is None else "kept from an earlier run"
     )
@@ -92,11 +95,13 @@ def score_cell(
         summary = evaluation.summary(
             model=MODEL, scale=test_set.scale, checkpoint=str(weights.path), weights_sha256=weights.sha256,
             precision="fp32", self_ensemble=False,
-        ) | {"images_digest": images}  # fmt: skip
+        ) | {"images_digest": images, "computed_with": environment(device)}  # fmt: skip
         write_atomically(path, summary_json(summary))
-    ours = {protocol: means[test_set.name] for protocol, means in summary_means(summary).items()}
     _, paper = published(MODEL, test_set.scale)
-    return CellResult(test_set.scale, test_set.name, len(test_set), ours, paper.get(usual_name(test_set.name)))
+    return CellResult(
+        test_set.scale, test_set.name, len(test_set), _scores(summary, test_set.name),
+        paper.get(usual_name(test_set.name)), str(summary.get("computed_with", CellResult.computed_with)),
+    )  # fmt: skip
 
 
 def reproduction_table(cells: Sequence[CellResult], absent: Sequence[str] = ()) -> Table:
@@ -154,9 +159,9 @@ def write_reproduction(
     write_atomically(folder / "reproduce.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
-def environment(device_name: str) -> str:
-    """What the numbers were computed on."""
-    return f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, {device_name}"
+def environment(device: torch.device) -> str:
+    """What numbers are computed on."""
+    return f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, {describe(device)}"
 
 
 def _difference(each: CellResult) -> str:
@@ -176,14 +181,17 @@ def _images_digest(test_set: BenchmarkSet) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _kept(path: Path, sha256: str, images: str) -> dict[str, Any] | None:
-    """The scores of an earlier run on the same weights and images, or None."""
+def _scores(summary: dict[str, Any], set_name: str) -> dict[str, Score]:
+    """Our scores by protocol; errors as `summary_means`."""
+    means = summary_means(summary)
+    return {protocol: means[protocol][set_name] for protocol in PROTOCOLS}
+
+
+def _kept(path: Path, sha256: str, images: str, set_name: str) -> dict[str, Any] | None:
+    """The summary of an earlier run on the same weights and images, or None."""
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        same = (summary["weights_sha256"], summary["images_digest"]) == (sha256, images)
+        return summary if same and _scores(summary, set_name) else None
+    except (OSError, RecursionError, *NO_SUMMARY):
         return None
-    same = isinstance(summary, dict) and (summary.get("weights_sha256"), summary.get("images_digest")) == (
-        sha256,
-        images,
-    )
-    return summary if same else None

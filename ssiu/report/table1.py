@@ -13,7 +13,7 @@ from pathlib import Path
 from ssiu.data.pairs import find_pairs, usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.evaluation.evaluate import Bicubic, evaluate, summary_means
+from ssiu.evaluation.evaluate import NO_SUMMARY, Bicubic, evaluate, summary_means
 from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
 from ssiu.report.paper import COLUMNS, paper_row, paper_rows
 from ssiu.report.tables import ABSENT, Cell, Number, Table
@@ -209,7 +209,7 @@ def _read_summary(path: Path) -> tuple[Row, tuple]:
         return row, (network, document.get("precision"), document.get("self_ensemble"))
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (RecursionError, *NO_SUMMARY):
         raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
 
 

@@ -147,6 +147,27 @@ def test_finished_cells_are_not_computed_again_unless_weights_or_images_changed(
     assert fourth["x3_Set5.json"] > third["x3_Set5.json"] and fourth["x4_Set5.json"] == third["x4_Set5.json"]
 
 
+def test_a_kept_cell_says_what_computed_it_and_a_damaged_one_is_computed_again(run: Run, tmp_path: Path) -> None:
+    asked = ("--scale", "4", "--sets", "set5")
+    run(*asked)
+    folder = tmp_path / "here/results/reproduce_authors"
+    path = folder / "cells/x4_Set5.json"
+    whole = json.loads(path.read_text())
+    assert json.loads((folder / "reproduce.json").read_text())["computed with"] == whole["computed_with"]
+    path.write_text(json.dumps(whole | {"computed_with": "torch 0.1 on an abacus"}))
+    run(*asked)
+    document = json.loads((folder / "reproduce.json").read_text())
+    assert document["computed with"] == document["cells"][0]["computed_with"] == "torch 0.1 on an abacus"
+    mean = {"Set5": {"psnr": 10**400, "ssim": 0.5}}
+    for damaged in ({"protocols": {}}, {"protocols": {"standard": mean, "official": mean}}):
+        path.write_text(json.dumps(whole | damaged))
+        run(*asked)
+        assert json.loads(path.read_text()) == whole
+    path.write_text("[" * 100_000)
+    run(*asked)
+    assert json.loads(path.read_text()) == whole
+
+
 def test_a_kill_between_two_cells_keeps_the_first(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "here/results/reproduce_authors/cells"
 

@@ -187,7 +187,10 @@ def test_csv_has_a_line_for_every_number(tmp_path):
     assert len(lines) == 2 + 14 * 5 + 4
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocols": {"standard": 3}}', '{"model": 1, "protocols": {}}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocols": {"standard": 3}}', '{"model": 1, "protocols": {}}']
+    + ["[" * 100_000, '{"model": "a", "scale": Infinity, "protocols": {}, "checkpoint": null}'],
+    ids=lambda text: text[:40],
+)  # fmt: skip
 def test_other_files_are_refused_by_name(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(BadInputError, match=r"x\.json is no summary\.json"):
