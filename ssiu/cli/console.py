@@ -11,6 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from ssiu.errors import ConfigError
+from ssiu.report.parts import shown
 
 log = logging.getLogger("ssiu")
 
@@ -37,10 +38,13 @@ def named_path(argument: str) -> tuple[str | None, Path]:
 
 
 def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
-    """``NAME=PATH`` arguments; a bare path is named after its last part. ConfigError (78) for two of one name."""
+    """``NAME=PATH`` arguments, their names for display; a bare path is named after its last part.
+
+    ConfigError (78) for two of one name.
+    """
     found: dict[str, Path] = {}
     for name, path in map(named_path, arguments):
-        name = name or path.absolute().stem
+        name = shown(name or (path.absolute().name if path.is_dir() else path.stem))
         if name in found:
             raise ConfigError(f"{found[name]} and {path} are both called '{name}'; give one of them as NAME={path}")
         found[name] = path

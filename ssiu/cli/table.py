@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.files import make_folder, nonempty_path, write_atomically
+from ssiu.report.parts import encoded
 from ssiu.report.table1 import (
     anew_table,
     bicubic_row,
@@ -57,4 +58,4 @@ def main(argv: Sequence[str]) -> None:
                 "html": PAGE.format(title=tables[0].title, sections="".join(table.section() for table in tables)),
             }
             for suffix, text in formats.items():
-                write_atomically(args.output / f"table1_x{scale}.{suffix}", text.encode())
+                write_atomically(args.output / f"table1_x{scale}.{suffix}", encoded(text))

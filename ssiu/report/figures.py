@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
@@ -20,7 +21,10 @@ from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.page import heaviest_box
 from ssiu.report.paper import COLUMNS
+from ssiu.report.parts import shown
 from ssiu.report.table1 import Row, published_rows
+
+matplotlib.rcParams["text.parse_math"] = False  # a name may hold $
 
 Box = tuple[int, int, int, int]
 """left, top, width, height in pixels."""
@@ -119,7 +123,7 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
                 f"{row.method}: no PSNR on {set_name}, or no number of parameters and multiply-accumulates; "
                 "expected a summary.json that test.py writes now, on this set"
             )
-        points.append((f"{row.method} (standard)", row.flops_g, found.psnr, row.params_k, "#2ca02c"))
+        points.append((shown(f"{row.method} (standard)"), row.flops_g, found.psnr, row.params_k, "#2ca02c"))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axis = figure.add_subplot()
     axis.margins(0.1)
@@ -187,7 +191,7 @@ def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
         axis.set_ylabel("training loss" if key == "loss" else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
         axis.grid(alpha=0.3)
         if axis.lines:
-            axis.legend(fontsize=8)
+            axis.legend(axis.lines, [line.get_label() for line in axis.lines], fontsize=8)  # those with _ too
     low, high = axes[0].dataLim.intervaly
     if high >= 10 * low:  # less would hold few of the logarithmic axis's ticks, or none
         axes[0].set_yscale("log")

@@ -11,6 +11,7 @@ from ssiu.data.pairs import usual_name
 from ssiu.evaluation.evaluate import Evaluation
 from ssiu.evaluation.metrics import Score, printed
 from ssiu.report.paper import published
+from ssiu.report.parts import shown
 
 ABSENT = "-"
 
@@ -54,7 +55,7 @@ class Table:
 
         Rows that hold nothing there are left out.
         """
-        rows = [self.header, *self._rendered(str, _PLAIN)]
+        rows = self._rendered(str, _PLAIN, self.header)
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         rows.insert(1, ["-" * width for width in widths])
         blocks: list[list[int]] = [[]]  # numbers of the columns beside the first
@@ -75,8 +76,8 @@ class Table:
 
     def markdown(self) -> str:
         """A GitHub table."""
-        rule = ["---", *["---:"] * (len(self.header) - 1)]
-        rows = [self.header, rule, *self._rendered(str, _MARKDOWN)]
+        rows = self._rendered(lambda text: text.replace("|", r"\|"), _MARKDOWN, self.header)
+        rows.insert(1, ["---", *["---:"] * (len(self.header) - 1)])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         return "\n".join([f"**{self.title}**", "", *lines, *(f"\n{note}" for note in self.notes)]) + "\n"
 
@@ -85,7 +86,7 @@ class Table:
         header, *lines = [" & ".join(row) + r" \\" for row in self._rendered(_tex, _LATEX, self.header)]
         body = [r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
         columns = "l" + "r" * (len(self.header) - 1)
-        comments = [f"% {line}" for line in (self.title, *self.notes)]
+        comments = [f"% {shown(line)}" for line in (self.title, *self.notes)]
         return "\n".join([*comments, rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
 
     def html(self) -> str:
@@ -105,7 +106,7 @@ class Table:
     ) -> list[list[str]]:
         def rendered(content: Cell) -> str:
             if isinstance(content, str):
-                return escape(content)
+                return escape(shown(content))
             return " / ".join(
                 marks[number.place][0] + escape(number.text) + marks[number.place][1] for number in content
             )
@@ -146,7 +147,11 @@ def _wrapped(text: str, width: int | None) -> list[str]:
     return [text] if width is None else textwrap.wrap(text, max(width, 40), break_long_words=False)
 
 
+_TEX = str.maketrans(
+    {character: "\\" + character for character in "&%_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
 def _tex(text: str) -> str:
-    for character in "&%_#$":
-        text = text.replace(character, "\\" + character)
-    return text
+    return text.translate(_TEX)

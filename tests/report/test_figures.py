@@ -134,6 +134,20 @@ def test_curves_have_the_loss_and_each_validated_set_of_every_run():
     assert psnr.lines[0].get_xydata().tolist() == [[1, 30.0], [2, 31.0]]
 
 
+@pytest.mark.parametrize("name", ["_run", "lr$1$", "caf\udce9", "$\\frac$"])
+def test_a_run_may_have_any_name(tmp_path, monkeypatch, name):
+    run = tmp_path / name
+    run.mkdir()
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    drawn = []
+    monkeypatch.setattr(figures_command, "save_figure", lambda *saved: (drawn.append(saved[1]), save_figure(*saved)))
+    figures_command.main(["curves", str(run), "--output", str(tmp_path / "c.svg")])
+    (entry,) = drawn[0].axes[0].get_legend().get_texts()
+    assert entry.get_text() == (r"caf\udce9" if "caf" in name else name)
+    mine = Row(name, 4, "x", {"standard": {"Set5": Score(31.5, 0.88)}}, params_k=794.5, flops_g=48.9)
+    save_figure(tmp_path / "t.svg", tradeoff_figure(4, "Set5", [mine]))
+
+
 def test_curves_share_their_x_axis():
     loss, psnr = curves_figure({"a": LINES, "b": LINES[:3:2]}).axes
     assert loss.get_xlim() == psnr.get_xlim()
@@ -239,6 +253,9 @@ def test_figures_are_written_in_the_format_of_their_name(tmp_path, suffix):
 
 def test_paths_may_be_named(tmp_path):
     assert named_paths(["SSIU=a/b.pt", "c/d.pt"]) == {"SSIU": Path("a/b.pt"), "d": Path("c/d.pt")}
+    for run in ("run_lr0.1", "run_lr0.2"):
+        (tmp_path / run).mkdir()
+    assert list(named_paths([f"{tmp_path}/run_lr0.1", f"{tmp_path}/run_lr0.2/"])) == ["run_lr0.1", "run_lr0.2"]
     (tmp_path / "a=b").touch()
     assert named_path(f"{tmp_path}/a=b") == (None, tmp_path / "a=b")
     with pytest.raises(ConfigError, match="both called 'b'"):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 
 import pytest
 from small_sets import photo, small_set, write_set
@@ -209,6 +210,14 @@ def test_the_script_writes_every_format(tmp_path, capsys):
     assert names == ["table1_x4.csv", "table1_x4.html", "table1_x4.md", "table1_x4.tex"]
     assert "mine &amp; &lt;yours&gt;" in (tmp_path / "out/table1_x4.html").read_text()
     assert r"mine \& " in (tmp_path / "out/table1_x4.tex").read_text()
+
+
+def test_a_name_that_is_not_utf8_is_escaped_in_every_format(tmp_path):
+    run = _summary(tmp_path / "run.json", Set5=(30.0, 0.9))
+    name = os.fsdecode(b"caf\xe9")
+    table_command.main([f"{name}={run}", "--scale", "4", "--data", str(tmp_path), "--output", str(tmp_path)])
+    for suffix, escaped in (("md", r"caf\udce9"), ("csv", r"caf\udce9"), ("html", r"caf\udce9"), ("tex", "caf")):
+        assert escaped in (tmp_path / f"table1_x4.{suffix}").read_text(encoding="utf-8")
 
 
 def test_names_of_sets_are_text_on_the_page(tmp_path):

@@ -87,6 +87,19 @@ def test_latex_escapes_what_latex_would_read(table):
     assert latex.count(r"\begin{tabular}{lr}") == latex.count(r"\end{tabular}") == 1
 
 
+def test_no_name_breaks_a_row():
+    names = ["a|b", "two\nlines", "caf\udce9", "\\{~^}$"]
+    table = Table("t", ["method", "x|y"], [[name, "1"] for name in names], ("a\nnote",))
+    assert len(table.text().splitlines()) == 1 + 2 + 4 + 2
+    assert r"two\nlines" in table.text() and r"caf\udce9" in table.html()
+    assert [line for line in table.markdown().splitlines() if "|" in line][:4] == [
+        r"| method | x\|y |", "| --- | ---: |", r"| a\|b | 1 |", r"| two\nlines | 1 |"
+    ]  # fmt: skip
+    latex = table.latex()
+    assert r"\textbackslash{}\{\textasciitilde{}\textasciicircum{}\}\$ & 1 \\" in latex
+    assert r"% a\nnote" in latex.splitlines()
+
+
 def test_html_escapes_what_html_would_read():
     page = Table("t", ["<a>"], [["b & c"], [(Number("1.0", 1), Number("2.0", 2))]]).html()
     assert '<th scope="col">&lt;a&gt;</th>' in page
