@@ -93,7 +93,10 @@ def lam(args: argparse.Namespace) -> None:
 
 
 def _box(text: str) -> tuple[int, int, int, int]:
-    left, top, width, height = map(int, text.split(","))
+    try:
+        left, top, width, height = map(int, text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}': expected left,top,width,height in pixels") from None
     return left, top, width, height
 
 

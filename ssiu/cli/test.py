@@ -6,6 +6,7 @@ ssiu test --config configs/SSUFSR_light_x4.yml --shown all --beside results/thei
 ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth      another method's (docs/peers.md)
 """
 
+import argparse
 import logging
 import math
 import shlex
@@ -116,6 +117,6 @@ def _number_or_all(text: str) -> int | None:
     """The number of images; None for all."""
     if text == "all":
         return None
-    if int(text) < 0:
-        raise ValueError
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number of images or 'all'")
     return int(text)

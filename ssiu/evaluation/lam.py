@@ -18,6 +18,7 @@ from ssiu.peers import architecture_of
 
 STEPS = 50
 SIGMA = 2.0  # LR pixels: blurs away what a super-resolution network works with
+LEAST = 1e-4  # share of D: a change as small as this is rounding
 SMOOTH = 1e-6  # keeps the length of a zero gradient differentiable
 
 
@@ -64,8 +65,9 @@ def attribute(
     with torch.no_grad():
         sr = network(lr)
         _check_box(box, sr)
-        change = (structure(sr, box) - structure(network(blurred(lr, sigma)), box)).item()
-    if change == 0:
+        sharp, smooth = (structure(image, box).item() for image in (sr, network(blurred(lr, sigma))))
+    change = sharp - smooth
+    if abs(change) <= LEAST * sharp:
         raise BadInputError(
             f"box {box}: the same after blurring, so there is nothing to attribute; choose another place"
         )

@@ -218,7 +218,8 @@ def _image_table(
 
 
 def _cell(content: str, value: str | float, kind: str = "") -> str:
-    return f'<td class="{kind}" data-value="{html.escape(str(value))}">{content}</td>'
+    value = value if isinstance(value, str) else json.dumps(value)  # an infinity as JavaScript writes it
+    return f'<td class="{kind}" data-value="{html.escape(value)}">{content}</td>'
 
 
 def _size(width: int, height: int) -> str:

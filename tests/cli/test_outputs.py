@@ -39,6 +39,21 @@ def test_an_empty_name_is_refused_at_once(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("main", "arguments", "message"),
+    [
+        (test_command.main, ("--config", "quickstart", "--shown", "-1"), "'-1': expected a number of images or 'all'"),
+        (test_command.main, ("--config", "quickstart", "--shown", "few"), "'few': expected a number of images or"),
+        (figures.main, (*LAM[:4], "1,2,3", "w.pt"), "'1,2,3': expected left,top,width,height in pixels"),
+    ],
+    ids=["-1", "few", "box"],
+)
+def test_what_a_value_should_be_is_said(capsys: pytest.CaptureFixture, main, arguments, message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_cli(main, arguments)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
+
+
 def test_a_figure_that_cannot_be_drawn_is_refused_before_its_inputs_are_read(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     for name, message in (("map.jpg", "ends in .png, .pdf, .svg"), ("file/map.png", "cannot create the output folder")):

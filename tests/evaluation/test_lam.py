@@ -9,6 +9,7 @@ from torch import nn
 from ssiu.errors import BadInputError
 from ssiu.evaluation.lam import Attribution, attribute, blurred
 from ssiu.models import SSIU
+from ssiu.weights import load_model
 
 
 def _image(height=24, width=30):
@@ -85,3 +86,6 @@ def test_a_box_outside_the_image_is_refused(box):
 def test_a_box_without_structure_is_refused():
     with pytest.raises(BadInputError, match="nothing to attribute"):
         attribute(nn.Upsample(scale_factor=2), torch.full((1, 3, 8, 8), 0.5), (4, 4, 4, 4))
+    flat = torch.tensor([90, 20, 128])[None, :, None, None].expand(1, 3, 11, 14) / 255
+    with pytest.raises(BadInputError, match="nothing to attribute"):  # the change is rounding, and not 0
+        attribute(load_model(2), flat, (10, 8, 4, 4))

@@ -188,7 +188,7 @@ def test_equal_infinities_are_no_gain(tmp_path):
     """A flat image of the gray that `write_page`'s network leaves alone."""
     write_set(tmp_path, "mine", 2, {"flat": np.full((40, 40, 3), 102, np.uint8)})
     page = write_page(tmp_path, tmp_path / "out", ["mine"]).read_text()
-    assert 'data-value="inf">inf</td><td class="" data-value="0.0">+0.00</td>' in page and "nan" not in page
+    assert 'data-value="Infinity">inf</td><td class="" data-value="0.0">+0.00</td>' in page and "nan" not in page
 
 
 def test_a_second_run_that_lacks_an_image_is_named_before_any_work(tmp_path):
