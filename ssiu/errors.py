@@ -95,8 +95,9 @@ def first_names(names: Iterable[str], most: int = 5) -> str:
 
 
 def one_line(message: object) -> str:
-    """Its text, with line ends and other control characters, such as a file name may hold, escaped."""
-    return "".join(c if unicodedata.category(c) not in ("Cc", "Zl", "Zp") else ascii(c)[1:-1] for c in str(message))
+    """Its text; line ends, control characters and what is no UTF-8, which a file name may hold, are escaped."""
+    escaped = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in escaped else c for c in str(message))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

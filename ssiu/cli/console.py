@@ -10,8 +10,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from ssiu.errors import ConfigError
-from ssiu.report.parts import shown
+from ssiu.errors import ConfigError, one_line
 
 log = logging.getLogger("ssiu")
 
@@ -44,7 +43,7 @@ def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for name, path in map(named_path, arguments):
-        name = shown(name or (path.absolute().name if path.is_dir() else path.stem))
+        name = one_line(name or (path.absolute().name if path.is_dir() else path.stem))
         if name in found:
             raise ConfigError(f"{found[name]} and {path} are both called '{name}'; give one of them as NAME={path}")
         found[name] = path

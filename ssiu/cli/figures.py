@@ -17,7 +17,7 @@ from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.pairs import find_pairs, list_images
 from ssiu.data.test_sets import BenchmarkSet, as_known
-from ssiu.errors import BadInputError, MissingInputError
+from ssiu.errors import BadInputError, MissingInputError, one_line
 from ssiu.evaluation.lam import attribute
 from ssiu.evaluation.score_folders import sr_names
 from ssiu.files import nonempty_path
@@ -32,7 +32,6 @@ from ssiu.report.figures import (
     save_figure,
     tradeoff_figure,
 )  # fmt: skip
-from ssiu.report.parts import shown
 from ssiu.report.table1 import result_rows
 from ssiu.weights import load_model
 
@@ -56,7 +55,7 @@ def compare(args: argparse.Namespace) -> None:
             sizes = ["{1}x{0}".format(*image.shape) for image in (images[name], hr)]
             raise BadInputError(f"{path} is {sizes[0]} but HR of {args.image} is {sizes[1]}; expected equal sizes")
     box = args.box or gain_box(hr, images, BOX_PIXELS)
-    figure = compare_figure(shown(f"{test_set.name}/{args.image}, x{args.scale}"), lr, hr, images, box, args.scale)
+    figure = compare_figure(one_line(f"{test_set.name}/{args.image}, x{args.scale}"), lr, hr, images, box, args.scale)
     save_figure(args.output, figure)
 
 

@@ -15,13 +15,12 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from ssiu.errors import BadInputError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, MissingInputError, OutputError, one_line
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.page import heaviest_box
 from ssiu.report.paper import COLUMNS
-from ssiu.report.parts import shown
 from ssiu.report.table1 import Row, published_rows
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold $
@@ -123,7 +122,7 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
                 f"{row.method}: no PSNR on {set_name}, or no number of parameters and multiply-accumulates; "
                 "expected a summary.json that test.py writes now, on this set"
             )
-        points.append((shown(f"{row.method} (standard)"), row.flops_g, found.psnr, row.params_k, "#2ca02c"))
+        points.append((one_line(f"{row.method} (standard)"), row.flops_g, found.psnr, row.params_k, "#2ca02c"))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axis = figure.add_subplot()
     axis.margins(0.1)

@@ -14,11 +14,6 @@ def encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def shown(text: str) -> str:
-    """A name on one line: what cannot be printed, as a line break or what is no UTF-8, is escaped."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
 def fill_page(template: str, **values: str) -> str:
     """The page ``template`` with ``values``, the colours that all pages share, and the slider where it has one."""
     shared = {"base_css": "base.css", "slider_css": "slider.css", "slider_js": "slider.js"}

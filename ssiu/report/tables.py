@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ssiu.data.pairs import usual_name
+from ssiu.errors import one_line
 from ssiu.evaluation.evaluate import Evaluation
 from ssiu.evaluation.metrics import Score, printed
 from ssiu.report.paper import published
-from ssiu.report.parts import shown
 
 ABSENT = "-"
 
@@ -86,7 +86,7 @@ class Table:
         header, *lines = [" & ".join(row) + r" \\" for row in self._rendered(_tex, _LATEX, self.header)]
         body = [r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
         columns = "l" + "r" * (len(self.header) - 1)
-        comments = [f"% {shown(line)}" for line in (self.title, *self.notes)]
+        comments = [f"% {one_line(line)}" for line in (self.title, *self.notes)]
         return "\n".join([*comments, rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
 
     def html(self) -> str:
@@ -106,7 +106,7 @@ class Table:
     ) -> list[list[str]]:
         def rendered(content: Cell) -> str:
             if isinstance(content, str):
-                return escape(shown(content))
+                return escape(one_line(content))
             return " / ".join(
                 marks[number.place][0] + escape(number.text) + marks[number.place][1] for number in content
             )
