@@ -108,6 +108,12 @@ def test_shipped_configs_are_found_by_name_away_from_the_repository(environment:
     assert done.stdout.split() == ["3", "4"], done.stderr
 
 
+def test_the_api_is_listed_before_it_is_loaded() -> None:
+    code = "import ssiu, sys; print(set(ssiu.__all__) <= set(dir(ssiu)), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
+
+
 def test_every_pinned_package_is_pinned_once_and_declared() -> None:
     lines = [line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     pinned = [line.partition("==")[0].lower() for line in lines if line]

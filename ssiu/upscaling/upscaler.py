@@ -8,7 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ssiu.device import AUTOCAST, autocast
@@ -75,14 +75,19 @@ class Upscaler:
 def upscale(model: Any, image: np.ndarray | Image.Image, **options: Any) -> np.ndarray | Image.Image:
     """Upscales one image and returns it as it came: an array for an array, a Pillow image for a Pillow image.
 
+    A Pillow image is turned upright as its EXIF orientation says, and the result has its colour profile in ``info``,
+    which ``save`` writes into PNG and TIFF; into JPEG and WebP with ``icc_profile=larger.info.get("icc_profile")``.
+
     Arrays are (H, W) or (H, W, C), C = 1-4 with alpha last where C is even, uint8, uint16 or floats in [0, 1] (floats
     come back as float32, clamped). Pillow images may be 1, L, LA, P, PA, RGB or RGBA; bilevel becomes L, and a palette
     RGB or RGBA. ``options`` are those of `Upscaler`, which serves many images better. Raises BadInputError (65) for
     another type, shape or range, DeviceMemoryError (69), NonFiniteError (70).
     """
     if isinstance(image, Image.Image):
-        pixels = _from_pillow(image)
-        return Image.fromarray(_without_single_channel(Upscaler(model, **options)(pixels)))
+        larger = Image.fromarray(_without_single_channel(Upscaler(model, **options)(_from_pillow(image))))
+        if profile := image.info.get("icc_profile"):
+            larger.info["icc_profile"] = profile
+        return larger
     if isinstance(image, str | os.PathLike):
         raise BadInputError(
             f"a path, {os.fspath(image)!r}; expected an array or a Pillow image: Image.open(path), or "
@@ -103,9 +108,12 @@ def upscale(model: Any, image: np.ndarray | Image.Image, **options: Any) -> np.n
 
 
 def _from_pillow(image: Image.Image) -> np.ndarray:
-    """(H, W, C) uint8."""
+    """(H, W, C) uint8, upright."""
+    if 0 in image.size:
+        raise BadInputError(f"a Pillow image of {image.width}x{image.height} pixels; expected at least one")
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA"):
         raise BadInputError(f"a Pillow image of mode {image.mode}; expected L, RGB or RGBA: convert it first")
+    image = ImageOps.exif_transpose(image)
     if image.mode == "1":
         image = image.convert("L")
     elif image.mode in ("P", "PA") or "transparency" in image.info:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from doubling import Doubling
+from image_kinds import turned
 from PIL import Image
 from small_sets import photo, small_set
 from test_image_files import PROFILE, noise
@@ -71,6 +72,21 @@ def test_pillow_images_of_every_mode(mode: str, result: str) -> None:
     assert sr.mode == result and sr.size == (100, 74)
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_a_pillow_image_is_turned_upright_and_keeps_its_colour_profile_as_the_command_does(
+    tmp_path: Path, suffix: str
+) -> None:
+    Image.fromarray(IMAGE).save(tmp_path / f"a{suffix}", exif=turned(6), icc_profile=PROFILE)
+    sr = ssiu.upscale(Doubling(), Image.open(tmp_path / f"a{suffix}"))
+    upright = read_image(tmp_path / f"a{suffix}").pixels
+    assert sr.size == (74, 100)
+    np.testing.assert_array_equal(np.array(sr), ssiu.upscale(Doubling(), upright))
+    for saved in ("b.png", "b.tif"):
+        sr.save(tmp_path / saved)
+        assert read_image(tmp_path / saved).icc_profile == PROFILE
+        assert read_image(tmp_path / saved).pixels.shape == (100, 74, 3), "not turned once more"
+
+
 @pytest.mark.parametrize(
     "image, message",
     [
@@ -81,6 +97,7 @@ def test_pillow_images_of_every_mode(mode: str, result: str) -> None:
         (np.full((4, 4, 3), 200.0), r"floats from 200.0 to 200.0; expected \[0, 1\]"),
         (np.full((4, 4, 3), np.nan), "floats from nan"),
         (Image.new("CMYK", (4, 4)), "mode CMYK"),
+        (Image.new("RGB", (0, 5)), r"a Pillow image of 0x5 pixels"),
     ],
 )
 def test_what_is_no_image_is_said_in_one_line(image: object, message: str) -> None:
@@ -179,9 +196,7 @@ def test_what_a_file_was_it_stays(command, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
     if kind == "turned":
         path = tmp_path / "a.jpg"
-        exif = Image.Exif()
-        exif[0x0112] = 6
-        Image.fromarray(IMAGE).save(path, exif=exif)
+        Image.fromarray(IMAGE).save(path, exif=turned(6))
     else:
         channels, dtype = {"gray 16": (1, np.uint16), "rgba 16": (4, np.uint16), "profile": (3, np.uint8)}[kind]
         write_image(path, DecodedImage(noise(channels, dtype), PROFILE))
