@@ -5,7 +5,7 @@ environment() {
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         { echo "error: Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11" >&2; exit 69; }
     stamp=$(cat requirements.txt pyproject.toml <(echo "$*") | cksum)
-    [ -x .venv/bin/python ] || "$python" -m venv .venv
+    [[ -x .venv/bin/python && -f .venv/bin/activate ]] || "$python" -m venv .venv
     # shellcheck disable=SC1091
     source .venv/bin/activate
     if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then

@@ -13,6 +13,7 @@ import yaml
 from ssiu.data.images import save_image
 
 ROOT = Path(__file__).parents[1]
+ENVIRONMENT = ("-c", "set -euo pipefail; source scripts/environment.sh; environment")
 STAGES = ("SSIU_x2", "SSIU_x3", "SSIU_x4")
 
 PYTHON = """#!/bin/bash
@@ -111,11 +112,20 @@ def test_the_environment_says_in_one_line_how_to_get_the_small_torch(
     make(clone.parent / "bin/uname", "#!/bin/sh\necho Linux\n")
     if gpu:
         make(clone.parent / "bin/nvidia-smi", "#!/bin/sh\n")
-    command = ("-c", "set -euo pipefail; source scripts/environment.sh; environment")
-    done = run(clone, *command, NO_TORCH=no_torch)
+    done = run(clone, *ENVIRONMENT, NO_TORCH=no_torch)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") == (1 if told else 0), done.stderr
     pin = next(line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.startswith("torch=="))
     hint = f".venv/bin/pip install {pin} --index-url https://download.pytorch.org/whl/cpu"
     assert (hint in done.stderr) == told
-    assert run(clone, *command, NO_TORCH=no_torch).stderr == "", "installed already"
+    assert run(clone, *ENVIRONMENT, NO_TORCH=no_torch).stderr == "", "installed already"
+
+
+def test_an_environment_whose_making_was_interrupted_is_made_whole(clone: Path) -> None:
+    make(clone / ".venv/bin/python", PYTHON)
+    activate = 'if [ "$1" = -m ]; then echo "PATH=$PWD/$3/bin:\\$PATH" >"$3/bin/activate"; fi\n'
+    make(clone.parent / "bin/python3", f"#!/bin/bash\n{activate}")
+    make(clone.parent / "bin/uname", "#!/bin/sh\necho Linux\n")
+    done = run(clone, *ENVIRONMENT, NO_TORCH="0")
+    assert done.returncode == 0, done.stderr
+    assert "pip install" in (clone / "calls").read_text()
