@@ -4,6 +4,7 @@ The page itself is in ``web/`` beside this file. Two things take long and are ke
 browsers, fetched from its npm package, and the networks as ONNX.
 """
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -11,10 +12,12 @@ import logging
 import shutil
 from collections.abc import Sequence
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import BinaryIO
 
 import torch
 from torch import nn
@@ -69,7 +72,7 @@ def export_web(folder: Path, networks: Sequence[nn.Module]) -> list[Path]:
     with files that is not of an earlier export, BusyError (75) while another export works or where the runtime cannot
     be fetched, BadInputError (65) where something else than the runtime was sent, SaveError (74).
     """
-    if contents(folder) and not (folder / SETTINGS).is_file():
+    if contents(folder) and not _is_of_an_export(folder / SETTINGS):
         raise OutputError(f"{folder} holds other files; name an empty or a new folder")
     make_folder(folder)
     cache = make_folder(user_cache_folder("web"))
@@ -81,6 +84,15 @@ def export_web(folder: Path, networks: Sequence[nn.Module]) -> list[Path]:
         for name, data in content.items():
             write_atomically(folder / name, data)
     return [folder / name for name in content]
+
+
+def _is_of_an_export(settings: Path) -> bool:
+    """Whether this `SETTINGS` is ours: other sites may have a file of that name."""
+    try:
+        found = json.loads(settings.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"version", "margin", "models"} <= found.keys()
 
 
 def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]]) -> dict[str, bytes]:
@@ -145,6 +157,16 @@ class _Handler(SimpleHTTPRequestHandler):
     """Sends files as what they are, whatever this system's own list says, without a line for each."""
 
     extensions_map = MEDIA_TYPES
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a browser may leave at any time
+            super().handle()
+
+    def send_head(self) -> BinaryIO | None:
+        try:
+            return super().send_head()
+        except ValueError:  # NUL or half a surrogate pair in the name
+            self.send_error(HTTPStatus.NOT_FOUND)
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():

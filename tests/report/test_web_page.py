@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import socket
 import subprocess
 import sys
 import tarfile
@@ -106,11 +107,15 @@ def test_a_second_export_replaces_its_own_files_and_no_others(tmp_path: Path, se
     assert server.requests == [], "the runtime is kept"
 
 
-def test_a_folder_with_other_files_is_refused_before_anything_is_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [None, b'{"models": []}', b'["version", "margin", "models"]', b"\xff", b""])
+def test_a_folder_with_other_files_is_refused_before_anything_is_done(tmp_path: Path, settings: bytes | None) -> None:
     (tmp_path / "index.html").write_text("my own page")
+    if settings is not None:
+        (tmp_path / "models.json").write_bytes(settings)
+    before = snapshot(tmp_path)
     with pytest.raises(OutputError, match="holds other files"):
         export_web(tmp_path, [NETWORK])
-    assert snapshot(tmp_path) == {"index.html": b"my own page"}
+    assert snapshot(tmp_path) == before
 
 
 def test_what_a_system_or_a_killed_export_left_is_no_obstacle(tmp_path: Path) -> None:
@@ -171,6 +176,25 @@ def test_the_server_sends_what_threads_need_and_only_the_folder(tmp_path: Path) 
                 urlopen(url + path)
         with pytest.raises(BusyError, match="--port"):
             page_server(tmp_path / "site", server.server_port)
+
+
+def test_the_server_goes_on_without_a_word_when_a_browser_leaves_or_asks_for_what_no_file_is_called(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(200_000_000)  # more than the system takes in before anybody reads
+    (tmp_path / "index.html").write_text("the page")
+    server = page_server(tmp_path, 0)
+    with serving(server) as url:
+        for _ in range(3):
+            with socket.create_connection(server.server_address) as browser:
+                browser.sendall(b"GET /large HTTP/1.0\r\n\r\n")
+                browser.recv(1000)
+        for path in ("%00", "%ed%a0%80"):
+            with pytest.raises(HTTPError, match="404"):
+                urlopen(url + path)
+        assert urlopen(url).read() == b"the page"
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("arguments", [["web"], ["web", "--serve", "--port", "70000"], ["web", "", "--serve"]])
