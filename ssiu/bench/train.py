@@ -20,12 +20,14 @@ from ssiu.bench.variants import literal_network, taking_part
 from ssiu.config import Config
 from ssiu.config_reading import load_config
 from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
+from ssiu.errors import ConfigError
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
 from ssiu.report.tables import Table
 from ssiu.training.losses import SRLoss
 from ssiu.training.optimizers import build_optimizer
 
+LITERAL_SIDE = 9  # it reflects LR up to the next multiple of 16, which takes more pixels than are added
 VARIANTS = ["literal", "fp32", "bf16", "compiled-fp32", "compiled-bf16"]
 
 
@@ -44,6 +46,11 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     model.to(device)
     steps = {}
     for name in taking_part(arguments.variants, VARIANTS, model, device):
+        if name == "literal" and side < LITERAL_SIDE:
+            raise ConfigError(
+                f"patch_size {config.patch_size}: the literal network cannot pad LR patches of {side}x{side}; use "
+                f"{LITERAL_SIDE * config.scale} or more, or --variants fp32,bf16"
+            )
         precision = "bf16" if name.endswith("bf16") else "fp32"
         steps[name] = training_step(variant(name, model, config), precision, config, device)
     with memory_advice(config):

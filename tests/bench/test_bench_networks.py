@@ -108,5 +108,9 @@ def test_bad_keys_and_files_are_named(tmp_path):
         benchmark(tmp_path, "train", "batchsize=3")
     with pytest.raises(ConfigError, match="patch_size 33 is not a multiple of scale 4"):
         benchmark(tmp_path, "train", "patch_size=33")
+    with pytest.raises(ConfigError, match=r"patch_size 16: .*LR patches of 8x8.*18 or more, or --variants fp32,bf16"):
+        benchmark(tmp_path, "train", *TINY, "batch_size=1", "patch_size=16")
+    smallest = (*TINY, "batch_size=1", "patch_size=18")
+    assert names(benchmark(tmp_path, "train", *smallest)[0]) == ["literal", "fp32", "bf16"]
     with pytest.raises(MissingInputError, match=r"no file at .*gone\.onnx"):
         benchmark(tmp_path, "inference", "--onnx", str(tmp_path / "gone.onnx"))
