@@ -149,6 +149,8 @@ def read_kinds() -> dict[str, bytes]:
         "keyed gray 16.png": noise_png(16, 0, tRNS=b"\0\1"),
         "keyed.png": noise_png(8, 2, tRNS=(noise(3, np.uint16)[0, 0] & 255).astype(">u2").tobytes()),
         "keyed palette.png": noise_png(4, 3, tRNS=b"\0\x80"),
+        "needless key, 4.png": noise_png(8, 4, tRNS=b"\0\1"),
+        "needless key, 6.png": noise_png(8, 6, tRNS=b"\0\1\0\1\0\1"),
         "opaque.png": saved(OPAQUE, "PNG"),
     }  # fmt: skip
 

@@ -51,7 +51,7 @@ export function pngHeader({IHDR, PLTE, IDAT, acTL}) {
 // The image of the chunks, see upscaler.js: a palette becomes RGB, a transparent colour alpha, 1 to 4 bits 8.
 export async function decodePng(chunks) {
   const {width, height, depth, colour, interlaced} = pngHeader(chunks);
-  const samples = CHANNELS[colour], palette = colour === 3 && chunks.PLTE[0], key = chunks.tRNS?.[0];
+  const samples = CHANNELS[colour], palette = colour === 3 && chunks.PLTE[0], key = colour < 4 && chunks.tRNS?.[0];
   const values = new (depth === 16 ? Uint16Array : Uint8Array)(width * height * samples);
   const data = await rows(chunks.IDAT, interlaced ? ADAM7 : WHOLE, width, height, samples * depth);
   let at = 0;
