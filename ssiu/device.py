@@ -26,6 +26,7 @@ UNKNOWN_MEMORY = 2 * 2**30
 PROC, CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS = ("fp32", "tf32", *AUTOCAST)
 
 
 def select_device(kind: str, gpu_ids: Sequence[int] = (), local_rank: int | None = None) -> torch.device:

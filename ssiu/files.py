@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import tempfile
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -25,7 +26,7 @@ NAME_REFUSED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  #
 def nonempty_path(text: str) -> Path:
     """``text`` of the command line as a path; an empty one would mean the current folder without saying so."""
     if not text:
-        raise ValueError
+        raise ArgumentTypeError("expected a name, got ''")
     return Path(text)
 
 

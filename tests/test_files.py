@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import stat
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,6 @@ def test_what_a_killed_writer_left_is_removed_and_what_is_being_written_stays(tm
 
 
 def test_an_empty_path_is_not_the_current_folder() -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ArgumentTypeError, match="expected a name, got ''"):
         nonempty_path("")
     assert nonempty_path(".") == Path()

@@ -25,7 +25,7 @@ from ssiu.config_reading import make_config
 from ssiu.data.bicubic import make_lr
 from ssiu.data.images import read_rgb, save_image
 from ssiu.data.test_sets import load_test_sets
-from ssiu.device import set_arithmetic
+from ssiu.device import PRECISIONS, set_arithmetic
 from ssiu.errors import StoppedError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import score
@@ -39,7 +39,6 @@ from ssiu.weights import load_model
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # inside scikit-image
 SMALL = {"n_feats": 8, "num_heads": 2, "n_blocks": 3}
-PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 WARM_UPS = 3
 
 

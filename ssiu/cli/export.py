@@ -6,7 +6,7 @@ ssiu export web page             a page that upscales images in the browser; web
 """
 
 import tempfile
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -96,10 +96,9 @@ def make_page(arguments: Namespace) -> None:
 
 
 def port_number(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 2**16:
-        raise ValueError
-    return port
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise ArgumentTypeError(f"expected a port, 0 to 65535, got '{text}'")
+    return int(text)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ ssiu upscale photo.jpg --output larger --weights logs/mine/models/best.pt --self
 """
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config_reading import load_config
-from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
+from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import BadInputError, ConfigError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
@@ -29,10 +30,9 @@ def tile_side(text: str) -> Tile:
     """ "auto" or a number of LR pixels."""
     if text == "auto":
         return "auto"
-    side = int(text)
-    if side < 0:
-        raise ValueError
-    return side
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"expected auto or a whole number, 0 or more, got '{text}'")
+    return int(text)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"))
+    parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--format", choices=FORMATS, help="default: each image's own")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
     args = parser.parse_args(argv)

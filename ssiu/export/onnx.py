@@ -114,6 +114,7 @@ class OnnxNetwork:
     """A file of `export_onnx`, or its bytes, run by ONNX Runtime; called like the network it was."""
 
     device = torch.device("cpu")  # where it takes and gives tensors
+    dtypes = ()  # what it can be computed in beside float32
 
     def __init__(self, model: Path | bytes, name: str = "", device: torch.device | str = "cpu"):
         runtime = _runtime()

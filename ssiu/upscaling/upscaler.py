@@ -11,8 +11,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ssiu.device import AUTOCAST, autocast
-from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.device import AUTOCAST, PRECISIONS, autocast
+from ssiu.errors import BadInputError, ConfigError, NonFiniteError
+from ssiu.models.layers import check_choice
 from ssiu.upscaling.tiles import Network, Tile, super_resolve_tiles
 
 
@@ -24,9 +25,14 @@ class Upscaler:
         tile: side of the LR tiles, 0 = the whole image at once, "auto" = what fits; see `super_resolve`.
         self_ensemble: average over the eight flips and rotations, at eight times the cost.
         precision: fp32, tf32, bf16 or fp16.
+
+    Raises ConfigError (78) for another tile or precision, and for one the model cannot be computed in.
     """
 
     def __init__(self, model: Any, *, tile: Tile = "auto", self_ensemble: bool = False, precision: str = "fp32"):
+        check_choice("precision", precision, PRECISIONS)
+        if tile != "auto" and not (isinstance(tile, int) and tile >= 0):
+            raise ConfigError(f"tile: expected 'auto' or a whole number, 0 or more, got {tile!r}")
         self.scale: int = model.scale
         self.tile, self.self_ensemble, self.precision = tile, self_ensemble, precision
         self.device: torch.device = model.device if hasattr(model, "device") else next(model.parameters()).device
@@ -81,7 +87,7 @@ def upscale(model: Any, image: np.ndarray | Image.Image, **options: Any) -> np.n
     Arrays are (H, W) or (H, W, C), C = 1-4 with alpha last where C is even, uint8, uint16 or floats in [0, 1] (floats
     come back as float32, clamped). Pillow images may be 1, L, LA, P, PA, RGB or RGBA; bilevel becomes L, and a palette
     RGB or RGBA. ``options`` are those of `Upscaler`, which serves many images better. Raises BadInputError (65) for
-    another type, shape or range, DeviceMemoryError (69), NonFiniteError (70).
+    another type, shape or range, ConfigError (78), DeviceMemoryError (69), NonFiniteError (70).
     """
     if isinstance(image, Image.Image):
         larger = Image.fromarray(_without_single_channel(Upscaler(model, **options)(_from_pillow(image))))

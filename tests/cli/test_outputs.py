@@ -35,7 +35,7 @@ def test_an_empty_name_is_refused_at_once(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         run_cli(main, arguments)
-    assert ended.value.code == 2 and "invalid nonempty_path value: ''" in capsys.readouterr().err
+    assert ended.value.code == 2 and "expected a name, got ''" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

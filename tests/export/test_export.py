@@ -15,12 +15,12 @@ from tiny import tiny
 from torch import nn
 from torch.export import ExportedProgram
 
-from ssiu import upscale
+from ssiu import Upscaler, upscale
 from ssiu.checkpoint import save_checkpoint
 from ssiu.cli import export as export_command
 from ssiu.cli import upscale as upscale_command
 from ssiu.data.images import read_rgb, save_image
-from ssiu.errors import BadInputError, run_cli
+from ssiu.errors import BadInputError, ConfigError, run_cli
 from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
 from ssiu.models.idsa_net import IDSANet
 from ssiu.models.ssiu import SSIU
@@ -119,6 +119,14 @@ def test_upscale_py_takes_an_onnx_file(exported: tuple[nn.Module, Path], tmp_pat
         upscale_command.main(
             [str(tmp_path / "a.png"), "--output", str(tmp_path / "c.png"), "--weights", str(path), "--scale", "3"]
         )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_onnx_file_is_not_said_to_be_computed_in_what_it_is_not(
+    exported: tuple[nn.Module, Path], precision: str
+) -> None:
+    with pytest.raises(ConfigError, match="OnnxNetwork cannot be computed in torch"):
+        Upscaler(OnnxNetwork(exported[1]), precision=precision)
 
 
 @pytest.mark.parametrize("content", [b"", b"no network", onnx.ModelProto(ir_version=8).SerializeToString()])

@@ -197,11 +197,20 @@ def test_the_server_goes_on_without_a_word_when_a_browser_leaves_or_asks_for_wha
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("arguments", [["web"], ["web", "--serve", "--port", "70000"], ["web", "", "--serve"]])
-def test_what_the_command_line_refuses(arguments: list[str], capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "arguments, line",
+    [
+        (["web"], "name the folder to make, or --serve"),
+        (["web", "--serve", "--port", "70000"], "argument --port: expected a port, 0 to 65535, got '70000'"),
+        (["web", "--serve", "--port", "x"], "argument --port: expected a port, 0 to 65535, got 'x'"),
+        (["web", "", "--serve"], "argument DIR: expected a name, got ''"),
+    ],
+)
+def test_what_the_command_line_refuses(arguments: list[str], line: str, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
-    assert ended.value.code == 2 and "usage: ssiu export web" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("usage: ssiu export web") and line in said
 
 
 def test_the_page_is_no_foreigners_business() -> None:

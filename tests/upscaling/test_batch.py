@@ -284,7 +284,7 @@ def test_images_of_other_formats_are_counted_by_kind(command, photos: Path) -> N
         (["in"], ".", 73, "--output . is the folder of the images, or holds it"),
         (["in/*.png"], "in", 73, "--output in is the folder of the images, or holds it"),
         ([""], "out", 66, "an INPUT is empty"),
-        (["in/a.png"], "", 2, "argument --output: invalid nonempty_path value: ''"),
+        (["in/a.png"], "", 2, "argument --output: expected a name, got ''"),
         (["in/a.png"], "x.gif", 73, "x.gif ends in .gif"),
         (["in"], "x.HEIC", 73, "x.HEIC ends in .HEIC"),
         (["in/**.png"], "out", 66, "in/**.png: Invalid pattern"),

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import ssiu
 from ssiu.data.images import read_rgb, save_image
-from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.errors import BadInputError, ConfigError, NonFiniteError
 from ssiu.evaluation.metrics import to_uint8
 from ssiu.upscaling import tiles
 from ssiu.upscaling.image_files import DecodedImage, read_image, write_image
@@ -103,6 +103,20 @@ def test_a_pillow_image_is_turned_upright_and_keeps_its_colour_profile_as_the_co
 def test_what_is_no_image_is_said_in_one_line(image: object, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         ssiu.upscale(Doubling(), image)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"precision": "bfloat16"}, "precision: expected one of fp32, tf32, bf16, fp16, got bfloat16"),
+        ({"tile": -1}, "tile: expected 'auto' or a whole number, 0 or more, got -1"),
+        ({"tile": "all"}, "got 'all'"),
+        ({"tile": 1.5}, "got 1.5"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_before_an_image_is_seen(options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Upscaler(Doubling(), **options)
 
 
 def test_hidden_colours_do_not_bleed_into_the_edge() -> None:
@@ -356,7 +370,7 @@ def test_a_path_is_no_image_in_memory() -> None:
         (["--weights", "a.png"], 65, "truncated or no torch file"),
         (["--weights", "net.pt2"], 65, "is an exported network, not weights"),
         (["--output", "larger.gif"], 73, "ends in .gif; expected .png"),
-        (["--tile", "-1"], 2, "invalid tile_side value"),
+        (["--tile", "-1"], 2, "--tile: expected auto or a whole number, 0 or more, got '-1'"),
         (["--output", "a.png/out"], 73, "cannot create the output folder"),
     ],
 )
