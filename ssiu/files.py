@@ -74,14 +74,12 @@ def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], ove
     raises SaveError (74). The temporary file is removed.
     """
     temporary = None
-    written = 0
     try:
         if path.is_symlink():
             raise OutputError(f"{path} is a symbolic link; refusing to write through it: remove or rename it")
         temporary, file = _create_locked(path.parent)
         with file:
             for part in [data] if isinstance(data, bytes | memoryview) else data:
-                written += len(part)
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
@@ -103,8 +101,9 @@ def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], ove
             temporary.unlink(missing_ok=True)
         if not isinstance(error, OSError) or isinstance(error, FileExistsError):
             raise
+        needed = f"{len(data):,} bytes needed, " if isinstance(data, bytes | memoryview) else ""
         unchanged = "what was there before is unchanged: free some space and run the same command again"
-        raise write_error(path, error, f"{written:,} bytes needed, {unchanged}") from error
+        raise write_error(path, error, needed + unchanged) from error
 
 
 def write_error(path: Path, error: OSError, when_full: str) -> SSIUError:

@@ -18,7 +18,7 @@ from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, 
 from ssiu.errors import BadInputError, ConfigError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
-from ssiu.upscaling.batch import plan, upscale_files
+from ssiu.upscaling.batch import Report, plan, upscale_files
 from ssiu.upscaling.tiles import Tile
 from ssiu.upscaling.upscaler import Upscaler
 from ssiu.weights import load_configured
@@ -70,8 +70,12 @@ def main(argv: Sequence[str]) -> int:
     else:
         model = load_network(args.weights, args.scale, device)
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
-    report = upscale_files(upscaler, jobs, args.output, args.overwrite)
-    for line in report.failed:
-        print(f"error: {line}", file=sys.stderr)
-    print(f"{report.summary()}; x{upscaler.scale} on {describe(upscaler.device)}")
+    report = Report()
+    try:
+        upscale_files(upscaler, jobs, args.output, args.overwrite, report)
+    finally:  # also when a full disk or Ctrl-C ends it
+        for line in report.failed:
+            print(f"error: {line}", file=sys.stderr)
+        if report.done or report.kept or report.failed:
+            print(f"{report.summary()}; x{upscaler.scale} on {describe(upscaler.device)}")
     return BadInputError.exit_code if report.failed else OutputError.exit_code if report.kept else 0

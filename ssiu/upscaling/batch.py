@@ -34,11 +34,12 @@ class Job:
 
 @dataclass
 class Report:
-    """What `upscale_files` did: numbers of images, of SR pixels written, and every reason for a missing one."""
+    """What `upscale_files` has done so far: numbers of images, of SR pixels written, every reason for a missing one."""
 
     done: int = 0
     sr_pixels: int = 0
-    seconds: float = 0.0
+    started: float = field(default_factory=time.perf_counter)
+    seconds: float = 0.0  # from then to the last image
     kept: list[Path] = field(default_factory=list)  # outputs that were there before
     failed: list[str] = field(default_factory=list)  # one line each
 
@@ -52,6 +53,8 @@ class Report:
         except Exception as error:  # decoders, networks and file systems have more kinds than anybody thought of
             line = str(error) if isinstance(error, SSIUError) else f"{type(error).__name__}: {error}"
             self.failed.append(" ".join((line if str(source) in line else f"{source}: {line}").splitlines()))
+        finally:
+            self.seconds = time.perf_counter() - self.started
 
     def summary(self) -> str:
         """One line."""
@@ -144,8 +147,12 @@ def _checked(jobs: list[Job]) -> list[Job]:
     return jobs
 
 
-def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: bool = False) -> Report:
+def upscale_files(
+    upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: bool = False, report: Report | None = None
+) -> Report:
     """Upscales every image; whatever goes wrong with one is in the report and does not stop the others.
+
+    A ``report`` that is given also tells what was done before an error or Ctrl-C ended it.
 
     Nothing outside ``output`` is written, not through a link either, and without ``overwrite`` no file is replaced,
     also not one that another run writes at the same time. Raises OutputError (73) when ``output`` cannot be created,
@@ -156,8 +163,7 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
         with contextlib.suppress(OSError, RuntimeError):  # such a folder is named where it is needed
             if not _leads_outside(parent, folder):
                 remove_leftovers(parent)
-    report = Report()
-    started = time.perf_counter()
+    report = report or Report()
     sizes = {}
     for job in jobs:  # headers only
         with report.noting(job.source):
@@ -203,7 +209,6 @@ def upscale_files(upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: 
                     else:
                         report.sr_pixels += outcome
                         report.done += 1
-    report.seconds = time.perf_counter() - started
     return report
 
 

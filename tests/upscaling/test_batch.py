@@ -16,6 +16,7 @@ from image_kinds import chunk, noise, packed_tiff, png
 from PIL import Image
 from small_sets import photo
 
+from ssiu.cli import upscale as upscale_command
 from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import DeviceMemoryError, MissingInputError, NonFiniteError, OutputError, SaveError
 from ssiu.upscaling import batch
@@ -81,6 +82,22 @@ def test_a_full_disk_or_device_and_control_c_stop_the_batch(photos: Path, error:
     with pytest.raises(type(error)):
         upscale(photos, Acting(fail))
     assert [path.name for path in (photos.parent / "out").iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    "code, error", [(130, KeyboardInterrupt()), (74, SaveError("full")), (69, DeviceMemoryError("full"))]
+)
+def test_what_went_wrong_before_such_an_end_is_told_all_the_same(
+    command, photos: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: BaseException
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(upscale_command, "load_network", lambda *_: Acting(fail))
+    (photos / "0bad.png").write_text("no image")
+    ended, out, err = command(photos, "--output", photos.parent / "out")
+    assert ended == code and "1 upscaled" in out and "1 failed" in out
+    assert "0bad.png: not a readable image" in err and err.splitlines()[-1] in ("stopped", "error: full")
 
 
 def test_a_12_bit_tiff_and_a_pipe_are_named_and_the_others_go_on(command, photos: Path) -> None:
