@@ -19,10 +19,11 @@ from typing import Any
 
 import torch
 
-from ssiu.bench.gpu_checks import CHECKS, Lab
+from ssiu.bench.gpu_checks import CHECKS, PSNR_SCALES, Lab
 from ssiu.bench.options import at_least
+from ssiu.data.pairs import find_pairs
 from ssiu.device import describe, select_device, set_arithmetic
-from ssiu.errors import OutputError
+from ssiu.errors import ConfigError, OutputError, first_names
 from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.tables import Table
 
@@ -44,15 +45,19 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     device = select_device(arguments.device)
     set_arithmetic("fp32")
     machine = {"device": describe(device), "torch": torch.__version__, "python": platform.python_version()}
+    checks = [check for check in CHECKS if arguments.only in check.name]
+    if arguments.only and not checks:
+        raise ConfigError(f"--only {arguments.only}: expected a part of {first_names(c.name for c in CHECKS)}")
+    for scale in PSNR_SCALES if arguments.data_path else ():
+        find_pairs(arguments.data_path, "Set5", scale)  # else it would be missed after minutes
     make_folder(arguments.output.absolute().parent)
     results = _begun(arguments.output, {**machine, "toy": arguments.toy})
     deadline = time.monotonic() + 60 * arguments.minutes
     late = []
     with tempfile.TemporaryDirectory() as folder:
         lab = Lab(device, arguments.toy, Path(folder), arguments.data_path)
-        for check in CHECKS:
-            done = "error" not in results["checks"].get(check.name, {"error": "not yet"})
-            if done or arguments.only not in check.name:
+        for check in checks:
+            if "error" not in results["checks"].get(check.name, {"error": "not yet"}):
                 continue
             left = deadline - time.monotonic()
             if left < (0 if arguments.toy else check.seconds):

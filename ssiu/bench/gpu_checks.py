@@ -40,6 +40,7 @@ from ssiu.weights import load_model
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # inside scikit-image
 SMALL = {"n_feats": 8, "num_heads": 2, "n_blocks": 3}
 WARM_UPS = 3
+PSNR_SCALES = (2, 4)
 
 
 @dataclass(frozen=True)
@@ -340,7 +341,7 @@ def _training(scale: int, options: str, seconds: int) -> Check:
 
 CHECKS = [
     Check("output parity", 15, output_parity),
-    *(Check(f"PSNR x{scale}", 20, partial(psnr, scale=scale)) for scale in (2, 4)),
+    *(Check(f"PSNR x{scale}", 20, partial(psnr, scale=scale)) for scale in PSNR_SCALES),
     *(_inference(name, 10) for name in ("literal", "eager", "prepared", "prepared-bf16", "prepared-fp16")),
     _training(2, "fp32 literal", 10),
     _training(2, "tf32 literal", 10),

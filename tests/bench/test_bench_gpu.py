@@ -8,7 +8,7 @@ import pytest
 from ssiu.bench import gpu
 from ssiu.bench.gpu_checks import CHECKS, Check
 from ssiu.cli import main
-from ssiu.errors import OutputError
+from ssiu.errors import ConfigError, MissingInputError, OutputError
 
 
 def test_every_check_runs_and_writes_its_figures(tmp_path, capsys):
@@ -64,6 +64,15 @@ def test_no_check_begins_that_cannot_end_in_time_and_a_slow_one_is_stopped(tmp_p
     assert "no time was left for: long" in capsys.readouterr().out
     lab = gpu.Lab(gpu.torch.device("cpu"), True, tmp_path)
     assert gpu._attempt(slow, lab, 0.1)["error"].startswith("TimeoutError")
+
+
+def test_what_no_check_is_called_and_a_missing_set5_are_refused_before_anything_is_measured(tmp_path):
+    command = ["benchmark", "gpu", "--device", "cpu", "--toy", "--output", str(tmp_path / "gpu.json")]
+    with pytest.raises(ConfigError, match=r"--only tpyo: expected a part of output parity, PSNR x2, .* more"):
+        main([*command, "--only", "tpyo"])
+    with pytest.raises(MissingInputError, match="nodir: no such folder"):
+        main([*command, "--data-path", str(tmp_path / "nodir")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_figures_of_another_machine_are_not_mixed_in(tmp_path, monkeypatch):
