@@ -224,7 +224,7 @@ class IDSANet(nn.Module):
     """Information distillation and shared attention network, re-implemented from its abstract (see the module's table).
 
     Takes LR images (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR images (B, 3, scale H, scale W), which are
-    not clamped. 731,236 / 739,891 / 752,008 parameters at x2 / x3 / x4; 879,144 at x4 if nothing is shared.
+    not clamped. 733,403 / 754,203 / 750,043 parameters at x2 / x3 / x4; 877,179 at x4 if nothing is shared.
 
     Args:
         scale: upscaling factor 2, 3 or 4.
