@@ -64,7 +64,7 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
             with Image.open(file, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > max_pixels:
-                    raise _too_large(path, f"{width}x{height} = {width * height / 1e6:,.0f}", max_pixels)
+                    raise _too_large(path, f"{width}x{height} = {width * height / 1e6:,.8g}", max_pixels)
                 yield image
         except SSIUError:
             raise
@@ -79,7 +79,8 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
 
 
 def _too_large(path: Path, declared: str, max_pixels: int) -> BadInputError:
-    return BadInputError(f"{path}: declares {declared} megapixels; at most {max_pixels / 1e6:,.0f} are read")
+    most = f"at most {max_pixels / 1e6:,.8g} are read: cut it into parts"
+    return BadInputError(f"{path}: declares {declared} megapixels; {most}")
 
 
 def _not_read(path: Path, kind: str) -> BadInputError:
