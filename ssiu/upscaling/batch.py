@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
 from ssiu.errors import BadInputError, DeviceMemoryError, MissingInputError, OutputError, SaveError, SSIUError
-from ssiu.files import make_folder, remove_leftovers
+from ssiu.files import make_folder, remove_leftovers, write_error
 from ssiu.progress import Progress
 from ssiu.upscaling.at_once import each, files_at_once, images_at_once
 from ssiu.upscaling.image_files import DecodedImage, check_can_hold, read_image, write_image
@@ -139,7 +139,8 @@ def _checked(jobs: list[Job]) -> list[Job]:
     for job in jobs:
         if job.target in taken:
             raise BadInputError(
-                f"{taken[job.target]} and {job.source} would both become {job.target}; upscale them one after the other"
+                f"{taken[job.target]} and {job.source} would both become {job.target}; "
+                "upscale them into different --output folders"
             )
         taken[job.target] = job.source
         if job.target.resolve() in sources:
@@ -167,7 +168,7 @@ def upscale_files(
     sizes = {}
     for job in jobs:  # headers only
         with report.noting(job.source):
-            if job.target.exists() and not overwrite:
+            if _is_taken(job.target) and not overwrite:
                 report.kept.append(job.target)
             else:
                 height, width = image_size(job.source)
@@ -222,7 +223,7 @@ def _upscale_file(
 
     Raises FileExistsError when the target was written meanwhile by somebody else and ``overwrite`` is off.
     """
-    if job.target.exists() and not overwrite:
+    if _is_taken(job.target) and not overwrite:
         raise FileExistsError
     image = read_image(job.source)
     height, width, channels = image.pixels.shape
@@ -236,6 +237,16 @@ def _upscale_file(
         sr = upscaler(image.pixels, draw)
     write_image(job.target, DecodedImage(sr, image.icc_profile), overwrite)
     return sr.shape[0] * sr.shape[1]
+
+
+def _is_taken(target: Path) -> bool:
+    """Whether something is called ``target``; OutputError (73) where no file can be, or a folder is."""
+    try:
+        if target.is_dir():
+            raise OutputError(f"{target} is a folder; rename it or choose another --output")
+        return target.exists()
+    except OSError as error:  # a name that is too long
+        raise write_error(target, error, "") from None
 
 
 def _leads_outside(path: Path, folder: Path) -> bool:

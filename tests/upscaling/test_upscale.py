@@ -265,9 +265,9 @@ def test_an_input_is_never_replaced_nor_two_outputs_mixed(command, tmp_path: Pat
     for inputs, output, expected, words in (
         (["a.png"], ".", 73, "is one of the inputs"),
         (["a.png"], "link", 73, "is one of the inputs"),
-        (["a.png", "sub/a.png"], "out", 65, "would both become"),
-        (["a.png", "a.png"], "out", 65, "would both become"),
-        (["a.png", "a.jpg", "--format", "webp"], "out", 65, "would both become"),
+        (["a.png", "sub/a.png"], "out", 65, "into different --output folders"),
+        (["a.png", "a.png"], "out", 65, "into different --output folders"),
+        (["a.png", "a.jpg", "--format", "webp"], "out", 65, "into different --output folders"),
         (["absent.png"], "out", 66, "absent.png: no such file"),
         (["sub/*.tif"], "out", 66, "no images there"),
     ):
