@@ -63,9 +63,10 @@ def check_can_hold(suffix: str, height: int, width: int, channels: int, dtype: n
 def write_image(path: Path, image: DecodedImage, overwrite: bool = True) -> None:
     """Writes ``image`` atomically in the format of ``path``'s suffix; lossless except JPEG (quality 95, 4:4:4).
 
-    PNG takes no memory beyond the image's; BMP has no place for a colour profile. Raises OutputError (73) for a
-    format that cannot hold it or a symbolic link at ``path``, SaveError (74) when writing fails, FileExistsError
-    where ``path`` is taken and ``overwrite`` is off.
+    PNG takes no memory beyond the image's; BMP has no place for a colour profile, and that of a gray image is left out
+    where gray becomes RGB: WebP, and 16 bits with alpha in TIFF. Raises OutputError (73) for a format that cannot hold
+    it or a symbolic link at ``path``, SaveError (74) when writing fails, FileExistsError where ``path`` is taken and
+    ``overwrite`` is off.
     """
     pixels, icc_profile = image.pixels, image.icc_profile
     check_can_hold(path.suffix, *pixels.shape, pixels.dtype)
@@ -74,6 +75,9 @@ def write_image(path: Path, image: DecodedImage, overwrite: bool = True) -> None
         write_atomically(path, _encode_png(pixels, icc_profile), overwrite)
         return
     buffer = io.BytesIO()
+    becomes_rgb = kind == "WEBP" or (pixels.dtype == np.uint16 and pixels.shape[2] == 2)
+    if becomes_rgb and icc_profile and icc_profile[16:20] == b"GRAY":  # the colours that it describes
+        icc_profile = None
     if pixels.dtype == np.uint16:
         pixels = pixels[..., [0, 0, 0, 1]] if pixels.shape[2] == 2 else pixels  # few programs read gray with alpha
         tifffile.imwrite(

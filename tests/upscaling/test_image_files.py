@@ -53,6 +53,24 @@ def test_a_transparent_colour_becomes_alpha(tmp_path: Path, depth: int, colour: 
     assert alpha[3, 5] == 0 or colour == 3
 
 
+@pytest.mark.parametrize(
+    ("suffix", "channels", "dtype", "kept"),
+    [
+        (".webp", 1, np.uint8, False), (".webp", 2, np.uint8, False), (".tif", 2, np.uint16, False),
+        (".png", 1, np.uint8, True), (".png", 2, np.uint16, True), (".jpg", 1, np.uint8, True),
+        (".tif", 1, np.uint8, True), (".tif", 2, np.uint8, True), (".tif", 1, np.uint16, True),
+    ],
+)  # fmt: skip
+def test_a_profile_of_gray_stays_where_gray_does(
+    tmp_path: Path, suffix: str, channels: int, dtype: type, kept: bool
+) -> None:
+    profile = PROFILE[:16] + b"GRAY" + PROFILE[20:]
+    write_image(tmp_path / f"a{suffix}", DecodedImage(noise(channels, dtype), profile))
+    found = read_image(tmp_path / f"a{suffix}")
+    assert found.pixels.shape[2] == channels + (0 if kept else 2)
+    assert found.icc_profile == (profile if kept else None)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
