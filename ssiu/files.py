@@ -65,6 +65,16 @@ def require_file(path: Path, expected: str) -> None:
         raise MissingInputError(f"no file at {path.absolute()}; expected {expected}")
 
 
+def refuse_folder(path: Path) -> None:
+    """Raises OutputError (73) where a folder is in the place of the file ``path``, or no file can be called so."""
+    try:
+        found = path.is_dir()
+    except OSError as error:  # a name that is too long
+        raise write_error(path, error, "") from None
+    if found:
+        raise OutputError(f"{path} is a folder; rename it or choose another name for the file")
+
+
 def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], overwrite: bool = True) -> None:
     """Writes ``data`` or its parts to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
 

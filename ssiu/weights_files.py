@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError, OutputError
-from ssiu.files import require_file, write_atomically
+from ssiu.files import refuse_folder, require_file, write_atomically
 from ssiu.models import MODELS
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
 from ssiu.torch_files import read_torch_file
@@ -69,9 +69,9 @@ def read_weights(path: Path | str) -> Weights:
 def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, str] | None = None) -> str:
     """Writes safetensors with ``metadata``, the architecture and digests in the header; returns the tensors' sha256.
 
-    Raises NonFiniteError (70), OutputError (73) when ``path`` has another suffix, SaveError (74).
+    Raises NonFiniteError (70), OutputError (73) as `target_file` does, SaveError (74).
     """
-    path = _with_suffix(path, ".safetensors")
+    path = target_file(path, ".safetensors")
     tensors = _finite_tensors(network)
     sha256 = tensors_digest(tensors)
     kind = type(network)
@@ -85,7 +85,7 @@ def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, st
 
 def save_authors_weights(path: Path | str, network: nn.Module) -> None:
     """Writes SSIU's weights as the authors' ``model_x4_290.pt``; raises ConfigError (78) for what they cannot hold."""
-    path = _with_suffix(path, ".pt")
+    path = target_file(path, ".pt")
     if not isinstance(network, SSIU):
         raise ConfigError(f"the authors' format is for SSIU, not {type(network).__name__}; export safetensors instead")
     for key, value in network.arguments().items():
@@ -155,7 +155,10 @@ def _metadata_digest(metadata: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def _with_suffix(path: Path | str, suffix: str) -> Path:
-    if Path(path).suffix != suffix:
+def target_file(path: Path | str, suffix: str) -> Path:
+    """``path``, where a file of this kind can be written; raises OutputError (73) for another suffix or a folder."""
+    path = Path(path)
+    if path.suffix != suffix:
         raise OutputError(f"{path}: expected a file name that ends in {suffix}")
-    return Path(path)
+    refuse_folder(path)
+    return path

@@ -22,7 +22,7 @@ from ssiu.files import make_folder, nonempty_path
 from ssiu.peers import Peer
 from ssiu.report.web_page import export_web, page_server
 from ssiu.weights import load_configured, load_model, load_weights
-from ssiu.weights_files import read_weights, save_authors_weights, save_weights
+from ssiu.weights_files import read_weights, save_authors_weights, save_weights, target_file
 
 
 def to_safetensors(network: nn.Module, arguments: Namespace) -> str:
@@ -61,6 +61,7 @@ def _checked(network: nn.Module, export: Callable[..., float], *arguments: Path 
 def convert(arguments: Namespace) -> None:
     """One file of weights to another."""
     source, config = arguments.source, arguments.config
+    target_file(arguments.target, arguments.suffix)
     arguments.weights = weights = read_weights(source)  # once: a training run may replace the file meanwhile
     network = load_configured(load_config(config), weights) if config else load_model(weights)
     if isinstance(network, Peer):
@@ -104,17 +105,17 @@ def port_number(text: str) -> int:
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("export", __doc__)
     formats = parser.add_subparsers(required=True, metavar="FORMAT")
-    for name, to, summary in (
-        ("safetensors", to_safetensors, "this project's released weights"),
-        ("authors", to_authors_pt, "the authors' .pt, which their test.py loads"),
-        ("onnx", to_onnx, "a network for other programs; ssiu upscale --weights takes it too"),
-        ("pt2", to_pt2, "a network for torch.export.load, which needs PyTorch alone"),
+    for name, to, suffix, summary in (
+        ("safetensors", to_safetensors, ".safetensors", "this project's released weights"),
+        ("authors", to_authors_pt, ".pt", "the authors' .pt, which their test.py loads"),
+        ("onnx", to_onnx, ".onnx", "a network for other programs; ssiu upscale --weights takes it too"),
+        ("pt2", to_pt2, ".pt2", "a network for torch.export.load, which needs PyTorch alone"),
     ):
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=nonempty_path, help="the file to write")
         command.add_argument("--config", metavar="FILE", help="names a model of your own (docs/own_model.md)")
-        command.set_defaults(run=convert, to=to)
+        command.set_defaults(run=convert, to=to, suffix=suffix)
         if name == "onnx":
             command.add_argument(
                 "--tiles",

@@ -15,9 +15,10 @@ import torch.fx.experimental._config as symbolic_shapes
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ssiu.errors import BadInputError, ConfigError, OutputError, is_out_of_memory
+from ssiu.errors import BadInputError, ConfigError, is_out_of_memory
 from ssiu.files import require_file, write_atomically
 from ssiu.weights import load_model
+from ssiu.weights_files import target_file
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
@@ -51,10 +52,9 @@ def export_onnx(network: nn.Module, path: Path, tiles: bool = False) -> float:
     and the height and width of its image, in LR pixels; of a whole image (0, 0, H, W).
     Before anything is written, the exported network must give this one's output within `TOLERANCE` at `CHECKED_SIZES`;
     returns the largest difference. Raises ConfigError (78) without the packages and for ``tiles`` of a network that
-    takes no place, OutputError (73) for another suffix, BadInputError (65) where the two differ, SaveError (74).
+    takes no place, OutputError (73) as `target_file` does, BadInputError (65) where the two differ, SaveError (74).
     """
-    if path.suffix != ".onnx":
-        raise OutputError(f"{path}: expected a file name that ends in .onnx")
+    target_file(path, ".onnx")
     if tiles and not getattr(network, "takes_place", False):
         raise ConfigError(f"--tiles: a {type(network).__name__} takes no place; leave the option out")
     _runtime()
@@ -80,8 +80,7 @@ def export_pt2(network: nn.Module, path: Path) -> float:
 
     Checks, returns and raises as `export_onnx` does, but needs no package.
     """
-    if path.suffix != ".pt2":
-        raise OutputError(f"{path}: expected a file name that ends in .pt2")
+    target_file(path, ".pt2")
     buffer = io.BytesIO()
     with _silence():
         torch.export.save(export_program(network), buffer)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
 from ssiu.errors import BadInputError, DeviceMemoryError, MissingInputError, OutputError, SaveError, SSIUError
-from ssiu.files import make_folder, remove_leftovers, write_error
+from ssiu.files import make_folder, refuse_folder, remove_leftovers
 from ssiu.progress import Progress
 from ssiu.upscaling.at_once import each, files_at_once, images_at_once
 from ssiu.upscaling.image_files import DecodedImage, check_can_hold, read_image, write_image
@@ -240,13 +240,9 @@ def _upscale_file(
 
 
 def _is_taken(target: Path) -> bool:
-    """Whether something is called ``target``; OutputError (73) where no file can be, or a folder is."""
-    try:
-        if target.is_dir():
-            raise OutputError(f"{target} is a folder; rename it or choose another --output")
-        return target.exists()
-    except OSError as error:  # a name that is too long
-        raise write_error(target, error, "") from None
+    """Whether a file is called ``target``; OutputError (73) where none can be."""
+    refuse_folder(target)
+    return target.exists()
 
 
 def _leads_outside(path: Path, folder: Path) -> bool:

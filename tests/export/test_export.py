@@ -73,6 +73,12 @@ def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
         (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
         (("pt2", "variant.safetensors", "out.onnx"), 73, "expected a file name that ends in .pt2"),
         (("safetensors", "variant.safetensors", "broken.pt/out.safetensors"), 73, "the output folder broken.pt"),
+        (
+            ("onnx", "variant.safetensors", "new/out.txt"),
+            73,
+            "error: new/out.txt: expected a file name that ends in .onnx",
+        ),
+        (("onnx", "absent.pt", "folder.onnx"), 73, "error: folder.onnx is a folder; rename it"),
         (("nonsense", "variant.safetensors", "out.pt"), 2, "invalid choice"),
     ],
 )
@@ -82,9 +88,11 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
     monkeypatch.chdir(tmp_path)
     save_weights("variant.safetensors", SSIU(n_feats=8, n_blocks=3, beta_sign="plus"))
     Path("broken.pt").write_bytes(b"PK\x03\x04")
+    Path("folder.onnx").mkdir()
     ended, printed = export(*arguments)
     assert ended == code and message in printed and "Traceback" not in printed
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pt", "variant.safetensors"]
+    assert printed.count("\n") == 1 or code == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pt", "folder.onnx", "variant.safetensors"]
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_an_output_that_cannot_be_is_named_and_the_others_go_on(photos: Path, sh
         message = rf"cannot write {output}/x*\.webp: File name too long; choose another name"
     else:
         (output / "b.webp").mkdir(parents=True)
-        message = rf".*/in/b\.png: {output}/b\.webp is a folder; rename it or choose another --output"
+        message = rf".*/in/b\.png: {output}/b\.webp is a folder; rename it or choose another name for the file"
     model = Doubling()
     report = upscale_files(Upscaler(model), plan([str(photos)], output, ".webp"), output, overwrite)
     assert len(report.failed) == 1 and re.search(message, report.failed[0])
