@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
-from ssiu.errors import BadInputError, DeviceMemoryError, MissingInputError, OutputError, SaveError, SSIUError
+from ssiu.errors import (
+    BadInputError,
+    DeviceMemoryError,
+    MissingInputError,
+    OutputError,
+    SaveError,
+    SSIUError,
+    one_line,
+)
 from ssiu.files import make_folder, refuse_folder, remove_leftovers
 from ssiu.progress import Progress
 from ssiu.upscaling.at_once import each, files_at_once, images_at_once
@@ -52,7 +60,7 @@ class Report:
             raise
         except Exception as error:  # decoders, networks and file systems have more kinds than anybody thought of
             line = str(error) if isinstance(error, SSIUError) else f"{type(error).__name__}: {error}"
-            self.failed.append(" ".join((line if str(source) in line else f"{source}: {line}").splitlines()))
+            self.failed.append(one_line(line if str(source) in line else f"{source}: {line}"))
         finally:
             self.seconds = time.perf_counter() - self.started
 
