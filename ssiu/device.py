@@ -97,9 +97,15 @@ def tuned_convolutions() -> Iterator[None]:
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Mixed precision for bf16 and fp16, nothing for fp32 and tf32."""
-    if precision not in AUTOCAST:
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=AUTOCAST[precision])
+    dtype = autocast_type(precision)
+    return torch.autocast(device.type, dtype=dtype) if dtype else contextlib.nullcontext()
+
+
+def autocast_type(precision: str) -> torch.dtype | None:
+    """What bf16 and fp16 compute in, None for fp32 and tf32. Raises ConfigError (78) for what is no precision."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision}")
+    return AUTOCAST.get(precision)
 
 
 def peak_memory(device: torch.device) -> int:

@@ -17,7 +17,7 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"data", "device", "weights", "weights_files"},
     {"config", "config_keys", "config_reading", "checkpoint"},
     {"torch_files", "peers"},
-    {"models", "files", "progress"},
+    {"models", "files", "progress", "config_yaml"},
     {"errors"},
 )
 APART = ({"report", "training"},)

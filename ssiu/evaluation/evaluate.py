@@ -20,7 +20,7 @@ from ssiu.data.bicubic import imresize
 from ssiu.data.images import save_image
 from ssiu.data.parallel import cores
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.device import AUTOCAST, autocast
+from ssiu.device import autocast, autocast_type
 from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
@@ -139,7 +139,7 @@ def evaluate(
         look: is shown every image of this rank in turn: its set and index, LR uint8, SR (3, sH, sW) float, HR uint8.
 
     Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
-    puts out NaN or infinity, DeviceMemoryError (69).
+    puts out NaN or infinity, ConfigError (78) for a precision that is none, DeviceMemoryError (69).
     """
     check_sets(test_sets, saved=save_to is not None)
     if save_to:
@@ -148,7 +148,7 @@ def evaluate(
     together = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
-    network = Network.prepared(model, AUTOCAST.get(precision))
+    network = Network.prepared(model, autocast_type(precision))
     at_once = images_at_once(network, (math.prod(images.pairs[index].lr_size) for images, index in jobs), tile)
     if at_once > 1 and tile == "auto":
         tile = 0  # there is memory for that, and more of it than the next image would find free

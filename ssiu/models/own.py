@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssiu.checkpoint import first_non_finite
 from ssiu.errors import ConfigError
 from ssiu.models.layers import round_up
 
@@ -40,11 +39,12 @@ def build_own_model(model: str, scale: int, arguments: dict[str, Any]) -> nn.Mod
     except Exception as error:
         raise _failure(model, f"cannot be built with scale={scale} and model_args {arguments}", error) from error
     kept = network.state_dict()
-    if broken := first_non_finite({name: buffer for name, buffer in network.named_buffers() if name in kept}):
-        raise ConfigError(
-            f"model {model}: its buffer '{broken}' holds NaN or infinity, which is never saved: register it with "
-            "persistent=False"
-        )
+    for name, buffer in network.named_buffers():
+        if name in kept and not buffer.isfinite().all():
+            raise ConfigError(
+                f"model {model}: its buffer '{name}' holds NaN or infinity, which is never saved: register it with "
+                "persistent=False"
+            )
     known = {
         "scale": scale,
         "size_multiple": 1,

@@ -12,7 +12,7 @@ from ssiu.config import Config
 from ssiu.data.bicubic import imresize
 from ssiu.data.pairs import find_pairs, usual_name
 from ssiu.data.test_sets import BENCHMARKS, BenchmarkSet, as_known, load_test_sets, refuse_twice
-from ssiu.device import AUTOCAST
+from ssiu.device import autocast_type
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
@@ -56,7 +56,7 @@ class Validation:
         That is the mean over the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
         None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
         """
-        prepared = Network.prepared(model, AUTOCAST.get(self.config.precision))
+        prepared = Network.prepared(model, autocast_type(self.config.precision))
         strips: dict[str, np.ndarray] = {}
         shown: Counter[str] = Counter()
 

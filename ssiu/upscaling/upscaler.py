@@ -11,9 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ssiu.device import AUTOCAST, PRECISIONS, autocast
+from ssiu.device import autocast, autocast_type
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
-from ssiu.models.layers import check_choice
 from ssiu.upscaling.tiles import Network, Tile, super_resolve_tiles
 
 
@@ -30,13 +29,12 @@ class Upscaler:
     """
 
     def __init__(self, model: Any, *, tile: Tile = "auto", self_ensemble: bool = False, precision: str = "fp32"):
-        check_choice("precision", precision, PRECISIONS)
         if tile != "auto" and not (isinstance(tile, int) and tile >= 0):
             raise ConfigError(f"tile: expected 'auto' or a whole number, 0 or more, got {tile!r}")
         self.scale: int = model.scale
         self.tile, self.self_ensemble, self.precision = tile, self_ensemble, precision
         self.device: torch.device = model.device if hasattr(model, "device") else next(model.parameters()).device
-        self.network = Network.prepared(model, AUTOCAST.get(precision))
+        self.network = Network.prepared(model, autocast_type(precision))
 
     def __call__(self, pixels: np.ndarray, on_progress: Callable[[int], None] = lambda lr_pixels: None) -> np.ndarray:
         """(H, W, C) to (sH, sW, C) of the same type: uint8 or uint16, or float32 in [0, 1].

@@ -22,7 +22,7 @@ from ssiu.config_reading import make_config
 from ssiu.data.bicubic import imresize
 from ssiu.data.images import read_rgb
 from ssiu.data.test_sets import load_test_sets
-from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.errors import BadInputError, ConfigError, NonFiniteError
 from ssiu.evaluation.evaluate import Bicubic, Evaluation, ImageResult, evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, score
 from ssiu.models import SSIU
@@ -176,6 +176,8 @@ def test_a_plain_function_runs_in_the_asked_precision(tmp_path):
 
     evaluate(network, _sets(small_set(tmp_path, 2)), precision="bf16", protocols=("standard",))
     assert seen == [torch.bfloat16] * 3
+    with pytest.raises(ConfigError, match="precision: expected one of fp32, tf32, bf16, fp16, got bfloat16"):
+        evaluate(network, _sets(small_set(tmp_path, 2)), precision="bfloat16")
 
 
 def _result(name, psnr, ssim=0.5):
