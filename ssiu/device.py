@@ -14,6 +14,7 @@ import torch
 
 from ssiu.config import Config
 from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
+from ssiu.models.layers import check_choice
 
 try:
     import resource
@@ -103,8 +104,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 def autocast_type(precision: str) -> torch.dtype | None:
     """What bf16 and fp16 compute in, None for fp32 and tf32. Raises ConfigError (78) for what is no precision."""
-    if precision not in PRECISIONS:
-        raise ConfigError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision}")
+    check_choice("precision", precision, PRECISIONS)
     return AUTOCAST.get(precision)
 
 

@@ -100,6 +100,11 @@ def one_line(message: object) -> str:
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in escaped else c for c in str(message))
 
 
+def quoted(said: object, most: int) -> str:
+    """What a file or a server says, in ASCII without control characters, cut after ``most``."""
+    return ascii(str(said))[1:-1][:most]
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is an allocation that failed, on any device, or a map too large for an operator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported here

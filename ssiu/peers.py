@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from ssiu.errors import BadInputError
+from ssiu.errors import BadInputError, quoted
 from ssiu.models.layers import pad_to
 
 INSTALL = "pip install spandrel torchvision"
@@ -157,7 +157,7 @@ def _import_spandrel() -> Any:
 
 def _unusable(path: Path | str, what: str, error: Exception) -> BadInputError:
     reason = str(error).strip().partition("\n")[0]
-    return BadInputError(f"{path}: {what} ({type(error).__name__}: {ascii(reason)[1:-1]:.200})")
+    return BadInputError(f"{path}: {what} ({type(error).__name__}: {quoted(reason, 200)})")
 
 
 @contextlib.contextmanager

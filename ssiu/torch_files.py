@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import torch
 
-from ssiu.errors import BadInputError, MissingInputError, SSIUError
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, quoted
 from ssiu.files import require_file
 
 STORAGES = {
@@ -68,7 +68,7 @@ def read_torch_file(path: Path | str) -> Any:
         raise _refusal(path, str(error)) from None
     except Exception as error:  # a damaged or hostile file can make the readers raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise BadInputError(f"{path} is truncated or no torch file of tensors ({ascii(reason)[1:-1]:.100})") from None
+        raise BadInputError(f"{path} is truncated or no torch file of tensors ({quoted(reason, 100)})") from None
 
 
 def _check_archive(path: Path, file: BinaryIO) -> None:
@@ -197,4 +197,4 @@ def _check_storage(key: Any, sizes: Mapping[str, int]) -> None:
 
 def _refusal(path: Path, reason: str) -> BadInputError:
     # names inside the file are the attacker's: no control characters reach the terminal
-    return BadInputError(f"{path} is refused: {ascii(reason)[1:-1]:.300}; expected a plain state dict")
+    return BadInputError(f"{path} is refused: {quoted(reason, 300)}; expected a plain state dict")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.config import Config
-from ssiu.errors import BadInputError, ConfigError, MissingInputError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
 from ssiu.files import user_cache_folder
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.own import is_own
@@ -65,7 +65,7 @@ def load_model(
         _refuse_misfit(_outline(kind, arguments), weights.state_dict, path)
         network = kind(**arguments)
     except (ConfigError, TypeError) as error:
-        raise BadInputError(f"{path} describes a network that cannot be built: {_shown(error)}") from None
+        raise BadInputError(f"{path} describes a network that cannot be built: {quoted(error, 300)}") from None
     _load(network, weights.state_dict, network.state_dict().keys(), path)
     return network.to(device).eval()
 
@@ -190,12 +190,7 @@ def _compare(network: nn.Module, weights: Weights, ignore: tuple[str, ...]) -> N
 
 
 def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputError:
-    return BadInputError(f"{path}: checkpoint {key}={_shown(got)}, config {key}={expected}; change one of the two")
-
-
-def _shown(said: object) -> str:
-    """What a file says, short and without control characters."""
-    return f"{ascii(str(said))[1:-1]:.300}"
+    return BadInputError(f"{path}: checkpoint {key}={quoted(got, 300)}, config {key}={expected}; change one of the two")
 
 
 def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
-from ssiu.errors import BadInputError, ConfigError, NonFiniteError, OutputError
+from ssiu.errors import BadInputError, ConfigError, NonFiniteError, OutputError, quoted
 from ssiu.files import refuse_folder, require_file, write_atomically
 from ssiu.models import MODELS
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
@@ -105,7 +105,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:  # a damaged or hostile file can make the reader raise anything
-        raise BadInputError(f"{path} is truncated or no safetensors file ({ascii(str(error))[1:-1]:.100})") from None
+        raise BadInputError(f"{path} is truncated or no safetensors file ({quoted(error, 100)})") from None
     stored = {"sha256": tensors_digest(tensors), "metadata_sha256": _metadata_digest(metadata)}
     if any(key in metadata and metadata[key] != digest for key, digest in stored.items()):
         raise BadInputError(f"{path} is damaged: its contents do not match the sha256 stored in it; copy it again")

@@ -60,9 +60,9 @@ def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Pa
     return images
 
 
-def report_leaks(train: Path, tests: Sequence[Path]) -> list[SSIUError]:
-    """Prints which images of ``train`` show one of ``tests``."""
-    leaks, problems = find_leaks(list(list_images(train).values()), tests)
+def report_leaks(train: Sequence[Path], tests: Sequence[Path]) -> list[SSIUError]:
+    """Prints which of ``train``, the images of one folder, show one of ``tests``."""
+    leaks, problems = find_leaks(train, tests)
     header = ["training image", "shows test image", "correlation", "of its area", "size"]
     rows = [
         [str(leak.train), str(leak.test), f"{leak.correlation:.3f}", f"{leak.covered:.0%}", f"{leak.scale:.2f}"]
@@ -71,7 +71,8 @@ def report_leaks(train: Path, tests: Sequence[Path]) -> list[SSIUError]:
     print("\n" + Table(f"Training images that show one of {len(tests)} test images", header, rows).text())
     if leaks:
         images = sorted({leak.train.name for leak in leaks})
-        problems.append(BadInputError(f"{train}: {len(images)} images show test images: {first_names(images)}"))
+        folder = train[0].parent
+        problems.append(BadInputError(f"{folder}: {len(images)} images show test images: {first_names(images)}"))
     return problems
 
 
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
 
     data_path, names = find_sets(arguments.root)
     if arguments.leaks:
-        list_images(arguments.leaks)  # refused before everything is decoded
+        train = list(list_images(arguments.leaks).values())  # refused before everything is decoded
         tests = images_beside(data_path, names, arguments.leaks)
     problems = report_sets(data_path, names)
     if arguments.deep:
@@ -94,5 +95,5 @@ def main(argv: Sequence[str]) -> None:
         print(f"\ncache {cache.folder}: {compared} images compared, {len(cache_problems)} problems")
         problems += cache_problems
     if arguments.leaks:
-        problems += report_leaks(arguments.leaks, tests)
+        problems += report_leaks(train, tests)
     raise_listed(problems)

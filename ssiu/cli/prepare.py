@@ -9,13 +9,12 @@ It may be interrupted and repeated: images that are done are kept.
 
 import os
 import shlex
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
-from ssiu.data.images import IMAGE_SUFFIXES, is_image_name
+from ssiu.data.images import IMAGE_SUFFIXES, unread
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError
 from ssiu.files import nonempty_path
@@ -23,12 +22,11 @@ from ssiu.files import nonempty_path
 
 def passed_over(folder: Path) -> str:
     """What in a folder of photographs is not read, such as ``2 .heic, 1 folder``; empty where all is."""
-    files = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
-    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
-    images = Counter(path.suffix.lower() for path in others if is_image_name(path) and not path.is_dir())
-    folders = sum(path.is_dir() for path in others)
-    found = [f"{count} {suffix}" for suffix, count in sorted(images.items())]
-    return ", ".join(found + [f"{folders} folder{'s' * (folders > 1)}"] * (folders > 0))
+    paths = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
+    found = [unread(path for path in paths if not path.is_dir())]
+    if folders := sum(path.is_dir() for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES):
+        found.append(f"{folders} folder{'s' * (folders > 1)}")
+    return ", ".join(filter(None, found))
 
 
 def main(argv: Sequence[str]) -> None:

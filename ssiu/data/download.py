@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from tqdm import tqdm
 
-from ssiu.errors import BadInputError, BusyError, SaveError
+from ssiu.errors import BadInputError, BusyError, SaveError, quoted
 from ssiu.files import make_folder, write_atomically, write_error
 
 log = logging.getLogger("ssiu")
@@ -253,7 +253,7 @@ def _begin(source: Source, part: Path, response: http.client.HTTPResponse, have:
 
 def _status(error: urllib.error.HTTPError) -> str:
     reason = error.reason if isinstance(error.reason, str) else ""
-    return f"{error.code} {ascii(reason.partition(chr(10))[0])[1:-1]:.60}".strip()
+    return f"{error.code} {quoted(reason.partition(chr(10))[0], 60)}".strip()
 
 
 def _validator_file(part: Path) -> Path:

@@ -3,6 +3,8 @@
 import io
 import logging
 import mimetypes
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,14 @@ def is_image_name(path: Path) -> bool:
     """Whether the name says that this is an image, of a format that is read here or of another."""
     kind, _ = mimetypes.guess_type(path.name)
     return path.suffix.lower() in Image.registered_extensions() or (kind or "").startswith("image/")
+
+
+def unread(files: Iterable[Path]) -> str:
+    """How many of these files are images in formats that are not read: ``1 .gif, 2 .heic``; empty without any."""
+    others = Counter(
+        file.suffix.lower() for file in files if file.suffix.lower() not in IMAGE_SUFFIXES and is_image_name(file)
+    )
+    return ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
 
 
 def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:

@@ -28,7 +28,9 @@ from ssiu.progress import Progress
 from ssiu.upscaling.at_once import each, images_at_once
 from ssiu.upscaling.tiles import Network, Tile, super_resolve
 
-NO_SUMMARY = (AttributeError, KeyError, OverflowError, TypeError, ValueError)  # of `summary_means`
+NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+"""What reading any other document as a summary raises."""
+
 AHEAD = max(cores(), 2)  # images read before, and scored after, the network's
 
 

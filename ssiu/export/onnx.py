@@ -15,7 +15,7 @@ import torch.fx.experimental._config as symbolic_shapes
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from ssiu.errors import BadInputError, ConfigError, is_out_of_memory
+from ssiu.errors import BadInputError, ConfigError, is_out_of_memory, quoted
 from ssiu.files import require_file, write_atomically
 from ssiu.weights import load_model
 from ssiu.weights_files import target_file
@@ -147,7 +147,7 @@ class OnnxNetwork:
         except Exception as error:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from None
-            raise BadInputError(f"{self._complaint}: {ascii(str(error))[1:-1]:.200}") from None
+            raise BadInputError(f"{self._complaint}: {quoted(error, 200)}") from None
         expected = (1, 3, self.scale * lr.shape[2], self.scale * lr.shape[3])
         if any(sr.shape != expected or sr.dtype != np.float32 for sr in outputs):
             raise BadInputError(

@@ -158,7 +158,7 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
 
 
 def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Raises ConfigError (78) for a model's argument that is none of ``choices``."""
+    """Raises ConfigError (78) for an argument that is none of ``choices``."""
     if value not in choices:
         raise ConfigError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value}")
 

@@ -193,5 +193,5 @@ def _kept(path: Path, sha256: str, images: str, set_name: str) -> dict[str, Any]
         summary = json.loads(path.read_text(encoding="utf-8"))
         same = (summary["weights_sha256"], summary["images_digest"]) == (sha256, images)
         return summary if same and _scores(summary, set_name) else None
-    except (OSError, RecursionError, *NO_SUMMARY):
+    except (OSError, *NO_SUMMARY):
         return None

@@ -209,7 +209,7 @@ def _read_summary(path: Path) -> tuple[Row, tuple]:
         return row, (network, document.get("precision"), document.get("self_ensemble"))
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
-    except (RecursionError, *NO_SUMMARY):
+    except NO_SUMMARY:
         raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
 
 

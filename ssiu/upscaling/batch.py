@@ -5,12 +5,11 @@ import glob
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name
+from ssiu.data.images import IMAGE_SUFFIXES, image_size, is_image_name, unread
 from ssiu.errors import (
     BadInputError,
     DeviceMemoryError,
@@ -131,14 +130,14 @@ def _images(pattern: str, output: Path) -> Iterator[tuple[Path, Path]]:
         and not any(part.startswith(".") for part in file.relative_to(base).parts)
         and written not in file.resolve().parents
     ]
-    others = Counter(file.suffix.lower() for file in files if file.suffix.lower() not in IMAGE_SUFFIXES)
-    passed_over = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    if len(files) == others.total():
-        known = f"looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; there are {passed_over}" if others else "")
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    others = unread(files)
+    if not images:
+        known = f"looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; there are {others}" if others else "")
         raise MissingInputError(f"{pattern}: no images there; {known}")
     if others:
-        logger.info("%r: passed over %s, which are not read; convert them first", pattern, passed_over)
-    yield from ((file, file.relative_to(base)) for file in files if file.suffix.lower() in IMAGE_SUFFIXES)
+        logger.info("%r: passed over %s, which are not read; convert them first", pattern, others)
+    yield from ((file, file.relative_to(base)) for file in images)
 
 
 def _checked(jobs: list[Job]) -> list[Job]:
