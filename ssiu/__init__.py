@@ -11,21 +11,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ssiu.config_reading import load_config
+    from ssiu.config.load import load_config
     from ssiu.evaluation.evaluate import evaluate
+    from ssiu.inference.upscaler import Upscaler, upscale
     from ssiu.models import build_model
-    from ssiu.upscaling.upscaler import Upscaler, upscale
-    from ssiu.weights import load_model
+    from ssiu.weights.load import load_model
 
 __all__ = ["Upscaler", "build_model", "evaluate", "load_config", "load_model", "upscale"]
 
 _MODULES = {
-    "Upscaler": "ssiu.upscaling.upscaler",
+    "Upscaler": "ssiu.inference.upscaler",
     "build_model": "ssiu.models",
     "evaluate": "ssiu.evaluation.evaluate",
-    "load_config": "ssiu.config_reading",
-    "load_model": "ssiu.weights",
-    "upscale": "ssiu.upscaling.upscaler",
+    "load_config": "ssiu.config.load",
+    "load_model": "ssiu.weights.load",
+    "upscale": "ssiu.inference.upscaler",
 }
 
 

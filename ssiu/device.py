@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
 from ssiu.models.layers import check_choice
 

@@ -10,9 +10,9 @@ from tiny_run import tiny_config
 
 from ssiu import device
 from ssiu.errors import DeviceMemoryError
+from ssiu.inference import tiles
+from ssiu.inference.tiles import Network, super_resolve
 from ssiu.models import layers
-from ssiu.upscaling import tiles
-from ssiu.upscaling.tiles import Network, super_resolve
 
 GIB = 2**30
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssiu.models import MODELS
 from ssiu.training.trainer import Trainer
-from ssiu.weights import load_model
+from ssiu.weights.load import load_model
 
 
 class ESPCN(nn.Module):

@@ -16,8 +16,8 @@ from small_sets import photo
 from tiny import tiny
 
 from ssiu.cli import COMMANDS
-from ssiu.data.images import read_rgb, save_image
-from ssiu.weights_files import save_weights
+from ssiu.images.io import read_rgb, save_image
+from ssiu.weights.formats import save_weights
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,7 +72,7 @@ def test_an_installed_package_works_away_from_the_repository(environment: Path, 
     code = (
         "import sys, ssiu; assert 'torch' not in sys.modules, 'importing ssiu takes long'\n"
         "from importlib.metadata import entry_points\n"
-        "from ssiu.weights import find_weights\n"
+        "from ssiu.weights.load import find_weights\n"
         "print(ssiu.__file__, find_weights('SSIU', 2), sep='\\n')\n"
         "print(*(point.value for point in entry_points(group='console_scripts') if point.name.startswith('ssiu')))"
     )

@@ -10,17 +10,18 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = (  # a file imports from its own floor and those below; rooms of one floor that must not meet are listed apart
     {"cli"},
-    {"bench"},
+    {"bench", "web"},
     {"report", "training"},
     {"evaluation"},
-    {"upscaling", "export"},
-    {"data", "device", "weights", "weights_files"},
-    {"config", "config_keys", "config_reading", "checkpoint"},
-    {"torch_files", "peers"},
-    {"models", "files", "progress", "config_yaml"},
+    {"inference"},
+    {"export", "download"},
+    {"data", "weights", "device"},
+    {"config", "images"},
+    {"models"},
+    {"files", "progress"},
     {"errors"},
 )
-APART = ({"report", "training"},)
+APART = ({"report", "training"}, {"bench", "web"}, {"export", "download"}, {"config", "images"})
 UNIX_ONLY = ("fcntl", "grp", "posix", "pwd", "resource", "termios")
 
 

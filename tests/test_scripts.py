@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ssiu.data.images import save_image
+from ssiu.images.io import save_image
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = ("-c", "set -euo pipefail; source scripts/environment.sh; environment")

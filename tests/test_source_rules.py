@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("ssiu/**/*.py")])
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 IMPORTS_FROM_A_TABLE = {"ssiu/__init__.py", "ssiu/cli/__init__.py"}  # of modules of ours, which stands in the file
-IMPORTS_WHAT_THE_USER_NAMES = {"ssiu/models/own.py"}  # in a --config file or on the command line, nowhere else
+IMPORTS_WHAT_THE_USER_NAMES = {"ssiu/models/custom.py"}  # in a --config file or on the command line, nowhere else
 YAML_EXECUTES = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "load_all"}
 
 
@@ -77,14 +77,14 @@ def test_only_a_config_of_the_user_reaches_the_import_of_an_own_model() -> None:
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("make_config", "Config"):
                 makers.add((str(path.relative_to(ROOT)), ast.unparse(node)))
     assert callers["build_own_model"] == {"ssiu/models/__init__.py"}
-    built_from_read_configs = {"ssiu/training/trainer.py", "ssiu/weights.py"}
+    built_from_read_configs = {"ssiu/training/trainer.py", "ssiu/weights/load.py"}
     benchmarks = {f"ssiu/bench/{name}.py" for name in ("variants", "train")}
     assert callers["build_model"] == built_from_read_configs | benchmarks
-    assert all("model" not in call and "**" not in call for name, call in makers if name != "ssiu/config_reading.py")
+    assert all("model" not in call and "**" not in call for name, call in makers if name != "ssiu/config/load.py")
 
 
 def test_the_sources_are_found() -> None:
-    assert {"ssiu/checkpoint.py", "ssiu/weights_files.py", "ssiu/cli/export.py"} <= {
+    assert {"ssiu/weights/checkpoint.py", "ssiu/weights/formats.py", "ssiu/cli/export.py"} <= {
         str(path.relative_to(ROOT)) for path in SOURCES
     }
 

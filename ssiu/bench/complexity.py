@@ -33,11 +33,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssiu.bench.options import at_least
 from ssiu.bench.timing import race
 from ssiu.bench.variants import network_of
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.models import layers
-from ssiu.peers import Peer, architecture_of
 from ssiu.report.tables import ABSENT, Table
+from ssiu.weights.external import Peer, architecture_of
 
 NTIRE_SIDE = 256  # LR pixels
 TURNS = 10  # where there is a GPU

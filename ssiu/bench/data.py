@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from ssiu.bench.options import at_least
-from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
-from ssiu.data.images import decode_rgb, encode_image, read_rgb
 from ssiu.data.pairs import Pair, find_pairs
 from ssiu.data.patches import PatchStream, orient
 from ssiu.data.prepare import make_pairs
 from ssiu.files import write_atomically
+from ssiu.images.bicubic import make_lr
+from ssiu.images.io import decode_rgb, encode_image, read_rgb
 from ssiu.report.tables import ABSENT, Table
 
 SIZE = (1356, 2040)  # of most DF2K images

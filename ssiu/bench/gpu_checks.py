@@ -19,23 +19,23 @@ from torch.nn.parallel import DistributedDataParallel
 from ssiu.bench.timing import race, synchronise
 from ssiu.bench.train import training_step
 from ssiu.bench.variants import literal_network
-from ssiu.checkpoint import load_checkpoint
-from ssiu.config import Config
-from ssiu.config_reading import make_config
-from ssiu.data.bicubic import make_lr
-from ssiu.data.images import read_rgb, save_image
+from ssiu.config.load import make_config
+from ssiu.config.schema import Config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import PRECISIONS, set_arithmetic
 from ssiu.errors import StoppedError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import score
+from ssiu.images.bicubic import make_lr
+from ssiu.images.io import read_rgb, save_image
+from ssiu.inference.batch import Job, upscale_files
+from ssiu.inference.upscaler import Upscaler
 from ssiu.models import SSIU, layers
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.losses import SRLoss
 from ssiu.training.trainer import Trainer
-from ssiu.upscaling.batch import Job, upscale_files
-from ssiu.upscaling.upscaler import Upscaler
-from ssiu.weights import load_model
+from ssiu.weights.checkpoint import load_checkpoint
+from ssiu.weights.load import load_model
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # inside scikit-image
 SMALL = {"n_feats": 8, "num_heads": 2, "n_blocks": 3}

@@ -21,12 +21,12 @@ from ssiu.bench.openvino import openvino_networks
 from ssiu.bench.options import add_race_options, at_least
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, network_of, taking_part
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
 from ssiu.device import autocast, describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.export.onnx import load_network
-from ssiu.peers import architecture_of
+from ssiu.inference.tiles import Network, super_resolve
 from ssiu.report.tables import Table
-from ssiu.upscaling.tiles import Network, super_resolve
+from ssiu.weights.external import architecture_of
 
 TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 

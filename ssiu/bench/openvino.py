@@ -1,4 +1,4 @@
-"""An ONNX file run by OpenVINO, to compare with; docs/performance.md says why it is no engine of `ssiu upscale`."""
+"""An ONNX file run by OpenVINO, to compare with; docs/experiments/performance.md says why `ssiu upscale` does not."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -17,8 +17,8 @@ from ssiu.bench.complexity import count_macs
 from ssiu.bench.options import add_race_options
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, taking_part
-from ssiu.config import Config
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
+from ssiu.config.schema import Config
 from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
 from ssiu.errors import ConfigError
 from ssiu.models import build_model

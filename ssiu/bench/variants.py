@@ -3,12 +3,12 @@
 import torch
 from torch import nn
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
 from ssiu.models import ANY, SSIU, build_model
 from ssiu.models.literal import LiteralSSIU
-from ssiu.peers import architecture_of
-from ssiu.weights import load_configured
+from ssiu.weights.external import architecture_of
+from ssiu.weights.load import load_configured
 
 
 def network_of(config: Config) -> nn.Module:

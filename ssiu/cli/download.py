@@ -16,7 +16,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LR images are made in para
 from ssiu.cli.check import raise_listed, report_sets
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.data.pairs import prepare_command
-from ssiu.data.sources import (
+from ssiu.download.sources import (
     ARCHIVES,
     MANIFEST,
     Manifest,
@@ -26,7 +26,7 @@ from ssiu.data.sources import (
     read_manifest,
 )
 from ssiu.files import nonempty_path
-from ssiu.weights import load_model, weights_folder
+from ssiu.weights.load import load_model, weights_folder
 
 
 def download_weights(manifest: Manifest, folder: Path, scales: Sequence[int]) -> None:

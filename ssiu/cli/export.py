@@ -12,17 +12,17 @@ from pathlib import Path
 
 from torch import nn
 
-from ssiu.checkpoint import tensors_digest
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import make_folder, nonempty_path
-from ssiu.peers import Peer
-from ssiu.report.web_page import export_web, page_server
-from ssiu.weights import load_configured, load_model, load_weights
-from ssiu.weights_files import read_weights, save_authors_weights, save_weights, target_file
+from ssiu.web.site import export_web, page_server
+from ssiu.weights.checkpoint import tensors_digest
+from ssiu.weights.external import Peer
+from ssiu.weights.formats import read_weights, save_authors_weights, save_weights, target_file
+from ssiu.weights.load import load_configured, load_model, load_weights
 
 
 def to_safetensors(network: nn.Module, arguments: Namespace) -> str:

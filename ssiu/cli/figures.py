@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 
 from ssiu.cli.console import command_parser, named_path, named_paths
-from ssiu.data.bicubic import imresize
-from ssiu.data.images import read_rgb
 from ssiu.data.pairs import find_pairs, list_images
 from ssiu.data.test_sets import BenchmarkSet, as_known
 from ssiu.errors import BadInputError, MissingInputError, one_line
 from ssiu.evaluation.lam import attribute
 from ssiu.evaluation.score_folders import sr_names
 from ssiu.files import nonempty_path
+from ssiu.images.bicubic import imresize
+from ssiu.images.io import read_rgb
 from ssiu.report.figures import (
     check_target,
     compare_figure,
@@ -32,8 +32,8 @@ from ssiu.report.figures import (
     save_figure,
     tradeoff_figure,
 )  # fmt: skip
-from ssiu.report.table1 import result_rows
-from ssiu.weights import load_model
+from ssiu.report.paper.table1 import result_rows
+from ssiu.weights.load import load_model
 
 BOX_PIXELS = 64 * 64
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
-from ssiu.data.images import IMAGE_SUFFIXES, unread
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError
 from ssiu.files import nonempty_path
+from ssiu.images.io import IMAGE_SUFFIXES, unread
 
 
 def passed_over(folder: Path) -> str:

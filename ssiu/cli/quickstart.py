@@ -12,17 +12,17 @@ import numpy as np
 import skimage.data
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config_reading import load_config
-from ssiu.data.images import save_image
+from ssiu.config.load import load_config
 from ssiu.data.pairs import SetFolders
 from ssiu.data.prepare import make_lr_folders
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
 from ssiu.files import make_folder
+from ssiu.images.io import save_image
 from ssiu.report.tables import Table, cell
 from ssiu.training.trainer import Trainer
-from ssiu.weights import find_weights, load_model
+from ssiu.weights.load import find_weights, load_model
 
 TEST = ("astronaut", "chelsea", "coffee")
 TRAIN = ("rocket", "motorcycle", "hubble_deep_field", "retina", "immunohistochemistry", "brick", "grass", "gravel")

@@ -13,24 +13,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config_reading import make_config
+from ssiu.config.load import make_config
 from ssiu.data.pairs import MOD12, find_pairs, set_folders, usual_name
-from ssiu.data.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
 from ssiu.data.test_sets import BenchmarkSet, as_known, refuse_twice
 from ssiu.device import keep_freed_memory, select_device, set_arithmetic
+from ssiu.download.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import make_folder, nonempty_path
-from ssiu.report.paper import COLUMNS
-from ssiu.report.reproduce import (
+from ssiu.report.paper.published import COLUMNS
+from ssiu.report.paper.reproduce import (
     MODEL,
     CellResult,
     reproduction_table,
     score_cell,
     write_reproduction,
 )
-from ssiu.report.table1 import Row, published_rows, table1
-from ssiu.weights import SHIPPED, load_model, shipped_file, weights_folder
-from ssiu.weights_files import read_weights
+from ssiu.report.paper.table1 import Row, published_rows, table1
+from ssiu.weights.formats import read_weights
+from ssiu.weights.load import SHIPPED, load_model, shipped_file, weights_folder
 
 
 def weights_of(kind: str, scale: int, manifest: Manifest) -> Path:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.files import make_folder, nonempty_path, write_atomically
-from ssiu.report.parts import encoded
-from ssiu.report.table1 import (
+from ssiu.report.paper.table1 import (
     anew_table,
     bicubic_row,
     in_order,
@@ -23,6 +22,7 @@ from ssiu.report.table1 import (
     set_names,
     table1,
 )
+from ssiu.report.parts import encoded
 
 PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>:root{{color-scheme:light dark}}'

@@ -13,15 +13,15 @@ from pathlib import Path
 import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
 from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic
 from ssiu.errors import BadInputError, ConfigError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
-from ssiu.upscaling.batch import Report, plan, upscale_files
-from ssiu.upscaling.tiles import Tile
-from ssiu.upscaling.upscaler import Upscaler
-from ssiu.weights import load_configured
+from ssiu.inference.batch import Report, plan, upscale_files
+from ssiu.inference.tiles import Tile
+from ssiu.inference.upscaler import Upscaler
+from ssiu.weights.load import load_configured
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp")
 

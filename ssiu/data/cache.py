@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ssiu.data.images import decode_rgb, image_size, read_bytes
-from ssiu.data.parallel import in_parallel, raise_all
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers, user_cache_folder, write_atomically
+from ssiu.images.io import decode_rgb, image_size, read_bytes
+from ssiu.images.parallel import in_parallel, raise_all
 
 logger = logging.getLogger("ssiu")
 

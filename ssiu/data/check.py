@@ -10,9 +10,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from ssiu.data.bicubic import make_lr
 from ssiu.data.cache import ImageCache
-from ssiu.data.images import read_rgb
 from ssiu.data.pairs import (
     Pair,
     SetFolders,
@@ -26,12 +24,14 @@ from ssiu.data.pairs import (
     set_folders,
     usual_name,
 )
-from ssiu.data.parallel import in_parallel
 from ssiu.data.prepare import DF2K_NAMES
 from ssiu.data.test_sets import BENCHMARKS, as_known
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
+from ssiu.images.bicubic import make_lr
+from ssiu.images.io import read_rgb
+from ssiu.images.parallel import in_parallel
 
-FACTS = yaml.safe_load(Path(__file__).with_name("facts.yaml").read_text())
+FACTS = yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text())
 """Of the usual copies of the test sets and their mod12 crops: images, pixels, a digest of the pixels, per folder."""
 
 KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "DIV2K_valid": 100, "Flickr2K": 2650, "DF2K": 3450}

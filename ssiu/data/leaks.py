@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ssiu.data.images import read_rgb
-from ssiu.data.parallel import in_parallel
 from ssiu.errors import SSIUError
+from ssiu.images.io import read_rgb
+from ssiu.images.parallel import in_parallel
 
 LONGEST_SIDE = 1200  # larger images are shrunk first: fine detail is not needed to recognise them
 KEYPOINTS = 2500  # the strongest ones of each image: enough that a tenth of the image still has many

@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssiu.data.images import IMAGE_SUFFIXES, image_size
 from ssiu.errors import BadInputError, MissingInputError, first_names
+from ssiu.images.io import IMAGE_SUFFIXES, image_size
 
 HEADER_READERS = 16  # threads: on network disks the wait is latency
 MOD12 = " mod12"  # ends the name of the copy that is cropped to multiples of 12

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ssiu.data.bicubic import make_lr
-from ssiu.data.images import image_size, read_rgb, save_image
+from ssiu.data.links import is_placed, place_hr
 from ssiu.data.pairs import SetFolders, child, copies, image_files, list_images, lr_names
-from ssiu.data.parallel import in_parallel, raise_all
-from ssiu.data.place import is_placed, place_hr
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers
+from ssiu.images.bicubic import make_lr
+from ssiu.images.io import image_size, read_rgb, save_image
+from ssiu.images.parallel import in_parallel, raise_all
 
 DF2K_NAMES = {
     "DIV2K": {f"{i:04}": f"{i:04}" for i in range(1, 801)},

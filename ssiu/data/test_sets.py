@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.data.cache import CachedImage
-from ssiu.data.images import read_rgb
 from ssiu.data.pairs import MOD12, Pair, available_sets, download_hint, find_pairs, set_folders
-from ssiu.data.parallel import in_parallel
 from ssiu.errors import ConfigError, MissingInputError
+from ssiu.images.io import read_rgb
+from ssiu.images.parallel import in_parallel
 
 BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
 """The usual test sets and how many images each has."""

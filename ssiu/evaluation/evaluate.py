@@ -15,18 +15,18 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ssiu.config import MAX_NAME_BYTES
-from ssiu.data.bicubic import imresize
-from ssiu.data.images import save_image
-from ssiu.data.parallel import cores
+from ssiu.config.schema import MAX_NAME_BYTES
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import autocast, autocast_type
 from ssiu.errors import BadInputError, NonFiniteError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
+from ssiu.images.bicubic import imresize
+from ssiu.images.io import save_image
+from ssiu.images.parallel import cores
+from ssiu.inference.at_once import each, images_at_once
+from ssiu.inference.tiles import Network, Tile, super_resolve
 from ssiu.progress import Progress
-from ssiu.upscaling.at_once import each, images_at_once
-from ssiu.upscaling.tiles import Network, Tile, super_resolve
 
 NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What reading any other document as a summary raises."""

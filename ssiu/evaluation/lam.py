@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssiu.errors import BadInputError
-from ssiu.peers import architecture_of
+from ssiu.weights.external import architecture_of
 
 STEPS = 50
 SIGMA = 2.0  # LR pixels: blurs away what a super-resolution network works with

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ssiu.data.images import image_size, read_rgb
 from ssiu.data.pairs import MOD12, list_images
 from ssiu.data.test_sets import as_known, copy_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
+from ssiu.images.io import image_size, read_rgb
 
 Match = tuple[str, Path, Path]
 """Name, SR image, HR image."""

@@ -17,8 +17,8 @@ from torch.export import Dim, ExportedProgram
 
 from ssiu.errors import BadInputError, ConfigError, is_out_of_memory, quoted
 from ssiu.files import require_file, write_atomically
-from ssiu.weights import load_model
-from ssiu.weights_files import target_file
+from ssiu.weights.formats import target_file
+from ssiu.weights.load import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width

@@ -5,8 +5,8 @@ from typing import Any
 from torch import nn
 
 from ssiu.errors import ConfigError
-from ssiu.models.idsa_net import IDSANet
-from ssiu.models.own import build_own_model
+from ssiu.models.custom import build_own_model
+from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
 
 MODELS: dict[str, type[nn.Module]] = {

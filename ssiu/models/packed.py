@@ -14,7 +14,7 @@ from ssiu.models.esam import ESAM
 from ssiu.models.layers import Conv1x1, Conv3x3, reflect
 
 ONEDNN = torch.ops.mkldnn
-STRIP_PIXELS = 4096  # of the maps that come in; measured, see docs/performance.md
+STRIP_PIXELS = 4096  # of the maps that come in; measured, see docs/experiments/performance.md
 
 
 def can_pack(dtype: torch.dtype) -> bool:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.errors import ConfigError
+from ssiu.models.cuda_graphs import prepare_on_gpu
 from ssiu.models.esam import ESAM
-from ssiu.models.graphs import prepare_on_gpu
 from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv3x3,
@@ -25,7 +25,7 @@ from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
 from ssiu.models.packed import can_pack, in_strips, pack
 
-BYTES_PER_LR_PIXEL = 11_000  # of the packed network with 64 channels in fp32; measured, see docs/performance.md
+BYTES_PER_LR_PIXEL = 11_000  # of the packed network with 64 channels in fp32 (docs/experiments/performance.md)
 EXPERTS = 3  # groups of stages MoE-FS chooses from
 
 
@@ -189,7 +189,7 @@ class SSIU(nn.Module):
 
         super_resolve.takes_place = super_resolve.reentrant = True
         if packed:
-            super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.upscaling.tiles`
+            super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.inference.tiles`
         return super_resolve
 
     def arguments(self) -> dict[str, Any]:

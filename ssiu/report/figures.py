@@ -19,9 +19,9 @@ from ssiu.errors import BadInputError, MissingInputError, OutputError, one_line
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.page import heaviest_box
-from ssiu.report.paper import COLUMNS
-from ssiu.report.table1 import Row, published_rows
+from ssiu.report.paper.published import COLUMNS
+from ssiu.report.paper.table1 import Row, published_rows
+from ssiu.report.results_page import heaviest_box
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold $
 

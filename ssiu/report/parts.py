@@ -5,8 +5,8 @@ from string import Template
 
 
 def page_part(name: str) -> str:
-    """The text of a file beside this one."""
-    return (files("ssiu.report") / name).read_text(encoding="utf-8")
+    """The text of a file of this package, such as ``report/slider.js``."""
+    return (files("ssiu") / name).read_text(encoding="utf-8")
 
 
 def encoded(text: str) -> bytes:
@@ -16,5 +16,5 @@ def encoded(text: str) -> bytes:
 
 def fill_page(template: str, **values: str) -> str:
     """The page ``template`` with ``values``, the colours that all pages share, and the slider where it has one."""
-    shared = {"base_css": "base.css", "slider_css": "slider.css", "slider_js": "slider.js"}
+    shared = {key: f"report/{key.replace('_', '.')}" for key in ("base_css", "slider_css", "slider_js")}
     return Template(page_part(template)).substitute({key: page_part(name) for key, name in shared.items()}, **values)

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssiu.config import Config
-from ssiu.data.images import image_size
+from ssiu.config.schema import Config
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import Evaluation, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
-from ssiu.report.page import PIXELS, SHOWN, OtherRun, choose, report_page
+from ssiu.images.io import image_size
 from ssiu.report.parts import encoded
+from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page
 from ssiu.report.tables import Table
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}

@@ -11,7 +11,7 @@ from ssiu.data.pairs import usual_name
 from ssiu.errors import one_line
 from ssiu.evaluation.evaluate import Evaluation
 from ssiu.evaluation.metrics import Score, printed
-from ssiu.report.paper import published
+from ssiu.report.paper.published import published
 
 ABSENT = "-"
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.device import select_device
 from ssiu.errors import BusyError, ConfigError
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 
 MOMENTUM = 0.95  # of Muon
 ITERATIONS = 5  # of Newton-Schulz
@@ -57,7 +57,7 @@ class Muon(torch.optim.Optimizer):
     whose rows are a multiple of its columns is cut into squares, so that queries, keys and values are orthogonalised
     apart. Equal shapes are computed in one batch. An update has singular values near 1 and is scaled by
     0.2 sqrt(max(rows, columns)) (Liu et al., 2025, arXiv:2502.16982). Since it never shrinks, matrices without weight
-    decay grow for as long as the rate is high, and the network becomes unstable (docs/training.md).
+    decay grow for as long as the rate is high, and the network becomes unstable (docs/experiments/training.md).
 
     Args:
         model: whose parameters are optimised.

@@ -5,9 +5,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ssiu.checkpoint import find_checkpoint, load_checkpoint
-from ssiu.config import FREE_ON_RESUME, Config, default_of
+from ssiu.config.schema import FREE_ON_RESUME, Config, default_of
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.weights.checkpoint import find_checkpoint, load_checkpoint
 
 log = logging.getLogger("ssiu")
 

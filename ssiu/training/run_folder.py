@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ssiu.data.images import save_image
 from ssiu.errors import BusyError, OutputError, SaveError
 from ssiu.files import make_folder, write_atomically, write_error
+from ssiu.images.io import save_image
 
 log = logging.getLogger("ssiu")
 

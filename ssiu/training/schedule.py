@@ -4,7 +4,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
 
 

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from ssiu.checkpoint import save_checkpoint
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
@@ -45,17 +44,18 @@ from ssiu.errors import (
 from ssiu.files import remove_leftovers, write_atomically
 from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
-from ssiu.training.average import MovingAverage
 from ssiu.training.distributed import join_processes
+from ssiu.training.ema import MovingAverage
+from ssiu.training.loss_log import LossTerms
 from ssiu.training.losses import SRLoss
 from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
 from ssiu.training.resume import find_state, refuse_changes
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
-from ssiu.training.terms import LossTerms
 from ssiu.training.validation import Validation
-from ssiu.weights import load_trunk, load_weights
+from ssiu.weights.checkpoint import save_checkpoint
+from ssiu.weights.load import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
 
@@ -256,7 +256,7 @@ class Trainer:
         if window > 1 and side <= 2 * window:
             log.warning(
                 "LR patches of %dx%d: every window of the attention touches the border, and a long training learns to "
-                "count on that; use patch_size=%d or more (docs/training.md)",
+                "count on that; use patch_size=%d or more (docs/experiments/training.md)",
                 *(side, side, 3 * window * config.scale),
             )
 

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ssiu.config import Config
-from ssiu.data.bicubic import imresize
+from ssiu.config.schema import Config
 from ssiu.data.pairs import find_pairs, usual_name
 from ssiu.data.test_sets import BENCHMARKS, BenchmarkSet, as_known, load_test_sets, refuse_twice
 from ssiu.device import autocast_type
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
-from ssiu.upscaling.tiles import Network
+from ssiu.images.bicubic import imresize
+from ssiu.inference.tiles import Network
 
 MOST_PSNR = 100  # dB, of an image that chooses the best weights
 SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores

@@ -10,7 +10,7 @@ from torch import nn
 
 from ssiu.bench.complexity import count, count_macs, ntire_table
 from ssiu.cli import benchmark
-from ssiu.peers import build_peer
+from ssiu.weights.external import build_peer
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,7 +12,7 @@ from torch import nn
 from ssiu.bench import inference, train
 from ssiu.bench.variants import literal_network
 from ssiu.cli import benchmark as command
-from ssiu.config_reading import make_config
+from ssiu.config.load import make_config
 from ssiu.errors import ConfigError, MissingInputError
 
 CONFIG = str(Path(__file__).parents[2] / "configs/SSUFSR_light_x4.yml")

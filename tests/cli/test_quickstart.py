@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from ssiu import weights
 from ssiu.cli import quickstart
 from ssiu.data.pairs import find_pairs
 from ssiu.errors import ConfigError
+from ssiu.weights import load as weights
 
 
 @pytest.fixture

@@ -15,16 +15,16 @@ import safetensors
 import torch
 from small_sets import photo, small_set, write_set
 
-from ssiu import weights
 from ssiu.cli import test as command
-from ssiu.config_reading import load_config
-from ssiu.data.images import read_rgb
+from ssiu.config.load import load_config
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, run_cli
 from ssiu.evaluation.metrics import score
 from ssiu.evaluation.score_folders import score_folders
+from ssiu.images.io import read_rgb
 from ssiu.models import SSIU
 from ssiu.report.results import open_results, results_name
-from ssiu.weights_files import read_weights, save_authors_weights, save_weights
+from ssiu.weights import load as weights
+from ssiu.weights.formats import read_weights, save_authors_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
 

@@ -17,8 +17,8 @@ from toy_sets import write_set
 
 from ssiu.data import cache as cache_module
 from ssiu.data.cache import ImageCache, default_cache_folder
-from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError
+from ssiu.images.io import read_rgb, save_image
 
 
 @pytest.fixture

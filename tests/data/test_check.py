@@ -15,14 +15,14 @@ from toy_sets import write_set
 from ssiu.cli import check as check_command
 from ssiu.cli import prepare as prepare_command
 from ssiu.data import check as check_module
-from ssiu.data.bicubic import imresize, make_lr
 from ssiu.data.cache import ImageCache
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
-from ssiu.data.images import read_rgb, save_image
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import make_pairs
 from ssiu.errors import BadInputError, MissingInputError
+from ssiu.images.bicubic import imresize, make_lr
+from ssiu.images.io import read_rgb, save_image
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,11 @@ import pytest
 from toy_sets import write_set
 
 from ssiu.cli import prepare as prepare_command
-from ssiu.config_reading import make_config
-from ssiu.data.images import save_image
+from ssiu.config.load import make_config
 from ssiu.data.pairs import available_sets, find_pairs
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import ConfigError, MissingInputError, SSIUError
+from ssiu.images.io import save_image
 
 USE_TOY = {"eval_sets": ["toy"], "scale": 2}
 

@@ -16,10 +16,10 @@ from scipy.stats import chisquare
 
 from ssiu.data import loader as loader_module
 from ssiu.data.cache import ImageCache
-from ssiu.data.images import read_rgb, save_image
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError
+from ssiu.images.io import read_rgb, save_image
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from faults import ends_within, in_child, limit_file_size
 
 from ssiu.cli import prepare as prepare_command
 from ssiu.data import prepare
-from ssiu.data.bicubic import imresize, make_lr
-from ssiu.data.images import read_rgb, save_image
 from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import DF2K_NAMES, make_df2k, make_pairs
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, run_cli
+from ssiu.images.bicubic import imresize, make_lr
+from ssiu.images.io import read_rgb, save_image
 
 ROOT = Path(__file__).parents[2]
 RNG = np.random.default_rng(0)

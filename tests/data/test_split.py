@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ssiu.cli import prepare as prepare_command
-from ssiu.data import place
-from ssiu.data.images import save_image
+from ssiu.data import links as place
 from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import make_pairs, make_split
 from ssiu.errors import BadInputError, ConfigError, OutputError
+from ssiu.images.io import save_image
 
 RNG = np.random.default_rng(0)
 

@@ -18,16 +18,16 @@ import torch
 from small_sets import photo, small_set, write_set
 from torch.nn import functional as F
 
-from ssiu.config_reading import make_config
-from ssiu.data.bicubic import imresize
-from ssiu.data.images import read_rgb
+from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
 from ssiu.evaluation.evaluate import Bicubic, Evaluation, ImageResult, evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, score
+from ssiu.images.bicubic import imresize
+from ssiu.images.io import read_rgb
+from ssiu.inference import tiles
 from ssiu.models import SSIU
 from ssiu.report.results import summary_json
-from ssiu.upscaling import tiles
 
 
 def _sets(root, scale=2, names=("Set5",)):
@@ -234,7 +234,7 @@ def test_ranks_share_the_images_and_all_get_the_whole_result(tmp_path):
         textwrap.dedent(f"""
         import sys
         import torch.distributed as dist
-        from ssiu.config_reading import make_config
+        from ssiu.config.load import make_config
         from ssiu.data.test_sets import load_test_sets
         from ssiu.evaluation.evaluate import Bicubic, evaluate
 

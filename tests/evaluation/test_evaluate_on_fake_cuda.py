@@ -11,7 +11,8 @@ from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import set_arithmetic
 from ssiu.evaluation import evaluate as module
 from ssiu.evaluation.evaluate import evaluate
-from ssiu.models import MODELS, graphs
+from ssiu.models import MODELS
+from ssiu.models import cuda_graphs as graphs
 
 
 class InTurn:

@@ -9,7 +9,7 @@ from torch import nn
 from ssiu.errors import BadInputError
 from ssiu.evaluation.lam import Attribution, attribute, blurred
 from ssiu.models import SSIU
-from ssiu.weights import load_model
+from ssiu.weights.load import load_model
 
 
 def _image(height=24, width=30):

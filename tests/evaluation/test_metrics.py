@@ -14,9 +14,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from skimage import data, metrics
 
-from ssiu.data.bicubic import imresize
 from ssiu.errors import BadInputError
 from ssiu.evaluation.metrics import PROTOCOLS, Score, _standard_on_device, luma, mean_score, printed, score, to_uint8
+from ssiu.images.bicubic import imresize
 
 
 def _noisy(image: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:

@@ -7,10 +7,10 @@ import pytest
 from small_sets import photo
 
 from ssiu.cli import score as score_command
-from ssiu.data.images import save_image
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.metrics import score
 from ssiu.evaluation.score_folders import score_folders
+from ssiu.images.io import save_image
 
 
 def _folders(tmp_path, sr, hr):

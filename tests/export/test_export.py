@@ -16,17 +16,17 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from ssiu import Upscaler, upscale
-from ssiu.checkpoint import save_checkpoint
 from ssiu.cli import export as export_command
 from ssiu.cli import upscale as upscale_command
-from ssiu.data.images import read_rgb, save_image
 from ssiu.errors import BadInputError, ConfigError, run_cli
 from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
-from ssiu.models.idsa_net import IDSANet
+from ssiu.images.io import read_rgb, save_image
+from ssiu.inference.tiles import super_resolve
+from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
-from ssiu.upscaling.tiles import super_resolve
-from ssiu.weights import load_model
-from ssiu.weights_files import read_weights, save_weights
+from ssiu.weights.checkpoint import save_checkpoint
+from ssiu.weights.formats import read_weights, save_weights
+from ssiu.weights.load import load_model
 
 
 @pytest.fixture

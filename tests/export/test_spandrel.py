@@ -16,9 +16,9 @@ from ssiu.cli import export as command
 from ssiu.errors import OutputError
 from ssiu.export.one_file import network_source
 from ssiu.export.spandrel_arch import SSIUArch, install
-from ssiu.models.idsa_net import IDSANet
-from ssiu.weights import load_model
-from ssiu.weights_files import save_authors_weights, save_weights
+from ssiu.models.idsa_net.network import IDSANet
+from ssiu.weights.formats import save_authors_weights, save_weights
+from ssiu.weights.load import load_model
 
 ROOT = Path(__file__).parents[2]
 install(ignore_duplicates=True)

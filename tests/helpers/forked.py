@@ -154,7 +154,7 @@ def killed_in(module: str, moment: int, arguments: list[str]) -> None:
 
 def hung_disk(arguments: list[str]) -> None:
     """Training whose first save of a checkpoint never ends."""
-    from ssiu import checkpoint
+    from ssiu.weights import checkpoint
 
     def write(path: Path, data: bytes) -> None:
         path.with_name(".ssiu-0123456789abcdef.part").write_bytes(data[:1000])

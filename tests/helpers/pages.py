@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ssiu.config_reading import make_config
+from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.evaluation.evaluate import Bicubic, evaluate
 from ssiu.report.results import open_results, other_results, write_results

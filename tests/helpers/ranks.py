@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ssiu.cli import train
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
 from ssiu.errors import run_cli
 from ssiu.training.trainer import Trainer
 

@@ -8,12 +8,12 @@ import numpy as np
 from torch import Tensor, nn
 from toy_sets import write_pairs
 
-from ssiu.checkpoint import load_checkpoint
-from ssiu.config import Config
-from ssiu.config_reading import make_config
-from ssiu.data.bicubic import imresize
+from ssiu.config.load import make_config
+from ssiu.config.schema import Config
 from ssiu.data.stream import TrainingData
+from ssiu.images.bicubic import imresize
 from ssiu.training.trainer import Trainer
+from ssiu.weights.checkpoint import load_checkpoint
 
 
 def make_set(folder: Path, count: int = 4, scale: int = 2, size: tuple[int, int] = (40, 48), seed: int = 0) -> Path:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ssiu.data.bicubic import make_lr
-from ssiu.data.images import save_image
+from ssiu.images.bicubic import make_lr
+from ssiu.images.io import save_image
 
 
 def write_pairs(folder: Path, images: dict[str, np.ndarray], scale: int) -> Path:

@@ -10,7 +10,7 @@ import yaml
 from file_server import FileServer
 from toy_sets import write_set
 
-from ssiu.data.download import digest_of
+from ssiu.download.http import digest_of
 
 NAMES = ["a", "b", "c"]
 

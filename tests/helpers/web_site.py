@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from torch import nn
 
-from ssiu.data.download import fetch
+from ssiu.download.http import fetch
 from ssiu.errors import BusyError
 from ssiu.files import user_cache_folder
-from ssiu.report import web_page
-from ssiu.report.web_page import CONNECTION, RUNTIME, export_web
-from ssiu.upscaling.image_files import DecodedImage, read_image
+from ssiu.images.user_images import DecodedImage, read_image
+from ssiu.web import site as web_page
+from ssiu.web.site import CONNECTION, RUNTIME, export_web
 
 PIXELS = 13_000  # LR pixels at once: images with more become tiles
 LONGEST = 120_000  # ms, on a busy machine

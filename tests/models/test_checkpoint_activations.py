@@ -5,7 +5,7 @@ import torch
 from tiny import tiny
 from torch import nn
 
-from ssiu.models.idsa_net import IDSANet
+from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.layers import checkpoint_activations
 from ssiu.models.ssiu import SSIU
 

@@ -5,7 +5,8 @@ import torch
 from fake_cuda import DEVICE, Launches, fake_cuda, images
 from tiny import tiny
 
-from ssiu.models import MODELS, esam, graphs, layers, moe_fs
+from ssiu.models import MODELS, esam, layers, moe_fs
+from ssiu.models import cuda_graphs as graphs
 
 BEFORE = {  # launches of a forward pass of LR 120x80 at x4, as it was prepared for inference
     ("SSIU", torch.float32): 525,

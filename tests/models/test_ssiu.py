@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssiu.config import Config
+from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
 from ssiu.models import build_model, layers
 from ssiu.models.esam import ESAM

@@ -13,11 +13,11 @@ from small_sets import photo, small_set, write_set
 
 from ssiu.cli import figures as figures_command
 from ssiu.cli.console import named_path, named_paths
-from ssiu.data.bicubic import imresize
-from ssiu.data.images import save_image
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import Score, score
+from ssiu.images.bicubic import imresize
+from ssiu.images.io import save_image
 from ssiu.models import SSIU
 from ssiu.report.figures import (
     check_target,
@@ -30,9 +30,9 @@ from ssiu.report.figures import (
     save_figure,
     tradeoff_figure,
 )
-from ssiu.report.paper import paper_rows
-from ssiu.report.table1 import Row
-from ssiu.weights_files import save_weights
+from ssiu.report.paper.published import paper_rows
+from ssiu.report.paper.table1 import Row
+from ssiu.weights.formats import save_weights
 
 
 def test_compare_shows_the_box_of_every_image_with_its_score():

@@ -6,7 +6,7 @@ import pytest
 
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import Score
-from ssiu.report.paper import paper_facts, paper_rows, published
+from ssiu.report.paper.published import paper_facts, paper_rows, published
 from ssiu.report.tables import Number, Table, cell, comparison, score_table
 
 

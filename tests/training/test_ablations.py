@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssiu.config import FREE_ON_RESUME
-from ssiu.config_reading import load_config
+from ssiu.config.load import load_config
+from ssiu.config.schema import FREE_ON_RESUME
 from ssiu.models import build_model
-from ssiu.report.paper import paper_facts
+from ssiu.report.paper.published import paper_facts
 from ssiu.training.losses import SRLoss
 
 FOLDER = Path(__file__).parents[2] / "configs/ablations"

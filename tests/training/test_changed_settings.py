@@ -10,10 +10,10 @@ import torch
 from tiny_run import tiny_config
 from torch import Tensor, nn
 
-from ssiu.checkpoint import load_checkpoint
 from ssiu.errors import ConfigError
 from ssiu.training.optimizers import Muon
 from ssiu.training.trainer import Trainer
+from ssiu.weights.checkpoint import load_checkpoint
 
 OLD = {"max_iterations": 6, "save_every": 2, "ema_decay": 0.9}  # the run of checkpoint_f7a8675.pt
 

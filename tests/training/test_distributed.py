@@ -15,7 +15,7 @@ from lab import Lab, free_port
 from tiny import same
 from tiny_run import outcome
 
-from ssiu.checkpoint import load_checkpoint
+from ssiu.weights.checkpoint import load_checkpoint
 
 RUN = {
     "max_iterations": None, "epochs": 4, "batch_size": 4, "data_repeat": 4, "save_every": 3, "log_every": 4,

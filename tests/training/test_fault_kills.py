@@ -13,7 +13,7 @@ from lab import Lab
 from tiny import same
 from tiny_run import outcome
 
-from ssiu.checkpoint import load_checkpoint
+from ssiu.weights.checkpoint import load_checkpoint
 
 RUN = {
     "max_iterations": None, "epochs": 3, "save_every": 4, "log_every": 4, "validation_set": "val", "test_every": 1,

@@ -13,9 +13,9 @@ from forked import Forked
 from lab import Lab
 from tiny_run import tiny_config
 
-from ssiu.checkpoint import load_checkpoint
 from ssiu.errors import SaveError
 from ssiu.training.trainer import Trainer
+from ssiu.weights.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")

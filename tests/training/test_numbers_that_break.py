@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_run import trainer, weights
 
-from ssiu.checkpoint import load_checkpoint
 from ssiu.errors import DeviceMemoryError, NonFiniteError
 from ssiu.training.trainer import Trainer
+from ssiu.weights.checkpoint import load_checkpoint
 
 
 def test_fp16_scales_the_loss_and_survives_a_few_overflows_but_not_many(folder):

@@ -12,9 +12,9 @@ from tiny_run import trainer
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from ssiu.config_reading import make_config
+from ssiu.config.load import make_config
 from ssiu.models import MODELS
-from ssiu.models.idsa_net import IDSANet
+from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.training.optimizers import Muon, build_optimizer, matrix_shapes, orthogonalise
 

@@ -12,11 +12,11 @@ import torch
 from tiny import same
 from tiny_run import make_data, outcome, tiny_config
 
-from ssiu.checkpoint import load_checkpoint, save_checkpoint
-from ssiu.data.images import save_image
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, StoppedError
+from ssiu.images.io import save_image
 from ssiu.training.run_folder import RunFolder
 from ssiu.training.trainer import Trainer
+from ssiu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 RUN = {
@@ -266,7 +266,7 @@ def test_changed_training_images_are_refused_unless_allowed(tmp_path):
     config = tiny_config(tmp_path, max_iterations=2)
     Trainer(config).run()
     image = tmp_path / "data/train/HR/p0.png"
-    from ssiu.data.images import read_rgb
+    from ssiu.images.io import read_rgb
 
     pixels = read_rgb(image)
     pixels[0, 0] ^= 1

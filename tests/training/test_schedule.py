@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ssiu.config_reading import make_config
+from ssiu.config.load import make_config
 from ssiu.errors import ConfigError
 from ssiu.training.schedule import Schedule
 

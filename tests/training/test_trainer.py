@@ -10,7 +10,6 @@ from torch import nn
 from torch.nn import functional as F
 from toy_sets import write_pairs
 
-from ssiu.checkpoint import load_checkpoint
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import (
     BadInputError,
@@ -22,8 +21,9 @@ from ssiu.errors import (
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.models.ssiu import from_authors
 from ssiu.training.trainer import Trainer
-from ssiu.weights import load_model
-from ssiu.weights_files import save_weights
+from ssiu.weights.checkpoint import load_checkpoint
+from ssiu.weights.formats import save_weights
+from ssiu.weights.load import load_model
 
 
 def steps(run: Trainer, count: int) -> Trainer:

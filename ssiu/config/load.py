@@ -1,0 +1,124 @@
+"""Reading a config: YAML files and ``key=value`` words into a checked `Config`.
+
+The command line wins over the file: ``load_config("configs/SSUFSR_light_x2.yml", ["lr=5e-4", "eval_sets=[Set5]"])``.
+"""
+
+import difflib
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ssiu.config.schema import Config
+from ssiu.config.yaml import read_yaml
+from ssiu.errors import ConfigError, MissingInputError
+
+MAX_CONFIG_BYTES = 1_000_000
+PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return read_yaml(text)
+    except (yaml.YAMLError, AttributeError, KeyError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{where}{line}: not a readable YAML value: {problem}") from None
+
+
+OTHER_WORDS = {
+    "learning_rate": "lr", "workers": "threads", "num_workers": "threads", "iterations": "max_iterations",
+    "total_iter": "max_iterations", "weights": "pretrain", "checkpoint": "pretrain", "name": "log_name",
+    "dataset": "training_dataset", "patch": "patch_size", "batch": "batch_size", "amp": "precision",
+}  # fmt: skip
+"""What other codebases call some of our keys."""
+
+
+def refuse_options_that_are_keys(argv: Iterable[str]) -> None:
+    """ConfigError (78) for ``--batch_size 16`` on the command line, saying how the key is given."""
+    argv = list(argv)
+    for position, argument in enumerate(argv):
+        name, equals, value = argument.removeprefix("--").partition("=")
+        key = OTHER_WORDS.get(name.replace("-", "_"), name.replace("-", "_"))
+        if argument.startswith("--") and key in Config.model_fields:
+            following = argv[position + 1] if position + 1 < len(argv) else ""
+            value = value if equals else "VALUE" if not following or following.startswith("--") else following
+            given = shlex.quote(f"{key}={value}")
+            raise ConfigError(f"command line: keys are given without dashes: {given} instead of --{name}")
+
+
+def _unknown(key: str, where: str) -> ConfigError:
+    if key in OTHER_WORDS:
+        return ConfigError(f"{where}: unknown key {key!r}; here it is called '{OTHER_WORDS[key]}'")
+    near = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(Config.model_fields)}"
+    return ConfigError(f"{where}: unknown key {key!r}; {hint}")
+
+
+def make_config(values: dict[str, Any], where: str = "config") -> Config:
+    """Checks ``values`` and returns the Config; raises ConfigError (78) naming ``where`` and every bad key."""
+    for key in values:
+        if key not in Config.model_fields:
+            raise _unknown(str(key), where)
+    try:
+        return Config(**values)
+    except ValidationError as error:
+        expected: dict[tuple[str, str], list[str]] = {}  # a value that might be of several kinds has an error of each
+        for item in error.errors(include_url=False):
+            if item["type"] == "default_factory_not_called":  # it needs another key, which is wrong
+                continue
+            ends = (f"key '{item['loc'][0]}': expected ", f", got {item['input']!r:.80}") if item["loc"] else ("", "")
+            message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+            expected.setdefault(ends, []).append(message)
+        problems = (start + " or ".join(dict.fromkeys(kinds)) + end for (start, end), kinds in expected.items())
+        raise ConfigError(f"{where}: {'; '.join(problems)}") from None
+
+
+def find_config(path: str | Path) -> Path:
+    """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``ablations/table4_l1``."""
+    path = Path(path)
+    if path.name and not path.is_file() and not path.is_absolute() and ".." not in path.parts:
+        name = path.with_suffix(".yml")
+        name = name.relative_to("configs") if name.parts[:1] == ("configs",) else name
+        return next((folder / name for folder in SHIPPED_CONFIGS if (folder / name).is_file()), path)
+    return path
+
+
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Reads the YAML file ``path`` (or a shipped one by its name), applies ``key=value`` overrides, checks everything.
+
+    Raises MissingInputError (66) when the file is absent and ConfigError (78) for anything wrong inside.
+    """
+    path = Path(path)
+    try:
+        path = find_config(path)
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MissingInputError(
+            f"cannot read the config {path}: {error.strerror}; configs/ holds the shipped ones"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; expected YAML with one 'key: value' a line") from None
+    values = _parse(text, str(path))
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, got a {type(values).__name__}")
+    where = str(path)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ConfigError(f"command line: expected key=value, got {override!r}")
+        if key not in Config.model_fields:
+            raise _unknown(key, "command line")
+        values[key] = _parse(value, f"command line, '{key}'")
+        where = f"{path} with the command line"
+    return make_config(values, where)

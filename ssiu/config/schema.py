@@ -1,0 +1,297 @@
+"""The configuration: every key with its type, range, default and one line of documentation.
+
+Keys are flat, so that the YAML files of the paper's release run unchanged; `ssiu.config.load` reads them.
+"""
+
+import inspect
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from ssiu.config.yaml import write_yaml
+from ssiu.models import ANY, MODELS
+from ssiu.models.custom import is_own
+
+MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
+
+
+def _flag(value: Any) -> Any:
+    """The released configs write some switches as 0 and 1."""
+    return bool(value) if type(value) is int and value in (0, 1) else value
+
+
+def _listed(value: Any) -> Any:
+    """``eval_sets: Set5`` and ``gpu_ids: 0`` mean lists of one."""
+    return [value] if isinstance(value, (str, int)) else [] if value is None else value
+
+
+def _own_blocks(values: dict[str, Any]) -> int:
+    """The default of the model's constructor; 1 for a model without blocks."""
+    if values["model"] not in MODELS:  # of the user's own: not imported only to check a config
+        return 1
+    argument = inspect.signature(MODELS[values["model"]]).parameters.get("n_blocks")
+    return argument.default if argument else 1
+
+
+def _usable_path(value: str) -> str:
+    """No call of the system takes NUL or a name that is too long; reports and configs are UTF-8, errors one line."""
+    if re.search(r"[\0-\x1f\x7f-\x9f\ud800-\udfff]", value):
+        raise ValueError("a path in UTF-8 without control characters")
+    if any(len(name.encode()) > MAX_NAME_BYTES for name in re.split(r"[/\\]", value)):
+        raise ValueError(f"names of at most {MAX_NAME_BYTES} bytes")
+    return value
+
+
+def _plain_name(value: str) -> str:
+    if not value.strip() or value in (".", "..") or re.search(r"[/\\]", value):
+        raise ValueError("a plain folder name without a path")
+    return _usable_path(value)
+
+
+def _keys_of_models() -> dict[str, list[str]]:
+    """The keys that describe a network, each with the models whose constructors take it."""
+    takers: dict[str, list[str]] = {}
+    for kind in dict.fromkeys(MODELS.values()):
+        for key in inspect.signature(kind).parameters:
+            takers.setdefault(key, []).append(kind.__name__)
+    return takers
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+FilePath = Annotated[str, AfterValidator(os.path.expanduser), AfterValidator(_usable_path)]
+FolderName = Annotated[str, AfterValidator(_plain_name)]
+FolderNames = Annotated[list[FolderName], BeforeValidator(_listed)]
+
+
+class Config(BaseModel):
+    """One run. Frozen; unknown keys are errors. ``k`` in a description is the value of the key."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
+
+    # the network
+    model: str = Field(
+        "SSIU",
+        description="SSIU (SSUFSR is its old name), IDSANet, package.module:Class of your own, or any: what pretrain "
+        "holds, whatever the keys of networks say; never trained",
+    )
+    model_args: dict[str, Any] = Field(default_factory=dict, description="arguments of a model of your own, but scale")
+    scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
+    rgb_range: float = Field(1.0, description="value range of the network's input; only 1.0")
+    colors: int = Field(3, description="channels of an image; only 3")
+    n_feats: int = Field(64, ge=1, le=1024, description="feature channels C")
+    num_heads: int = Field(4, ge=1, le=64, description="attention heads")
+    n_blocks: int = Field(
+        default_factory=_own_blocks,
+        ge=1,
+        le=99,
+        description="SS-ReM stages N (SSIU: a multiple of 3) or blocks; default the model's own",
+    )
+    attention: Literal["sparse", "dense"] = Field("sparse", description="ESAM, or the SAM of Table III")
+    moe: Flag = Field(True, description="MoE-FS; false = Table III's row without it")
+    beta_sign: Literal["minus", "plus"] = Field("minus", description="Eq. 13: v - b as released, or v + b as printed")
+    skip: Literal["norm", "raw"] = Field("norm", description="Eq. 12: LN(a) as released, or a as printed")
+    share_group: Literal["none"] | Annotated[int, Field(ge=0, le=99)] = Field(
+        0, description="IDSANet: blocks that share one attention; 0 = all, none = every attention has its own"
+    )
+    smu: Literal["gconv", "none"] = Field("gconv", description="IDSANet: sequence unit after each attention")
+    purification: Literal["lkcipm", "none"] = Field("lkcipm", description="IDSANet: large-kernel purification, or none")
+    hybrid_attention: Literal["inham", "none"] = Field("inham", description="IDSANet: hybrid attention, or none")
+
+    # weights to start from
+    pretrain: FilePath | None = Field(None, description="weights to evaluate, or to fine-tune from")
+    init_trunk: FilePath | None = Field(None, description="train from another scale's weights, all but its tail")
+
+    # training data
+    data_path: FilePath = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
+    training_dataset: FolderName = Field("df2k", description="df2k, div2k or a folder of data_path")
+    patch_size: int = Field(
+        default_factory=lambda data: 64 * data.get("scale", 4),
+        ge=1,
+        le=4096,
+        description="side of an HR training patch, a multiple of scale; default LR patches of 64x64",
+    )
+    batch_size: int = Field(40, ge=1, le=65_536, description="patches per batch over all devices together")
+    data_repeat: int = Field(40, ge=1, le=1_000_000, description="times each image is visited in an epoch")
+    data_augment: Flag = Field(True, description="random flips and rotations (all eight)")
+    threads: int = Field(8, ge=0, le=256, description="data loader workers of each process, so of each GPU")
+    cache_dir: FilePath | None = Field(None, description="where decoded images are cached; empty = beside the data")
+
+    # optimisation
+    seed: int = Field(2024, ge=0, lt=2**32, description="initial weights, order of the data, dropout")
+    epochs: int = Field(290, ge=1, le=1_000_000, description="length of training in passes over the data")
+    max_iterations: int | None = Field(None, ge=1, le=10**9, description="length in optimizer steps, replaces epochs")
+    optimizer: Literal["adamw", "adam", "muon"] = Field(
+        "adamw", description="adamw as released, adam as in the paper, muon for short runs"
+    )
+    lr: float = Field(1e-3, gt=0, le=1e3, description="highest learning rate")
+    muon_lr: float = Field(
+        6e-3, gt=0, le=1e3, description="muon: highest rate of the 1x1 convolutions; lr is that of all other parameters"
+    )
+    muon_weight_decay: float = Field(0.05, ge=0, description="muon: on the 1x1 convolutions")
+    betas: tuple[float, float] = Field((0.9, 0.99), description="decay rates of Adam's moments")
+    weight_decay: float = Field(1e-4, ge=0, description="on every parameter (muon: on those of lr)")
+    scheduler: Literal["cosine", "multistep", "wsd"] = Field(
+        "cosine", description="cosine to eta_min, steps at decays, or wsd: constant, then linear to eta_min"
+    )
+    warmup_epochs: int = Field(0, ge=0, le=1_000_000, description="epoch k of these runs at lr * k / warmup_epochs")
+    eta_min: float = Field(1e-6, ge=0, description="where cosine and wsd end")
+    decays: list[int] = Field(default_factory=list, description="multistep: epochs after which lr is multiplied")
+    gamma: float = Field(0.5, gt=0, le=1, description="multistep: by this")
+    decay_share: float = Field(0.3, gt=0, le=1, description="wsd: share of the run, at its end, in which lr falls")
+    lambda_l1: float = Field(1.0, ge=0, description="weight of the L1 loss")
+    lambda_fft: float = Field(0.01, ge=0, description="weight of the L1 loss between Fourier transforms")
+    grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
+    accumulate: int = Field(1, ge=1, le=65_536, description="batches per optimizer step")
+    ema_decay: float = Field(
+        0.0, ge=0, lt=1, description="moving average of the weights, shorter at the start; 0 = off"
+    )
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
+    compile: Annotated[bool | Literal["reduce-overhead", "max-autotune"], BeforeValidator(_flag)] = Field(
+        False, description="torch.compile the network; a mode of it: faster steps, compiled for longer"
+    )
+    checkpoint_activations: Flag = Field(False, description="less memory: stages compute twice, same gradients")
+    deterministic: Flag = Field(False, description="only deterministic algorithms: runs repeat bit for bit")
+
+    # the machine
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto = cuda, mps, cpu")
+    gpu_ids: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_listed)] = Field(
+        default_factory=list, description="which GPU; several need torchrun"
+    )
+
+    # logs, checkpoints, evaluation
+    log_path: FilePath = Field("./logs", min_length=1, description="folder of all runs")
+    log_name: FolderName | None = Field(None, description="name of this run's folder; empty = {model}_x{scale}")
+    log_every: int = Field(100, ge=1, le=10**9, description="iterations between log lines")
+    save_every: int = Field(1000, ge=1, le=10**9, description="iterations between checkpoints")
+    keep_last: int = Field(2, ge=1, le=10**6, description="older checkpoints kept beside last.pt")
+    test_every: int = Field(
+        1, ge=0, le=10**6, description="epochs between validations (max_iterations: ten in all); 0 = none"
+    )
+    validate_every: int | None = Field(
+        None, ge=1, le=10**9, description="iterations between validations, whatever ends the run; empty = test_every"
+    )
+    validation_set: FolderName | None = Field(None, description="set that chooses best.pt; never a test set")
+    eval_sets: FolderNames = Field(["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets")
+    save_image: Flag = Field(True, description="test.py writes the SR images")
+    tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole image")
+    self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: str) -> str:
+        if value not in (*MODELS, ANY) and not is_own(value):
+            raise ValueError(f"one of {', '.join(MODELS)}, {ANY}, or package.module:Class of your own")
+        return value
+
+    @field_validator("rgb_range")
+    @classmethod
+    def _unit_range(cls, value: float) -> float:
+        if value != 1.0:
+            raise ValueError("1.0, because images enter the network in [0, 1]")
+        return value
+
+    @field_validator("colors")
+    @classmethod
+    def _rgb(cls, value: int) -> int:
+        if value != 3:
+            raise ValueError("3, because images are RGB and one-channel ones are replicated")
+        return value
+
+    @field_validator("betas", mode="before")
+    @classmethod
+    def _decay_rates(cls, value: Any) -> tuple[float, float]:
+        pair = isinstance(value, (list, tuple)) and len(value) == 2
+        if not (pair and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in value)):
+            raise ValueError("two numbers in [0, 1)")
+        return tuple(value)
+
+    @field_validator("eval_sets")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        if len({name.lower() for name in value}) < len(value):  # folders are found without regard to case
+            raise ValueError("every set once")
+        return value
+
+    @field_validator("decays")
+    @classmethod
+    def _rising(cls, value: list[int]) -> list[int]:
+        if any(b <= a for a, b in zip([0, *value], value, strict=False)):
+            raise ValueError("rising positive epochs, such as [150, 220, 260]")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if self.patch_size % self.scale:
+            raise ValueError(f"patch_size {self.patch_size} is not a multiple of scale {self.scale}")
+        if self.n_feats % self.num_heads:
+            raise ValueError(f"n_feats {self.n_feats} is not a multiple of num_heads {self.num_heads}")
+        if self.eta_min > self.lr:
+            raise ValueError(f"eta_min {self.eta_min} is larger than lr {self.lr}")
+        if self.max_iterations is None and self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
+        if self.scheduler == "multistep" and not self.decays:
+            raise ValueError("scheduler multistep needs decays, such as [150, 220, 260]")
+        if self.lambda_l1 == 0 and self.lambda_fft == 0:
+            raise ValueError("lambda_l1 and lambda_fft are both 0: nothing to minimise")
+        if self.pretrain and self.init_trunk:
+            raise ValueError("pretrain and init_trunk both say where to start: give one")
+        if self.model_args and not is_own(self.model):
+            raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
+        if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
+            raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
+        own = MODELS[self.model].__name__ if self.model in MODELS else None  # one's own has model_args
+        foreign = [
+            f"{key}={getattr(self, key)} (a key of {' and '.join(models)})"
+            for key, models in _keys_of_models().items()
+            if self.model != ANY
+            and key != "scale"
+            and key in Config.model_fields
+            and own not in models
+            and getattr(self, key) != default_of(key, vars(self))
+        ]
+        if foreign:
+            raise ValueError(f"model {self.model} does not take {', '.join(foreign)}: remove it or change model")
+        return self
+
+    @property
+    def validates(self) -> bool:
+        """Whether sets are scored during training."""
+        return self.validate_every is not None or self.test_every > 0
+
+    @property
+    def run_name(self) -> str:
+        """The run's folder under ``log_path``."""
+        return self.log_name or f"{self.model.rpartition(':')[2]}_x{self.scale}"
+
+    @property
+    def run_folder(self) -> Path:
+        """``log_path/run_name``."""
+        return Path(self.log_path) / self.run_name
+
+    def to_yaml(self) -> str:
+        """Every key with its value, readable by `load_config`."""
+        return write_yaml(self.model_dump(mode="json"))
+
+
+FREE_ON_RESUME = frozenset(
+    ("data_path", "threads", "cache_dir", "device", "gpu_ids", "compile", "checkpoint_activations")
+    + ("log_path", "log_name", "log_every", "save_every", "save_image", "keep_last")
+    + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")
+)
+"""Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""
+
+
+def default_of(key: str, values: dict[str, Any]) -> Any:
+    """The default of ``key`` in a config with the other ``values``."""
+    return Config.model_fields[key].get_default(call_default_factory=True, validated_data=values)

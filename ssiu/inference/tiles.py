@@ -1,0 +1,218 @@
+"""Upscaling images of any size: whole or in tiles, and the x8 self-ensemble."""
+
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssiu.device import free_memory
+from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
+from ssiu.models.layers import round_up
+from ssiu.weights.external import architecture_of
+
+log = logging.getLogger("ssiu")
+
+MARGIN = 48  # LR pixels of context around a tile: SSIU's output then differs by less than a tenth of a gray level
+GPU_SHARE = 0.6  # of what is free, for tile="auto": libraries' workspace and gaps between tensors need some
+RAM_SHARE = 0.4  # two runs may begin at once, and Linux kills what takes too much
+SMALLEST_SIDE = 16  # of a tile that "auto" starts with
+MAX_LR_PIXELS = 2_000_000  # at x4 a map of 64 channels then has almost 2^31 numbers, as far as CUDA's padding counts
+BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
+
+Tile = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network as upscaling needs it: what maps LR to SR, and what tiles must know of it.
+
+    run: LR (B, 3, H, W) to SR (B, 3, sH, sW); of a tile also with its place where it takes that.
+    size_multiple: tiles start and end at multiples of this, as the network's windows do.
+    bytes_per_lr_pixel: memory a pass takes, for tile="auto".
+    device: whose memory that is.
+    takes_place: tiles are run as ``run(lr, place)``, see `SSIU.forward`, and equal the whole image.
+    reentrant: several threads may run it at once.
+    """
+
+    run: Callable[..., Tensor]
+    size_multiple: int = 1
+    bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    takes_place: bool = False
+    reentrant: bool = False
+
+    def __call__(self, lr: Tensor, *place: Tensor) -> Tensor:
+        return self.run(lr, *place)
+
+    @classmethod
+    def of(cls, model: Callable[[Tensor], Tensor]) -> "Network":
+        """``model`` itself where it is one, else with the attributes it has."""
+        if isinstance(model, cls):
+            return model
+        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_place", "reentrant")
+        known = {name: getattr(model, name) for name in names if hasattr(model, name)}
+        if isinstance(model, nn.Module):
+            known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
+        return cls(model, **known)
+
+    @classmethod
+    def prepared(cls, model: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> "Network":
+        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32).
+
+        Raises ConfigError (78) for a ``dtype`` that is not among the ``dtypes`` of a model that has them.
+        """
+        if dtype not in (None, *getattr(model, "dtypes", (dtype,))):
+            raise ConfigError(f"{architecture_of(model)} cannot be computed in {dtype}; use precision fp32 or tf32")
+        described = cls.of(model)
+        if not hasattr(model, "prepare_for_inference"):
+            return described
+        run = model.prepare_for_inference(dtype)
+        return replace(cls.of(run), size_multiple=described.size_multiple, device=described.device)
+
+
+class Region(NamedTuple):
+    """A rectangle of an image in LR pixels; ``bottom`` and ``right`` are the first row and column outside."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def at(self, scale: int) -> tuple[slice, slice]:
+        """Its rows and columns in the image upscaled by ``scale``."""
+        return slice(scale * self.top, scale * self.bottom), slice(scale * self.left, scale * self.right)
+
+    def split(self, height: int, width: int) -> Iterator["Region"]:
+        """Tiles of this size from the upper left corner on, smaller ones at the end."""
+        for top in range(self.top, self.bottom, height):
+            for left in range(self.left, self.right, width):
+                yield Region(top, left, min(top + height, self.bottom), min(left + width, self.right))
+
+
+def super_resolve(
+    network: Network | Callable[[Tensor], Tensor], lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
+) -> Tensor:
+    """Upscales ``lr`` (B, 3, H, W) in [0, 1] to (B, 3, sH, sW), not clamped.
+
+    Args:
+        network: a `Network`, or a model or any callable, of which `Network.of` makes one.
+        tile: LR side of the square each pass of the network contributes; it sees `MARGIN` pixels more on every side and
+            they are cropped away. 0 takes the whole image at once; "auto" does so where a share of the free memory
+            is enough (`GPU_SHARE`, `RAM_SHARE`), else takes the tiles that fit and see least, and smaller ones when
+            memory runs out all the same.
+        self_ensemble: average over the eight flips and rotations of the image, at eight times the cost.
+
+    Raises DeviceMemoryError (69) when the memory of the device does not suffice.
+    """
+    height, width = lr.shape[-2:]
+    out = None
+    for region, sr in super_resolve_tiles(network, lr, tile, self_ensemble):
+        if region == Region(0, 0, height, width):
+            return sr
+        scale = sr.shape[-1] // (region.right - region.left)
+        if out is None:
+            out = sr.new_empty(*lr.shape[:2], scale * height, scale * width)
+        out[(..., *region.at(scale))] = sr
+    return out
+
+
+def super_resolve_tiles(
+    network: Network | Callable[[Tensor], Tensor], lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
+) -> Iterator[tuple[Region, Tensor]]:
+    """`super_resolve` one tile at a time: (where, SR of it), so that the whole SR image need not be in memory.
+
+    Every pixel comes from one tile. ``lr`` may have any type and be anywhere if ``network`` converts what it is given.
+    """
+    network = Network.of(network)
+    multiple = network.size_multiple
+    whole = Region(0, 0, *lr.shape[-2:])
+    if tile == "auto":
+        sides = _fitting_tile(whole, pixels_at_once(network) // lr.shape[0], multiple)
+    else:
+        sides = 2 * (round_up(tile or max(whole), multiple),)
+    waiting = deque(whole.split(*sides))
+    while waiting:
+        try:
+            sr = (_ensemble if self_ensemble else _upscale)(network, lr, waiting[0])
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            smaller = tuple(round_up(-(-side // 2), multiple) for side in sides)
+            if tile != "auto" or smaller == sides:
+                raise DeviceMemoryError(
+                    f"out of memory with a {whole.right}x{whole.bottom} image and tile={tile}; "
+                    f"use {'another device' if tile == 'auto' else 'tile=auto or a smaller tile'}"
+                ) from None
+            log.warning("out of memory: going on with tiles of %dx%d pixels", *reversed(smaller))
+            sides = smaller
+            waiting = deque(part for region in waiting for part in region.split(*sides))
+        else:
+            yield waiting.popleft(), sr
+
+
+def pixels_at_once(network: Network) -> int:
+    """LR pixels that the memory of the network's device is expected to suffice for."""
+    share = GPU_SHARE if network.device.type == "cuda" else RAM_SHARE
+    budget = int(share * free_memory(network.device))
+    return min(budget // network.bytes_per_lr_pixel, MAX_LR_PIXELS)
+
+
+def _fitting_tile(whole: Region, pixels: int, multiple: int) -> tuple[int, int]:
+    """Height and width of the tiles that see at most ``pixels`` each, and all together as few as need be."""
+    margin = round_up(MARGIN, multiple)
+
+    def choices(size: int) -> Iterator[tuple[int, int, int]]:
+        """(side, what a tile sees along it, what all tiles do)."""
+        for number in range(1, -(-size // max(multiple, SMALLEST_SIDE)) + 1):
+            side = round_up(-(-size // number), multiple)
+            cuts = -(-size // side) - 1
+            yield side, min(side + margin * min(cuts, 2), size), size + 2 * margin * cuts
+
+    rows, columns = list(choices(whole.bottom)), list(choices(whole.right))
+    fitting = [
+        (all_rows * all_columns, height, width)
+        for (height, seen_rows, all_rows), (width, seen_columns, all_columns) in itertools.product(rows, columns)
+        if seen_rows * seen_columns <= pixels
+    ]
+    return min(fitting)[1:] if fitting else (rows[-1][0], columns[-1][0])
+
+
+@torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
+def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
+    """SR of ``region`` (B, 3, s h, s w), from the network's output on the region and `MARGIN` around it.
+
+    What the network sees starts at multiples of its ``size_multiple`` and ends there too, or at the border of the
+    image: its windows fall, and its borders are padded, as they are in the whole image.
+    """
+    multiple = network.size_multiple
+    y, x = (max(start - MARGIN, 0) // multiple * multiple for start in region[:2])
+    seen = lr[..., y : round_up(region.bottom + MARGIN, multiple), x : round_up(region.right + MARGIN, multiple)]
+    whole = lr.shape[-2:]
+    if network.takes_place and seen.shape[-2:] != whole:
+        sr = network(seen, torch.tensor([y, x, *whole], dtype=torch.int32, device=network.device))
+    else:
+        sr = network(seen)
+    rows, columns = Region(region.top - y, region.left - x, region.bottom - y, region.right - x).at(
+        sr.shape[-1] // seen.shape[-1]
+    )
+    return sr[..., rows, columns]
+
+
+def _ensemble(network: Network, lr: Tensor, region: Region) -> Tensor:
+    """The mean of `_upscale` over the eight symmetries of the square, each undone in the output."""
+    total = 0
+    for turns, mirrored in itertools.product(range(4), (False, True)):
+        x, (top, left, bottom, right) = lr, region
+        if mirrored:
+            x, left, right = x.flip(-1), x.shape[-1] - right, x.shape[-1] - left
+        for _ in range(turns):  # counterclockwise: columns from the right become rows from the top
+            top, left, bottom, right = x.shape[-1] - right, top, x.shape[-1] - left, bottom
+            x = torch.rot90(x, 1, (-2, -1))
+        sr = torch.rot90(_upscale(network, x, Region(top, left, bottom, right)).float(), -turns, (-2, -1))
+        total = total + (sr.flip(-1) if mirrored else sr)
+    return total / 8

@@ -1,0 +1,91 @@
+"""What the papers print: Table I of SSIU (`table1.csv`), its Tables II to IV and IDSA-Net (`tables2to4.yaml`)."""
+
+import csv
+import io
+import math
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from ssiu.evaluation.metrics import Score
+
+COLUMNS = {"Set5": "set5", "Set14": "set14", "B100": "bsd100", "Urban100": "urban100", "Manga109": "manga109"}
+"""Our names of the test sets, and those of the data files."""
+
+SAME_SIZE = 0.02  # share by which papers' counts of parameters differ
+
+
+@dataclass(frozen=True)
+class PaperRow:
+    """A method's row of Table I; ``scores`` by our set names, without the sets the paper leaves out.
+
+    Its PSNR and SSIM were computed with ``protocol``: the paper's own SSIU row by the authors' code (`official`), the
+    other rows, as their papers give them, by the usual one (`standard`).
+    """
+
+    method: str
+    scale: int
+    protocol: str
+    training_set: str
+    params_k: float
+    flops_g: float
+    scores: dict[str, Score]
+
+
+def paper_rows(scale: int | None = None) -> list[PaperRow]:
+    """Table I of the paper, of one scale or all."""
+    rows = [_row(line) for line in csv.DictReader(io.StringIO(_data("table1.csv")))]
+    return [row for row in rows if scale in (None, row.scale)]
+
+
+def paper_row(model: str, scale: int, parameters: float = math.nan) -> PaperRow | None:
+    """The row of Table I that a network belongs to: by its name as others write it, and by its size if that is known.
+
+    Omni-SR is OmniSR elsewhere; ATD-light is ATD's smaller network, which is told from it by its ``parameters``.
+    """
+    for row in paper_rows(scale):
+        known = math.isnan(parameters) or abs(parameters / 1e3 - row.params_k) <= SAME_SIZE * row.params_k
+        if _bare(row.method) == _bare(model) and known:
+            return row
+    return None
+
+
+def paper_facts() -> dict[str, Any]:
+    """Tables II to IV of the paper and what is known of IDSA-Net, by name."""
+    return yaml.safe_load(_data("tables2to4.yaml"))
+
+
+def published(model: str, scale: int, parameters: float = math.nan) -> tuple[str, dict[str, Score]]:
+    """The protocol and the scores published for a model of this size, by set; empty where there are none.
+
+    An unknown SSIM is NaN; a paper that prints PSNR only, IDSA-Net's, does not say how it was computed.
+    """
+    psnr = paper_facts()["psnr_only"].get(model, {}).get(scale)
+    if psnr:
+        return "not stated", {name: Score(psnr[column], math.nan) for name, column in COLUMNS.items() if column in psnr}
+    row = paper_row(model, scale, parameters)
+    return (row.protocol, row.scores) if row else ("", {})
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]|light", "", name.lower())
+
+
+def _row(line: dict[str, str]) -> PaperRow:
+    printed = {name: line[column] for name, column in COLUMNS.items() if line[column] != "-"}
+    return PaperRow(
+        method=line["method"],
+        scale=int(line["scale"]),
+        protocol="official" if line["method"] == "SSIU" else "standard",
+        training_set=line["train"],
+        params_k=float(line["params_k"]),
+        flops_g=float(line["flops_g"]),
+        scores={name: Score(*map(float, text.split("/"))) for name, text in printed.items()},
+    )
+
+
+def _data(name: str) -> str:
+    return (files("ssiu.report.paper") / name).read_text(encoding="utf-8")

@@ -1,0 +1,234 @@
+"""Table I again: the paper's rows, bicubic and our runs, each number under the protocol it was computed with."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssiu.data.pairs import find_pairs, usual_name
+from ssiu.data.test_sets import BenchmarkSet
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.evaluation.evaluate import NO_SUMMARY, Bicubic, evaluate, summary_means
+from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
+from ssiu.report.paper.published import COLUMNS, paper_row, paper_rows
+from ssiu.report.tables import ABSENT, Cell, Number, Table
+
+BICUBIC = "bicubic"
+MARKED = 3  # places that are marked in a column
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path.
+
+    ``anew`` is the paper's row that this one measures again.
+    """
+
+    method: str
+    scale: int
+    source: str
+    means: dict[str, dict[str, Score]]
+    training_set: str = ABSENT
+    params_k: float = math.nan
+    flops_g: float = math.nan
+    rounded: bool = False  # printed numbers: never rounded again
+    anew: str = ""
+
+    def printed(self, protocol: str, set_name: str) -> tuple[str, str] | None:
+        """PSNR and SSIM as they stand in the table; None where there are none."""
+        score = self.means.get(protocol, {}).get(set_name)
+        return score and printed(score, "standard" if self.rounded else protocol)
+
+
+def published_rows(scale: int) -> list[Row]:
+    """What the paper prints."""
+    return [
+        Row(
+            row.method, scale, "paper", {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
+            rounded=True,
+        )
+        for row in paper_rows(scale)
+    ]  # fmt: skip
+
+
+def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tuple[Row, list[str]]:
+    """MATLAB's bicubic on the paper's and ``others``' test sets in ``data_path``, and the names of those not there."""
+    found: dict[str, BenchmarkSet] = {}  # by the name with the copy: "Set5" may be "Set5 mod12", which others name too
+    absent = []
+    for name in dict.fromkeys((*COLUMNS, *others)):
+        try:
+            test_set = BenchmarkSet(name, find_pairs(data_path, name, scale), scale)
+            found.setdefault(test_set.name, test_set)
+        except MissingInputError:
+            absent.append(name)
+    means = evaluate(Bicubic(scale), list(found.values())).means if found else {}
+    return Row(BICUBIC, scale, "computed", means), [name for name in absent if name not in found]
+
+
+def set_names(rows: Iterable[Row]) -> list[str]:
+    """The test sets that ``rows`` have numbers on."""
+    return list(dict.fromkeys(name for row in rows for sets in row.means.values() for name in sets))
+
+
+def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
+    """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`, each with a name or None.
+
+    Files of one name, scale, network and settings that share no set make one row, so a method's sets may be scored one
+    by one. Rows without a name are called after the model, and after their folder where the paper or another run of
+    that scale has the same name.
+    Raises MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or
+    when two files give one set of one named row, or are of different networks or settings.
+    """
+    rows: list[Row] = []
+    keys: list[tuple] = []
+    for name, path in files:
+        row, run = _read_summary(path)
+        key = (name, name or row.method, row.scale, run)
+        paper = paper_row(name, row.scale) if name else paper_row(row.method, row.scale, 1e3 * row.params_k)
+        row = dataclasses.replace(row, method=name or row.method, anew=paper.method if paper else "")
+        if name and any(other[:3] == key[:3] and other != key for other in keys):
+            raise BadInputError(
+                f"{path}: of another network than the file before it that is called {name} x{row.scale}, or of other "
+                "settings (precision, self_ensemble); give each a name of its own"
+            )
+        same = next((index for index, other in enumerate(keys) if other == key), None)
+        twice = [] if same is None else sorted(set(set_names([row])) & set(set_names([rows[same]])))
+        if twice and name:
+            raise BadInputError(f"{path}: {', '.join(twice)} of {name} x{row.scale} is given twice; name it once")
+        if same is None or twice:
+            rows.append(row)
+            keys.append(key)
+        else:
+            for protocol, sets in row.means.items():
+                rows[same].means.setdefault(protocol, {}).update(sets)
+    named_alike = [(row.anew or row.method, row.scale) for row in rows]
+    taken = Counter([*named_alike, *((row.method, row.scale) for row in paper_rows())])
+    return [
+        dataclasses.replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
+        for row, alike, (named, *_) in zip(rows, named_alike, keys, strict=True)
+    ]
+
+
+def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table:
+    """The table of one scale, a column per test set and protocol; the three best methods of a column are marked.
+
+    Bicubic is no competitor and has no place. ``absent`` are the sets that are not on disk, which is said below.
+    """
+    columns = [
+        (name, protocol)
+        for protocol in PROTOCOLS
+        for name in dict.fromkeys((*COLUMNS, *set_names(rows)))
+        if any(row.printed(protocol, name) for row in rows)
+    ]
+    header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
+    body: list[list[Cell]] = [[row.method, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows]
+    for name, protocol in columns:
+        values = [row.printed(protocol, name) or (ABSENT, ABSENT) for row in rows]
+        ranked = [pair if row.method != BICUBIC else (ABSENT, ABSENT) for row, pair in zip(rows, values, strict=True)]
+        places = [_places([pair[number] for pair in ranked]) for number in (0, 1)]
+        for line, (psnr, ssim), psnr_place, ssim_place in zip(body, values, *places, strict=True):
+            line.append((Number(psnr, psnr_place), Number(ssim, ssim_place)) if psnr != ABSENT else ABSENT)
+    notes = [
+        "standard compares with most papers; official is the authors' evaluation code, whose SSIM is 0.001 to 0.005 "
+        "higher and whose means are rounded up: the two never share a column."
+    ]
+    if absent:
+        notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
+    return Table(f"Table I, x{scale}", header, body, tuple(notes))
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """What was measured anew right below the paper's row, the others as they stand."""
+    below = [row for row in rows if row.anew]
+    return [each for row in rows if not row.anew for each in (row, *(b for b in below if b.anew == row.method))]
+
+
+def anew_table(scale: int, rows: Sequence[Row]) -> Table | None:
+    """The paper's rows that were measured anew: printed, here, and how they differ; None where there are none.
+
+    Both under the protocol of the paper's row. A number that agrees to the printed digit differs by ``=``.
+    """
+    paper = {row.method: row for row in rows if row.rounded}
+    pairs = [(paper[row.anew], row) for row in rows if row.anew]
+    if not pairs:
+        return None
+    names = dict.fromkeys(name for _, row in pairs for name in set_names([row]) if usual_name(name) in COLUMNS)
+    body: list[list[Cell]] = []
+    for theirs, ours in pairs:
+        (protocol,) = theirs.means
+        lines: list[list[Cell]] = [
+            [theirs.method, f"paper, {protocol}", *map(_plain, (theirs.params_k, theirs.flops_g))],
+            [ours.method, f"here, {protocol}", *map(_plain, (ours.params_k, ours.flops_g))],
+        ]
+        lines.append(["", "difference", *map(_difference, lines[0][2:], lines[1][2:])])
+        for name in names:
+            printed, measured = theirs.printed(protocol, usual_name(name)), ours.printed(protocol, name)
+            for line, pair in zip(lines, (printed, measured), strict=False):
+                line.append(" / ".join(pair) if pair else ABSENT)
+            lines[2].append(" / ".join(map(_difference, printed, measured)) if printed and measured else ABSENT)
+        body += lines
+    header = ["measured anew", "from", "params K", "MACs G", *names]
+    note = "= agrees to the printed digit. Means are rounded as each protocol does."
+    return Table(f"Table I measured anew, x{scale}: PSNR dB / SSIM", header, body, (note,))
+
+
+def rows_csv(rows: Iterable[Row]) -> str:
+    """A line per method, protocol and set, with all digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scale", "method", "from", "protocol", "set", *Score._fields])
+    for row in rows:
+        for protocol, sets in row.means.items():
+            writer.writerows(
+                [row.scale, row.method, row.source, protocol, name, *score] for name, score in sets.items()
+            )
+    return text.getvalue()
+
+
+def _read_summary(path: Path) -> tuple[Row, tuple]:
+    """The row of one file, called after its model, and what its numbers were computed by: network and settings.
+
+    Nothing is known of the network behind images (score.py), nor of the settings of a run by an earlier version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        row = Row(
+            str(document["model"]),
+            int(document["scale"]),
+            path.absolute().parent.name if path.name == "summary.json" else path.stem,
+            summary_means(document),
+            params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
+            flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
+        )
+        network = document.get("weights_sha256") or document["checkpoint"]
+        return row, (network, document.get("precision"), document.get("self_ensemble"))
+    except OSError as error:
+        raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
+    except NO_SUMMARY:
+        raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
+
+
+def _places(texts: Sequence[str]) -> list[int]:
+    """1 for the largest of the printed numbers, 2 and 3 for the next; equal numbers share a place, 0 for the rest."""
+    numbers = [math.nan if text == ABSENT else float(text) for text in texts]
+    best = sorted({number for number in numbers if not math.isnan(number)}, reverse=True)[:MARKED]
+    return [best.index(number) + 1 if number in best else 0 for number in numbers]
+
+
+def _difference(printed: str, measured: str) -> str:
+    """``+0.02``, with the digits of ``printed``; ``=`` where there is none."""
+    if ABSENT in (printed, measured):
+        return ABSENT
+    if printed == measured:
+        return "="
+    digits = len(printed.partition(".")[2])
+    return f"{float(measured.replace(',', '')) - float(printed.replace(',', '')):+.{digits}f}"
+
+
+def _plain(value: float) -> str:
+    return ABSENT if math.isnan(value) else f"{value:,.0f}"

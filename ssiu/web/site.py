@@ -1,0 +1,177 @@
+"""The page that upscales an image in the visitor's browser: a folder of files for any static host.
+
+The page itself is in ``web/`` beside this file. Two things take long and are kept in the user's cache: ONNX Runtime for
+browsers, fetched from its npm package, and the networks as ONNX.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import logging
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import BinaryIO
+
+import torch
+from torch import nn
+
+from ssiu.download.http import Connection, Source, fetch
+from ssiu.download.unpack import unpack
+from ssiu.errors import BusyError, OutputError
+from ssiu.export import onnx
+from ssiu.export.one_file import network_source
+from ssiu.files import contents, held, make_folder, remove_leftovers, user_cache_folder, write_atomically
+from ssiu.inference.tiles import MARGIN, Network
+from ssiu.report.parts import fill_page, page_part
+from ssiu.weights.checkpoint import tensors_digest
+
+log = logging.getLogger("ssiu")
+
+RUNTIME = Source(
+    url="https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz",
+    bytes=33_106_585,
+    digest="sha256:d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
+)
+CONNECTION = Connection(timeout=30, attempts=3, wait=1)
+RUNTIME_FILES = {  # of the package -> of the folder; .mjs becomes .js, which every host sends as JavaScript
+    "ort.wasm.min.mjs": "ort.wasm.js",
+    "ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
+    "ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+    "ort.webgpu.min.mjs": "ort.webgpu.js",
+    "ort-wasm-simd-threaded.asyncify.mjs": "ort-wasm-simd-threaded.asyncify.js",
+    "ort-wasm-simd-threaded.asyncify.wasm": "ort-wasm-simd-threaded.asyncify.wasm",
+}
+MEMORY = 1_000_000_000  # bytes that a tile may take: WebAssembly has at most four times as much
+SETTINGS = "models.json"  # what the page must know of the networks; it marks a folder of an earlier export
+HEADERS = {  # the first two allow threads
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cache-Control": "no-cache",
+}
+MEDIA_TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".wasm": "application/wasm",
+    ".json": "application/json",
+    "": "application/octet-stream",
+}
+
+
+def export_web(folder: Path, networks: Sequence[nn.Module]) -> list[Path]:
+    """Writes the page with ``networks``, one a scale, into ``folder``; returns its files.
+
+    Those of an earlier export are replaced, and what else lies beside them stays. Raises OutputError (73) for a folder
+    with files that is not of an earlier export, BusyError (75) while another export works or where the runtime cannot
+    be fetched, BadInputError (65) where something else than the runtime was sent, SaveError (74).
+    """
+    if contents(folder) and not _is_of_an_export(folder / SETTINGS):
+        raise OutputError(f"{folder} holds other files; name an empty or a new folder")
+    make_folder(folder)
+    cache = make_folder(user_cache_folder("web"))
+    with held(cache / "lock", cache, "another `ssiu export web` is at work; wait for it", "XDG_CACHE_HOME"):
+        remove_leftovers(cache)
+        remove_leftovers(folder)
+        content = _content(_runtime(cache), [(network, _model(cache, network)) for network in networks])
+        make_folder(folder / "runtime")
+        for name, data in content.items():
+            write_atomically(folder / name, data)
+    return [folder / name for name in content]
+
+
+def _is_of_an_export(settings: Path) -> bool:
+    """Whether this `SETTINGS` is ours: other sites may have a file of that name."""
+    try:
+        found = json.loads(settings.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"version", "margin", "models"} <= found.keys()
+
+
+def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]]) -> dict[str, bytes]:
+    """The files of the folder by name, `SETTINGS` first."""
+    names = [path.name for path in files("ssiu.web").iterdir() if path.name.endswith((".css", ".js"))]
+    page = {name: page_part(f"web/{name}") for name in sorted(names)}
+    page |= {name: page_part(f"report/{name}") for name in ("base.css", "slider.css", "slider.js")}
+    page["index.html"] = fill_page("web/index.html", slider_html=page_part("report/slider.html"))
+    worker = page.pop("sw.js")
+    content = {name: text.encode() for name, text in page.items()} | runtime
+    known = {}
+    for network, model in models:
+        name = f"{type(network).__name__}_x{network.scale}.onnx"
+        content[name] = model
+        pixels = MEMORY // Network.prepared(network).bytes_per_lr_pixel
+        known[network.scale] = {"file": name, "multiple": network.size_multiple, "pixels": pixels}
+    settings = {"margin": MARGIN, "models": known}
+    digest = hashlib.sha256(repr((settings, worker)).encode())
+    for name, data in sorted(content.items()):
+        digest.update(f"{name} {len(data)}\n".encode() + data)
+    version = digest.hexdigest()[:16]
+    kept = json.dumps(["./", SETTINGS, *sorted(page.keys() - {"index.html"})])
+    content["sw.js"] = Template(worker).substitute(version=version, files=kept).encode()
+    return {SETTINGS: (json.dumps({"version": version, **settings}, indent=2) + "\n").encode()} | content
+
+
+def _model(cache: Path, network: nn.Module) -> bytes:
+    """``network`` as ONNX, from ``cache`` where it was exported before by the same code."""
+    made_of = (tensors_digest(network.state_dict()), network.arguments(), network_source(), inspect.getsource(onnx))
+    recipe = hashlib.sha256(repr((*made_of, torch.__version__)).encode()).hexdigest()[:16]
+    path = cache / f"{recipe}.onnx"
+    if not path.is_file():
+        log.info("x%d: exporting the graph and comparing its output takes about a minute ...", network.scale)
+        onnx.export_onnx(network, path, tiles=True)
+    return path.read_bytes()
+
+
+def _runtime(cache: Path) -> dict[str, bytes]:
+    """The files of ONNX Runtime for browsers, by their name in the folder; see `fetch` for what it raises."""
+    package, unpacked = cache / RUNTIME.url.rpartition("/")[2], cache / "unpacked"
+    try:
+        fetch(RUNTIME, package, CONNECTION)
+    except BusyError as error:
+        raise BusyError(f"{error}; it is needed once and then kept in {cache}") from None
+    shutil.rmtree(unpacked, ignore_errors=True)
+    try:
+        unpack(package, lambda member: RUNTIME_FILES.get(member.removeprefix("package/dist/")), make_folder(unpacked))
+        return {f"runtime/{name}": (unpacked / name).read_bytes() for name in RUNTIME_FILES.values()}
+    finally:
+        shutil.rmtree(unpacked, ignore_errors=True)
+
+
+def page_server(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of ``folder`` on the loopback address. Raises BusyError (75) where the port is taken."""
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=folder))
+    except OSError as error:
+        raise BusyError(f"cannot serve on port {port}: {error.strerror}; choose another one with --port") from None
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    """Sends files as what they are, whatever this system's own list says, without a line for each."""
+
+    extensions_map = MEDIA_TYPES
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # a browser may leave at any time
+            super().handle()
+
+    def send_head(self) -> BinaryIO | None:
+        try:
+            return super().send_head()
+        except ValueError:  # NUL or half a surrogate pair in the name
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *arguments: object) -> None:
+        pass

@@ -1,0 +1,168 @@
+"""Other methods' networks, recognised from their weights and built by spandrel, which the extra ``peers`` brings.
+
+Their files are read by `ssiu.weights.formats`, so nothing in them is executed: spandrel's own loader, which tries
+TorchScript first, is never called. Architectures with restrictive licences take part where spandrel_extra_arches is
+installed.
+"""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from ssiu.errors import BadInputError, quoted
+from ssiu.models.layers import pad_to
+
+INSTALL = "pip install spandrel torchvision"
+WINDOW = 16  # windows of 8 and 16 pixels are usual; no architecture says its own
+TRIED = (16, 24)  # LR height and width of the image that a network is tried on
+_ATEN = torch.ops.aten
+FACTORIES = {_ATEN.empty.memory_format, _ATEN.zeros.default, _ATEN.ones.default, _ATEN.full.default}
+"""What makes a tensor of a size, its first argument."""
+
+
+class UnknownNetworkError(Exception):
+    """These tensors are of no network that can be built; the message says why."""
+
+
+class Peer(nn.Module):
+    """Another method's network, called as ours are: LR (B, 3, H, W) in [0, 1] to SR (B, 3, sH, sW), not clamped.
+
+    Made of a descriptor of spandrel. ``architecture`` is its name there, ``dtypes`` what it may be computed in beside
+    float32; sides are padded as it asks, and the padding is cropped from the output.
+    """
+
+    def __init__(self, descriptor: Any):
+        super().__init__()
+        self.network: nn.Module = descriptor.model
+        self.call = descriptor._call_fn  # what the descriptor's own call does before it clamps and forbids gradients
+        self.architecture: str = descriptor.architecture.name
+        self.scale: int = descriptor.scale
+        self.sizes = descriptor.size_requirements
+        self.size_multiple = math.lcm(self.sizes.multiple_of, WINDOW)
+        supported = {torch.float16: descriptor.supports_half, torch.bfloat16: descriptor.supports_bfloat16}
+        self.dtypes = tuple(dtype for dtype, yes in supported.items() if yes)
+
+    def forward(self, lr: Tensor) -> Tensor:
+        """One image after the other, which is all that architectures promise to take."""
+        return torch.cat([self._upscale(image) for image in lr.split(1)])
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Of what the network sees of an LR image."""
+        right, bottom = self.sizes.get_padding(width, height)
+        return height + bottom, width + right
+
+    def _upscale(self, lr: Tensor) -> Tensor:
+        """(1, 3, H, W) to (1, 3, sH, sW)."""
+        height, width = lr.shape[-2:]
+        rows, columns = self.padded_size(height, width)
+        sr = self.call(self.network, pad_to(lr, rows, columns))  # a copy: RCAN changes what it is given
+        if sr.shape != (1, 3, self.scale * rows, self.scale * columns):
+            raise BadInputError(
+                f"{self.architecture} makes {tuple(sr.shape)} of an image (1, 3, {rows}, {columns}); expected "
+                f"{self.scale} times its sides"
+            )
+        return sr[..., : self.scale * height, : self.scale * width]
+
+
+def architecture_of(network: Any) -> str:
+    """What tables call ``network``: its class, or the architecture of a `Peer`."""
+    return network.architecture if isinstance(network, Peer) else type(network).__name__
+
+
+def build_peer(tensors: Mapping[str, Tensor], path: Path | str) -> Peer:
+    """The network of ``tensors``, which are from the file ``path``, in eval mode.
+
+    Raises UnknownNetworkError where spandrel does not know it, or is not there to ask, and BadInputError (65) for a
+    network that does not make RGB images larger, does not fit its tensors, or fails on a small image.
+    """
+    spandrel = _import_spandrel()
+    try:
+        with _quiet(), _NoLargerThanItsFile(tensors):
+            descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(tensors))
+    except spandrel.UnsupportedModelError:
+        raise UnknownNetworkError(f"spandrel {spandrel.__version__} does not know it either") from None
+    except Exception as error:  # architectures index and divide by whatever they find in the tensors
+        raise _unusable(path, "spandrel cannot build its network", error) from None
+    name = descriptor.architecture.name
+    if descriptor.purpose != "SR":
+        raise BadInputError(f"{path} holds {name}, a network for {descriptor.purpose}; expected super-resolution")
+    if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
+        channels = f"{descriptor.input_channels} channels to {descriptor.output_channels}"
+        raise BadInputError(f"{path} holds {name} from {channels}; expected one from RGB to RGB")
+    peer = Peer(descriptor).eval()
+    try:
+        with _quiet(), torch.no_grad():
+            peer(torch.zeros(1, 3, *TRIED))
+    except Exception as error:
+        raise _unusable(path, f"its network, {name}, fails on an image (1, 3, {TRIED[0]}, {TRIED[1]})", error) from None
+    return peer
+
+
+class _NoLargerThanItsFile(TorchDispatchMode):
+    """Ends the making of a network that takes more numbers than its file has: forged shapes may ask for any amount.
+
+    What is computed on the way, such as masks of windows, is counted before it is, and may be several times as much.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        super().__init__()
+        there = sum(tensor.numel() for tensor in tensors.values())
+        self.made = 2 * there + 10**6  # numbers that are left; some are made and not kept
+        self.computed = 20 * there + 10**7
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in FACTORIES:
+            self.made -= math.prod(args[0])
+        elif not func.is_view:
+            self.computed -= _numbers(func, args, kwargs)
+        if min(self.made, self.computed) < 0:
+            raise ValueError("it asks for a larger network than its tensors are")
+        return func(*args, **kwargs)
+
+
+def _numbers(func: Any, args: Any, kwargs: Any) -> int:
+    """How many numbers the operator ``func`` would put out, found without their memory; 0 where only the data tell."""
+    args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
+    if any(argument.name == "device" for argument in func._schema.arguments):
+        kwargs["device"] = "meta"
+    try:
+        return sum(each.numel() for each in tree_leaves(func(*args, **kwargs)) if isinstance(each, Tensor))
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+def _import_spandrel() -> Any:
+    try:
+        with _quiet():
+            import spandrel
+    except Exception as error:  # a torchvision of another build than torch's raises a RuntimeError
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "spandrel"
+        reason = "" if absent else f", which does not import here ({str(error).partition(chr(10))[0]})"
+        raise UnknownNetworkError(f"other methods' networks are built by spandrel{reason}: {INSTALL}") from None
+    with contextlib.suppress(ImportError):
+        import spandrel_extra_arches
+
+        spandrel_extra_arches.install(ignore_duplicates=True)
+    return spandrel
+
+
+def _unusable(path: Path | str, what: str, error: Exception) -> BadInputError:
+    reason = str(error).strip().partition("\n")[0]
+    return BadInputError(f"{path}: {what} ({type(error).__name__}: {quoted(reason, 200)})")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides what architectures warn of, such as functions of torch that are old."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

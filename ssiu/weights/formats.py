@@ -1,0 +1,164 @@
+"""Files of weights: read from any of their formats and checked; written as safetensors or as the authors' ``.pt``.
+
+Readable are our ``.safetensors``, a training checkpoint of ours (its moving average where it has one), the authors'
+training ``.pt`` and a plain ``.pt`` state dict. Whatever the format, tensors end up under this project's names.
+"""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ssiu.errors import BadInputError, ConfigError, NonFiniteError, OutputError, quoted
+from ssiu.files import refuse_folder, require_file, write_atomically
+from ssiu.models import MODELS
+from ssiu.models.ssiu import SSIU, from_authors, to_authors
+from ssiu.weights.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
+from ssiu.weights.torch_files import read_torch_file
+
+WRAPPERS = ("ema", "params_ema", "params-ema", "model_state_dict", "state_dict", "params", "model", "net")  # of a .pt
+
+RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "minus", "skip": "norm"}  # no other there
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors under this project's names, what their file says about them, and the digest of all of them."""
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    metadata: dict[str, str]
+    sha256: str
+
+
+def read_weights(path: Path | str) -> Weights:
+    """The tensors of a weights file under this project's names, verified as far as the format allows.
+
+    Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
+    """
+    path = Path(path)
+    if path.suffix in (".pt2", ".onnx") and path.is_file():
+        raise BadInputError(
+            f"{path} is an exported network, not weights; expected .safetensors or .pt here "
+            f"({'torch.export.load runs it' if path.suffix == '.pt2' else 'ssiu upscale --weights runs it'})"
+        )
+    if path.suffix == ".safetensors":
+        tensors, metadata = _read_safetensors(path)
+    else:
+        tensors, metadata = _read_pt(path)
+    ours = "model" in metadata  # then names are the network's own, whatever they begin with
+    state_dict = {name if ours else re.sub(r"^((module|_orig_mod)\.)+", "", name): t for name, t in tensors.items()}
+    if any(re.match(r"body\.\d+\.(s\d|ffn)\.", name) for name in state_dict):
+        state_dict = from_authors(state_dict)
+    if len(state_dict) < len(tensors):
+        raise BadInputError(f"{path} holds two tensors of one name, such as 'a' and 'module.a'; which one is meant?")
+    broken = first_non_finite(state_dict)
+    if broken:
+        raise BadInputError(f"{path}: tensor {broken!a:.80} holds NaN or infinity; these weights cannot be used")
+    return Weights(path, state_dict, metadata, tensors_digest(state_dict))
+
+
+def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, str] | None = None) -> str:
+    """Writes safetensors with ``metadata``, the architecture and digests in the header; returns the tensors' sha256.
+
+    Raises NonFiniteError (70), OutputError (73) as `target_file` does, SaveError (74).
+    """
+    path = target_file(path, ".safetensors")
+    tensors = _finite_tensors(network)
+    sha256 = tensors_digest(tensors)
+    kind = type(network)
+    model = kind.__name__ if kind in MODELS.values() else f"{kind.__module__}:{kind.__qualname__}"
+    header = {**(metadata or {}), "model": model, "arguments": json.dumps(network.arguments())}
+    header |= {"format": "pt", "sha256": sha256}  # transformers and others ask for "format"
+    header["metadata_sha256"] = _metadata_digest(header)
+    write_atomically(path, safetensors.torch.save(tensors, header))
+    return sha256
+
+
+def save_authors_weights(path: Path | str, network: nn.Module) -> None:
+    """Writes SSIU's weights as the authors' ``model_x4_290.pt``; raises ConfigError (78) for what they cannot hold."""
+    path = target_file(path, ".pt")
+    if not isinstance(network, SSIU):
+        raise ConfigError(f"the authors' format is for SSIU, not {type(network).__name__}; export safetensors instead")
+    for key, value in network.arguments().items():
+        if RELEASED.get(key, value) != value:
+            raise ConfigError(
+                f"the authors' code has no {key}={value}, only {RELEASED[key]}; export safetensors instead"
+            )
+    buffer = io.BytesIO()
+    torch.save({"model_state_dict": to_authors(_finite_tensors(network))}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    require_file(path, "weights")
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
+    except Exception as error:  # a damaged or hostile file can make the reader raise anything
+        raise BadInputError(f"{path} is truncated or no safetensors file ({quoted(error, 100)})") from None
+    stored = {"sha256": tensors_digest(tensors), "metadata_sha256": _metadata_digest(metadata)}
+    if any(key in metadata and metadata[key] != digest for key, digest in stored.items()):
+        raise BadInputError(f"{path} is damaged: its contents do not match the sha256 stored in it; copy it again")
+    return tensors, metadata
+
+
+def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    document = read_torch_file(path)
+    metadata = {}
+    if is_checkpoint(document):
+        document = verified(document, path)
+        config = document.get("config", {})
+        try:
+            metadata = {"arguments": json.dumps(config), "step": str(document.get("step"))}
+        except (RecursionError, TypeError, ValueError):
+            raise BadInputError(f"{path}: its config holds more than text and numbers; use another file") from None
+        if isinstance(config, dict):
+            metadata["model"] = str(config.get("model"))
+    if isinstance(document, dict):
+        document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
+    if not isinstance(document, dict) or not document:
+        raise BadInputError(f"{path} holds a {type(document).__name__} and no weights; expected names with tensors")
+    averaged = "n_averaged" in document  # torch's AveragedModel counts its updates beside the weights, module.NAME
+    tensors = {}
+    for name, tensor in document.items():
+        if name == "n_averaged":
+            continue
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise BadInputError(f"{path}: entry {name!a:.80} is no tensor; expected a network's state dict")
+        try:
+            tensors[name.removeprefix("module.") if averaged else name] = check_tensor(name, tensor)
+        except ValueError as error:
+            raise BadInputError(f"{path} is refused: {error}") from None
+    return tensors, metadata
+
+
+def _finite_tensors(network: nn.Module) -> dict[str, Tensor]:
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
+    broken = first_non_finite(tensors)
+    if broken:
+        raise NonFiniteError(f"tensor '{broken}' holds NaN or infinity: these weights were not written")
+    return tensors
+
+
+def _metadata_digest(metadata: Mapping[str, str]) -> str:
+    rest = {key: value for key, value in metadata.items() if key != "metadata_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def target_file(path: Path | str, suffix: str) -> Path:
+    """``path``, where a file of this kind can be written; raises OutputError (73) for another suffix or a folder."""
+    path = Path(path)
+    if path.suffix != suffix:
+        raise OutputError(f"{path}: expected a file name that ends in {suffix}")
+    refuse_folder(path)
+    return path

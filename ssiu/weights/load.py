@@ -1,0 +1,235 @@
+"""A network from its weights, loaded strictly, and where weights are found. `ssiu.weights.formats` reads their files.
+
+What is no network of this project may be one of another method's that `ssiu.weights.external` can build.
+"""
+
+import inspect
+import json
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssiu.config.schema import Config
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
+from ssiu.files import user_cache_folder
+from ssiu.models import ANY, MODELS, build_model
+from ssiu.models.custom import is_own
+from ssiu.models.ssiu import SSIU
+from ssiu.weights.external import Peer, UnknownNetworkError, build_peer
+from ssiu.weights.formats import Weights, read_weights
+
+log = logging.getLogger("ssiu")
+
+PACKAGE = Path(__file__).resolve().parents[1]
+# of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
+SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
+MAX_BLOCKS = 99  # as in a config
+
+
+def load_model(
+    path_or_scale: Path | str | int | Weights,
+    device: torch.device | str = "cpu",
+    scale: int | None = None,
+    model: str | None = None,
+) -> nn.Module:
+    """The network of a weights file, read now or before, or the shipped one of a scale, in eval mode on ``device``.
+
+    The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes a `Peer` if it can.
+    ``scale`` and ``model`` (a name of `MODELS`, so no `Peer`) are what the caller expects. Raises MissingInputError
+    (66), naming where it looked, and BadInputError (65) for a file that is damaged or refused, of another scale or
+    architecture, incomplete, or not finite.
+    """
+    if isinstance(path_or_scale, int):
+        scale = path_or_scale
+        path_or_scale = find_weights(model or "SSIU", scale)
+    weights = _read(path_or_scale)
+    path = weights.path
+    architecture = _architecture(weights)
+    if architecture is None:
+        named = weights.metadata.get("model", "")
+        if is_own(named):
+            raise BadInputError(
+                f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
+                f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
+            )
+        return _load_peer(weights, scale, model).to(device)
+    kind, arguments = architecture
+    if model is not None and MODELS[model] is not kind:
+        raise BadInputError(f"{path} holds weights of {kind.__name__}, not {MODELS[model].__name__}; use others")
+    _refuse_scale(path, arguments["scale"], scale)
+    try:
+        _refuse_misfit(_outline(kind, arguments), weights.state_dict, path)
+        network = kind(**arguments)
+    except (ConfigError, TypeError) as error:
+        raise BadInputError(f"{path} describes a network that cannot be built: {quoted(error, 300)}") from None
+    _load(network, weights.state_dict, network.state_dict().keys(), path)
+    return network.to(device).eval()
+
+
+def _load_peer(weights: Weights, scale: int | None, model: str | None) -> Peer:
+    path = weights.path
+    unknown = f"{path} fits none of {', '.join(MODELS)}; its tensors begin with "
+    unknown += f"{', '.join(sorted(weights.state_dict)[:5])!a:.300}"
+    if model is not None:
+        raise BadInputError(unknown)
+    try:
+        peer = build_peer(weights.state_dict, path)
+    except UnknownNetworkError as error:
+        raise BadInputError(f"{unknown}; {error}") from None
+    _refuse_scale(path, peer.scale, scale)
+    log.info("%s, %d tensors from %s, built by spandrel", peer.architecture, len(weights.state_dict), path)
+    return peer
+
+
+def _refuse_scale(path: Path, scale: int, expected: int | None) -> None:
+    if expected not in (None, scale):
+        raise BadInputError(f"{path} upscales by {scale}, not {expected}; ask for that scale or use another file")
+
+
+def load_weights(network: nn.Module, source: Path | str | Weights) -> None:
+    """Loads every tensor of ``source`` into ``network``, which is unchanged when this raises BadInputError (65)."""
+    weights = _read(source)
+    _compare(network, weights, ignore=())
+    _load(network, weights.state_dict, network.state_dict().keys(), weights.path)
+
+
+def load_configured(
+    config: Config, source: Path | Weights | None = None, device: torch.device | str = "cpu"
+) -> nn.Module:
+    """The network of ``config``, which may be of the user's own, in eval mode; weights: ``source``, else its own."""
+    source = source or configured_weights(config)
+    if config.model == ANY:
+        return load_model(source, device, config.scale)
+    network = build_model(config)
+    load_weights(network, source)
+    return network.to(device).eval()
+
+
+def configured_weights(config: Config) -> Path:
+    """The file that ``config`` names, else as `find_weights`."""
+    return Path(config.pretrain) if config.pretrain else find_weights(config.model, config.scale)
+
+
+def load_trunk(network: nn.Module, path: Path | str) -> None:
+    """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`."""
+    weights = read_weights(path)
+    _compare(network, weights, ignore=("scale",))
+    trunk = {n: t for n, t in weights.state_dict.items() if not n.startswith(network.tail_prefixes)}
+    _load(network, trunk, [n for n in network.state_dict() if not n.startswith(network.tail_prefixes)], path)
+
+
+def find_weights(model: str, scale: int) -> Path:
+    """The weights to use when none were named: for SSIU the authors', where they were put there, else ours.
+
+    Raises MissingInputError (66), naming where it looked.
+    """
+    if model not in MODELS:
+        raise MissingInputError(f"there are no weights for {model} here; name a file with pretrain=FILE")
+    name = MODELS[model].__name__
+    files = ([f"model_x{scale}_290.pt"] if MODELS[model] is SSIU else []) + [f"{name}_x{scale}.safetensors"]
+    places = [folder / file for file in files for folder in SHIPPED]
+    found = next((path for path in places if path.is_file()), None)
+    if found is None:
+        looked = ", ".join(map(str, places))
+        get = "get the authors' with python -m ssiu download weights, or " if MODELS[model] is SSIU else ""
+        raise MissingInputError(
+            f"no weights for {name} x{scale}; looked for {looked}; {get}name a file with pretrain=FILE"
+        )
+    return found
+
+
+def shipped_file(name: str) -> Path | None:
+    """The weights file of this name from where weights are looked for, if it is there."""
+    return next((folder / name for folder in SHIPPED if (folder / name).is_file()), None)
+
+
+def weights_folder() -> Path:
+    """Where downloaded weights belong: pretrain_model of a clone, else the user's cache; `find_weights` looks there."""
+    return SHIPPED[0] if SHIPPED[0].is_dir() else SHIPPED[-1]
+
+
+def _read(source: Path | str | Weights) -> Weights:
+    return source if isinstance(source, Weights) else read_weights(source)
+
+
+def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
+    """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
+    for kind in dict.fromkeys(MODELS.values()):
+        try:
+            arguments = kind.arguments_from(weights.state_dict)
+        except (ArithmeticError, AttributeError, IndexError, ValueError):  # our names, but nonsense
+            continue
+        # a forged name may ask for millions of blocks
+        if arguments is not None and arguments.get("n_blocks", 0) <= MAX_BLOCKS:
+            known = inspect.signature(kind).parameters
+            try:
+                recorded = json.loads(weights.metadata.get("arguments", "{}")).items()
+            except (AttributeError, RecursionError, ValueError):
+                raise BadInputError(
+                    f"{weights.path}: its metadata do not name the arguments of {kind.__name__}"
+                ) from None
+            return kind, {key: value for key, value in recorded if key in known} | arguments
+    return None
+
+
+def _compare(network: nn.Module, weights: Weights, ignore: tuple[str, ...]) -> None:
+    """Refuses weights of another architecture than ``network``, naming the first argument that differs."""
+    architecture = _architecture(weights)
+    if architecture is None:
+        return  # `_load` says which tensors are missing
+    kind, arguments = architecture
+    if kind is not type(network):
+        raise _mismatch(weights.path, "model", kind.__name__, type(network).__name__)
+    for key, expected in network.arguments().items():
+        if key not in ignore and arguments.get(key, expected) != expected:
+            raise _mismatch(weights.path, key, arguments[key], expected)
+
+
+def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputError:
+    return BadInputError(f"{path}: checkpoint {key}={quoted(got, 300)}, config {key}={expected}; change one of the two")
+
+
+def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:
+    """The network without the memory of its tensors: forged shapes in a small file may ask for any amount.
+
+    None for a model of one's own whose constructor computes with tensors.
+    """
+    try:
+        with torch.device("meta"):
+            return kind(**arguments)
+    except (NotImplementedError, RuntimeError):
+        return None
+
+
+def _refuse_misfit(
+    network: nn.Module | None, tensors: Mapping[str, Tensor], path: Path | str, names: Collection[str] | None = None
+) -> None:
+    """BadInputError (65) unless ``tensors`` are the tensors of ``network``, or those of its ``names``."""
+    if network is None:
+        return
+    own = network.state_dict()
+    names = own.keys() if names is None else names
+    problems = []
+    for title, group in (("missing", set(names) - tensors.keys()), ("unexpected", tensors.keys() - set(names))):
+        if group:
+            problems.append(f"{len(group)} {title} ({', '.join(sorted(group)[:5])!a:.400})")
+    wrong = [name for name in names if name in tensors and _kind(tensors[name]) != _kind(own[name])]
+    problems += [f"{name} is {_kind(tensors[name])}, expected {_kind(own[name])}" for name in wrong[:5]]
+    if problems:
+        raise BadInputError(f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}")
+
+
+def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], path: Path | str) -> None:
+    """Copies ``tensors`` into the parameters ``names``; everything is checked before the first one is touched."""
+    _refuse_misfit(network, tensors, path, names)
+    own = network.state_dict()
+    network.load_state_dict({**own, **tensors}, strict=True)
+    log.info("loaded %d/%d tensors from %s", len(tensors), len(own), path)
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

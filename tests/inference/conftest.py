@@ -1,0 +1,33 @@
+"""The command `ssiu upscale` with small weights."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from tiny import tiny
+
+from ssiu.cli import upscale as upscale_command
+from ssiu.errors import run_cli
+from ssiu.weights.formats import save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny_x2.safetensors"
+    save_weights(path, tiny(2))
+    return path
+
+
+@pytest.fixture
+def command(weights: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    """Runs the script with small weights: exit code, stdout, stderr."""
+    monkeypatch.setattr(logging.getLogger("ssiu"), "handlers", [])
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        words = [str(argument) for argument in arguments]
+        words += [] if "--weights" in words else ["--weights", str(weights)]
+        with pytest.raises(SystemExit) as ended:
+            run_cli(upscale_command.main, [*words, "--device", "cpu"])
+        return ended.value.code, *capsys.readouterr()
+
+    return run

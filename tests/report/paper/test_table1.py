@@ -1,0 +1,300 @@
+"""Table I with our rows in it."""
+
+import csv
+import io
+import json
+import math
+import os
+
+import pytest
+from small_sets import photo, small_set, write_set
+
+from ssiu.cli import table as table_command
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.evaluation.metrics import Score
+from ssiu.report.paper.table1 import (
+    Row,
+    anew_table,
+    bicubic_row,
+    in_order,
+    published_rows,
+    result_rows,
+    rows_csv,
+    table1,
+)
+
+
+def _column(table, title):
+    index = table.header.index(title)
+    return {row[0]: row[index] for row in table.rows}
+
+
+def _summary(path, model="IMDN", scale=4, checkpoint=None, run=None, **sets):
+    protocols = {
+        p: {name: {"psnr": psnr, "ssim": ssim, "images": 5} for name, (psnr, ssim) in sets.items()}
+        for p in ("standard", "official")
+    }
+    document = {"model": model, "scale": scale, "checkpoint": checkpoint, "weights_sha256": None}
+    path.write_text(json.dumps(document | (run or {}) | {"protocols": protocols}))
+    return path
+
+
+def test_the_papers_ssiu_stands_only_in_official_columns():
+    table = table1(4, published_rows(4))
+    for name in ("Set5", "Set14", "B100", "Urban100", "Manga109"):
+        assert _column(table, f"{name} (standard)")["SSIU"] == "-"
+        assert [m for m, c in _column(table, f"{name} (official)").items() if c != "-"] == ["SSIU"]
+    assert _column(table, "Set5 (official)")["SSIU"][1].text == "0.9032"
+
+
+def test_the_best_three_printed_numbers_of_a_column_are_marked_and_equal_ones_share_a_place():
+    rows = [
+        Row(name, 2, "x", {"standard": {"Set5": Score(psnr, ssim)}})
+        for name, psnr, ssim in [("a", 30.001, 0.1), ("b", 30.004, 0.2), ("c", 31, 0.3), ("d", 29, 0.4), ("e", 28, 0.5)]
+    ]
+    column = _column(table1(2, rows), "Set5 (standard)")
+    assert {name: tuple(number.place for number in cell) for name, cell in column.items()} == {
+        "a": (2, 0), "b": (2, 0), "c": (1, 3), "d": (3, 2), "e": (0, 1)
+    }  # fmt: skip
+
+
+def test_computed_means_are_rounded_by_their_protocol_and_printed_ones_not_again():
+    means = {"standard": {"Set5": Score(32.201, 0.9)}, "official": {"Set5": Score(32.201, 0.9)}}
+    table = table1(4, [Row("ours", 4, "x", means), *published_rows(4)])
+    assert _column(table, "Set5 (standard)")["ours"][0].text == "32.20"
+    assert _column(table, "Set5 (official)")["ours"][0].text == "32.21"
+    assert _column(table, "Set5 (official)")["SSIU"][0].text == "32.64"
+
+
+def test_bicubic_is_computed_on_the_sets_that_are_there_and_the_others_are_named(tmp_path):
+    row, absent = bicubic_row(small_set(tmp_path, 3), 3)
+    assert list(row.means["standard"]) == ["Set5"]
+    assert absent == ["Set14", "B100", "Urban100", "Manga109"]
+    table = table1(3, [row], absent)
+    assert "Set14, B100, Urban100, Manga109" in table.notes[-1]
+    small_set(tmp_path, 3, "mine")
+    assert list(bicubic_row(tmp_path, 3, ["Set5", "mine"])[0].means["standard"]) == ["Set5", "mine"]
+    assert bicubic_row(tmp_path, 2) == (Row("bicubic", 2, "computed", {}), ["Set5", *absent])
+
+
+def _unnamed(*paths):
+    return [(None, path) for path in paths]
+
+
+def test_a_mod12_copy_has_columns_of_its_own(tmp_path):
+    images = {"astronaut": photo("astronaut", 48, 60)}
+    for copy in ("Set5", "Set14"):
+        write_set(tmp_path, copy, 2, images)
+    root = tmp_path / "benchmark/Set5"
+    (root / "HR").rename(root / "GTmod12")
+    (root / "LR_bicubic/X2").rename(root / "LRbicx2")
+    row, absent = bicubic_row(tmp_path, 2, ["Set5 mod12", "Set14 mod12", "B100 mod12"])
+    assert list(row.means["standard"]) == ["Set5 mod12", "Set14 mod12"]
+    assert absent == ["B100", "Urban100", "Manga109", "B100 mod12"], "what is shown is on disk"
+    table = table1(2, [row, *published_rows(2)])
+    assert _column(table, "Set5 mod12 (official)")["bicubic"] != "-"
+    assert _column(table, "Set5 (official)")["bicubic"] == _column(table, "Set5 mod12 (official)")["SSIU"] == "-"
+
+
+def test_files_of_one_method_make_one_row(tmp_path):
+    a = _summary(tmp_path / "a.json", "ours", Set5=(32.0, 0.9))
+    b = _summary(tmp_path / "b.json", "ours", Set14=(None, 1.0), mine=(20.0, 0.5))
+    c = _summary(tmp_path / "c.json", "other", checkpoint="/home/me/w.safetensors", Set5=(32.5, 0.91))
+    rows = result_rows(_unnamed(a, b, c))
+    assert [(row.method, row.source) for row in rows] == [("ours", "a"), ("other", "c")]
+    assert rows[0].means["official"] == {
+        "Set5": Score(32.0, 0.9), "Set14": Score(math.inf, 1.0), "mine": Score(20.0, 0.5)
+    }  # fmt: skip
+    table = table1(4, rows)
+    assert _column(table, "Set14 (standard)")["ours"][0].text == "inf"
+    assert _column(table, "mine (standard)")["other"] == "-"
+
+
+def test_several_runs_of_one_model_and_scale_are_told_apart(tmp_path):
+    paths = []
+    for name, checkpoint in (("first", "logs/a.pt"), ("second", "logs/b.pt"), ("second_again", "logs/b.pt")):
+        (tmp_path / name).mkdir()
+        paths.append(_summary(tmp_path / name / "summary.json", "net", checkpoint=checkpoint, Set5=(32.0, 0.9)))
+    assert [row.method for row in result_rows(_unnamed(*paths))] == [
+        "net (first)",
+        "net (second)",
+        "net (second_again)",
+    ]
+    named = [("A", paths[0]), (None, paths[1]), ("B", paths[2])]
+    assert [row.method for row in result_rows(named)] == ["A", "net", "B"]
+    with pytest.raises(BadInputError, match="Set5 of A x4 is given twice"):
+        result_rows([("A", paths[1]), ("A", paths[2])])
+    ours = result_rows(_unnamed(_summary(tmp_path / "first/summary.json", "SSIU", Set5=(31.0, 0.9))))
+    assert ours[0].method == "SSIU (first)", "beside the paper's SSIU"
+
+
+FP32 = {"weights_sha256": "ab", "precision": "fp32", "self_ensemble": False}
+
+
+@pytest.mark.parametrize("other", [{"weights_sha256": "cd"}, {"precision": "bf16"}, {"self_ensemble": True}])
+def test_networks_and_settings_are_never_mixed_in_a_row(tmp_path, other):
+    """One path may have held two networks: best.pt, before and after more training."""
+    best = {"model": "net", "checkpoint": "logs/a/models/best.pt"}
+    first = _summary(tmp_path / "first.json", **best, run=FP32, Set5=(32.0, 0.9))
+    second = _summary(tmp_path / "second.json", **best, run=FP32 | other, Set14=(28.0, 0.8))
+    rows = result_rows(_unnamed(first, second))
+    assert [(row.method, list(row.means["standard"])) for row in rows] == [
+        ("net (first)", ["Set5"]), ("net (second)", ["Set14"])
+    ]  # fmt: skip
+    with pytest.raises(BadInputError, match=r"second\.json: of another network .* called M x4, or of other settings"):
+        result_rows([("M", first), ("M", second)])
+    copied = _summary(tmp_path / "copied.json", "net", checkpoint="copy.pt", run=FP32, Set14=(28.0, 0.8))
+    (row,) = result_rows(_unnamed(first, copied))
+    assert list(row.means["standard"]) == ["Set5", "Set14"], "one network, from two places"
+
+
+def test_scored_folders_of_one_name_make_one_row_whatever_they_are_called(tmp_path):
+    files = [_summary(tmp_path / f"{name}.json", f"IMDN_{name}", **{name: (32.0, 0.9)}) for name in ("Set5", "Set14")]
+    (row,) = result_rows([("IMDN", path) for path in files])
+    assert (row.method, list(row.means["standard"])) == ("IMDN", ["Set5", "Set14"])
+
+
+def test_parameters_and_multiply_accumulates_of_own_runs_stand_in_the_table(tmp_path):
+    path = _summary(tmp_path / "a.json", "ours", Set5=(32.0, 0.9))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"parameters": 794_467, "macs_1280x720": 48.9e9}))
+    table = table1(4, result_rows(_unnamed(path)))
+    assert (_column(table, "params K")["ours"], _column(table, "MACs G")["ours"]) == ("794", "49")
+
+
+def test_no_table_holds_a_path(tmp_path):
+    (tmp_path / "run").mkdir()
+    path = _summary(tmp_path / "run/summary.json", "ours", checkpoint=str(tmp_path / "w.pt"), Set5=(32.0, 0.9))
+    rows = [*published_rows(4), *result_rows(_unnamed(path))]
+    table = table1(4, rows)
+    for text in (table.text(), table.markdown(), table.latex(), table.html(), rows_csv(rows)):
+        assert str(tmp_path) not in text
+
+
+def test_bicubic_takes_no_place(tmp_path):
+    means = [{"standard": {"Set5": Score(psnr, 0.9)}} for psnr in (30.0, 31.0, 32.0)]
+    rows = [Row(name, 4, "", mean) for name, mean in zip(("bicubic", "a", "b"), means, strict=True)]
+    column = _column(table1(4, rows), "Set5 (standard)")
+    assert [column[name][0].place for name in ("bicubic", "a", "b")] == [0, 2, 1]
+
+
+def test_a_terminal_gets_columns_in_blocks_that_fit_it():
+    wide = table1(4, published_rows(4))
+    lines = wide.text(80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum(line.startswith("PSNR dB / SSIM") for line in lines) > 2
+    assert {*wide.text(80).split()} >= {*wide.text().split()} - {"-" * n for n in range(1, 99)}
+    last_block = wide.text(80).split("\n\n")[-1]
+    assert "SSIU" in last_block and "CARN" not in last_block, "rows without a number there are left out"
+
+
+def test_csv_has_a_line_for_every_number(tmp_path):
+    rows = result_rows(_unnamed(_summary(tmp_path / "a.json", "ours", Set5=(32.123456789, 0.9))))
+    lines = list(csv.DictReader(io.StringIO(rows_csv([*rows, *published_rows(4)]))))
+    assert lines[0] == {
+        "scale": "4", "method": "ours", "from": "a", "protocol": "standard", "set": "Set5",
+        "psnr": "32.123456789", "ssim": "0.9",
+    }  # fmt: skip
+    assert len(lines) == 2 + 14 * 5 + 4
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"protocols": {"standard": 3}}', '{"model": 1, "protocols": {}}']
+    + ["[" * 100_000, '{"model": "a", "scale": Infinity, "protocols": {}, "checkpoint": null}'],
+    ids=lambda text: text[:40],
+)  # fmt: skip
+def test_other_files_are_refused_by_name(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(BadInputError, match=r"x\.json is no summary\.json"):
+        result_rows(_unnamed(tmp_path / "x.json"))
+    with pytest.raises(MissingInputError, match=r"y\.json: No such file"):
+        result_rows(_unnamed(tmp_path / "y.json"))
+
+
+def test_the_script_writes_every_format(tmp_path, capsys):
+    small_set(tmp_path / "data", 4)
+    run = _summary(tmp_path / "run.json", "mine & <yours>", Set5=(30.0, 0.9))
+    arguments = [run, "--scale", 4, "--data", tmp_path / "data", "--output", tmp_path / "out"]
+    table_command.main(list(map(str, arguments)))
+    assert "Table I, x4" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["table1_x4.csv", "table1_x4.html", "table1_x4.md", "table1_x4.tex"]
+    assert "mine &amp; &lt;yours&gt;" in (tmp_path / "out/table1_x4.html").read_text()
+    assert r"mine \& " in (tmp_path / "out/table1_x4.tex").read_text()
+
+
+def test_a_name_that_is_not_utf8_is_escaped_in_every_format(tmp_path):
+    run = _summary(tmp_path / "run.json", Set5=(30.0, 0.9))
+    name = os.fsdecode(b"caf\xe9")
+    table_command.main([f"{name}={run}", "--scale", "4", "--data", str(tmp_path), "--output", str(tmp_path)])
+    for suffix, escaped in (("md", r"caf\udce9"), ("csv", r"caf\udce9"), ("html", r"caf\udce9"), ("tex", "caf")):
+        assert escaped in (tmp_path / f"table1_x4.{suffix}").read_text(encoding="utf-8")
+
+
+def test_names_of_sets_are_text_on_the_page(tmp_path):
+    name = "<img src=x onerror=alert(1)>"  # not on disk, so a note names it too
+    run = _summary(tmp_path / "run.json", **{name: (30.0, 0.9)})
+    table_command.main([str(run), "--scale", "4", "--data", str(tmp_path), "--output", str(tmp_path)])
+    page = (tmp_path / "table1_x4.html").read_text()
+    assert "<img" not in page and "so not computed: " in page
+    assert page.count("&lt;img src=x onerror=alert(1)&gt;") == 3
+
+
+def _measured(path, model, parameters, scale=4, **sets):
+    document = json.loads(_summary(path, model, scale, **sets).read_text())
+    path.write_text(json.dumps(document | {"parameters": parameters, "macs_1280x720": 40e9}))
+    return path
+
+
+def test_a_method_measured_anew_stands_below_its_row_of_the_paper(tmp_path):
+    paths = [
+        _measured(tmp_path / "OmniSR_x4.json", "OmniSR", 792_000, Set5=(32.4933, 0.89881)),
+        _measured(tmp_path / "mine.json", "mine", 1000, Set5=(30.0, 0.85)),
+        _measured(tmp_path / "ATD_x4.json", "ATD", 20_100_000, Set5=(33.1, 0.9058)),  # the large one
+        _measured(tmp_path / "ATD_light_x4.json", "ATD", 769_000, Set5=(32.62, 0.8997), Set14=(28.88, 0.7885)),
+    ]
+    runs = result_rows(_unnamed(*paths))
+    assert [(row.method, row.anew) for row in runs] == [
+        ("OmniSR (OmniSR_x4)", "Omni-SR"), ("mine", ""), ("ATD", ""), ("ATD (ATD_light_x4)", "ATD-light"),
+    ]  # fmt: skip
+    rows = in_order([*published_rows(4), *runs])
+    methods = [row.method for row in rows]
+    assert methods[methods.index("Omni-SR") + 1] == "OmniSR (OmniSR_x4)"
+    assert methods[methods.index("ATD-light") + 1] == "ATD (ATD_light_x4)"
+    assert methods[-2:] == ["mine", "ATD"]
+    assert len(table1(4, rows).rows) == len(rows)
+
+
+def test_the_differences_to_the_paper_are_marked(tmp_path):
+    path = _measured(tmp_path / "ATD_x4.json", "ATD", 769_000, Set5=(32.634, 0.8997), Set14=(28.88, 0.7886))
+    table = anew_table(4, in_order([*published_rows(4), *result_rows(_unnamed(path))]))
+    assert table.header == ["measured anew", "from", "params K", "MACs G", "Set5", "Set14"]
+    assert table.rows == [
+        ["ATD-light", "paper, standard", "769", "39", "32.63 / 0.8998", "28.89 / 0.7886"],
+        ["ATD (ATD_x4)", "here, standard", "769", "40", "32.63 / 0.8997", "28.88 / 0.7886"],
+        ["", "difference", "=", "+1", "= / -0.0001", "-0.01 / ="],
+    ]
+
+
+def test_a_set_the_paper_leaves_out_and_a_mod12_copy_have_their_place(tmp_path):
+    sets = {"Manga109": (30.0, 0.9), "Set5 mod12": (31.9, 0.8946), "mine": (20.0, 0.5)}
+    path = _measured(tmp_path / "run.json", "net", 603_000, **sets)
+    table = anew_table(4, in_order([*published_rows(4), *result_rows([("ECBSR-M", path)])]))
+    assert table.header[4:] == ["Manga109", "Set5 mod12"]
+    assert table.rows[0][4:] == ["-", "31.92 / 0.8946"]
+    assert table.rows[2][4:] == ["-", "-0.02 / ="]
+
+
+def test_our_own_row_is_compared_under_the_authors_protocol(tmp_path):
+    path = _measured(tmp_path / "run.json", "SSIU", 794_467, Set5=(32.6349, 0.90305))
+    table = anew_table(4, in_order([*published_rows(4), *result_rows(_unnamed(path))]))
+    assert [row[1] for row in table.rows] == ["paper, official", "here, official", "difference"]
+    assert table.rows[2][-1] == "= / -0.0001"
+
+
+def test_the_command_prints_and_writes_both_tables(tmp_path, capsys):
+    run = _measured(tmp_path / "run.json", "SAFMN", 239_520, Set5=(32.18, 0.8948))
+    table_command.main([str(run), "--scale", "4", "--data", str(tmp_path), "--output", str(tmp_path / "out")])
+    assert "Table I measured anew, x4" in capsys.readouterr().out
+    for suffix in ("md", "tex", "html"):
+        assert "measured anew" in (tmp_path / f"out/table1_x4.{suffix}").read_text()
+    table_command.main(["--scale", "4", "--data", str(tmp_path)])
+    assert "anew" not in capsys.readouterr().out
