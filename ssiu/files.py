@@ -19,6 +19,9 @@ try:
 except ModuleNotFoundError:  # Windows, where an open file can be neither removed nor renamed
     fcntl = None
 
+PACKAGE = Path(__file__).resolve().parent
+"""The folder of this package; in a clone its parent holds configs/ and pretrain_model/."""
+
 TEMPORARY_SUFFIX = ".part"
 NAME_REFUSED = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)  # by the file system, whatever is free
 

@@ -4,6 +4,7 @@ The command line wins over the file: ``load_config("configs/SSUFSR_light_x2.yml"
 """
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,20 +16,40 @@ from pydantic import ValidationError
 from ssiu.config.schema import Config
 from ssiu.config.yaml import read_yaml
 from ssiu.errors import ConfigError, MissingInputError
+from ssiu.files import PACKAGE, require_file
 
 MAX_CONFIG_BYTES = 1_000_000
-PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
 
 
 def _parse(text: str, where: str) -> Any:
     try:
-        return read_yaml(text)
+        return read_yaml(text, TEXT_KEYS)
     except (yaml.YAMLError, AttributeError, KeyError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}{line}: not a readable YAML value: {problem}") from None
+
+
+def _holds_text(field: dict[str, Any]) -> bool:
+    """Whether a key of this JSON schema holds a name or a path, or a list of them; choices are neither."""
+    kinds = [each.get("items", each) for each in field.get("anyOf", [field])]
+    return any(kind.get("type") == "string" and not {"enum", "const"} & kind.keys() for kind in kinds)
+
+
+TEXT_KEYS = [key for key, field in Config.model_json_schema()["properties"].items() if _holds_text(field)]
+"""Names and paths, which may look like numbers."""
+
+
+def _parse_override(key: str, value: str) -> Any:
+    """A text key takes what was typed, ``a #b`` too; lists, quoted text and null are YAML there as everywhere."""
+    if key in TEXT_KEYS and not re.fullmatch(r"[\[{\"'].*|~|null|\s*", value, re.DOTALL):
+        return value
+    values = _parse(f"{key}: {value}", f"command line, '{key}'")
+    if values.keys() != {key}:
+        raise ConfigError(f"command line: expected {key}=value with one value, got {value!r:.80}")
+    return values[key]
 
 
 OTHER_WORDS = {
@@ -55,8 +76,10 @@ def refuse_options_that_are_keys(argv: Iterable[str]) -> None:
 def _unknown(key: str, where: str) -> ConfigError:
     if key in OTHER_WORDS:
         return ConfigError(f"{where}: unknown key {key!r}; here it is called '{OTHER_WORDS[key]}'")
-    near = difflib.get_close_matches(key, Config.model_fields, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(Config.model_fields)}"
+    near = difflib.get_close_matches(key, [*Config.model_fields, *OTHER_WORDS], n=1, cutoff=0.6)
+    hint = f"known keys: {', '.join(Config.model_fields)}"
+    if near:
+        hint = f"did you mean '{OTHER_WORDS.get(near[0], near[0])}'?"
     return ConfigError(f"{where}: unknown key {key!r}; {hint}")
 
 
@@ -97,6 +120,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     path = Path(path)
     try:
         path = find_config(path)
+        require_file(path, "a YAML config, or the name of one in configs/")
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
         text = path.read_text(encoding="utf-8")
@@ -119,6 +143,6 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             raise ConfigError(f"command line: expected key=value, got {override!r}")
         if key not in Config.model_fields:
             raise _unknown(key, "command line")
-        values[key] = _parse(value, f"command line, '{key}'")
+        values[key] = _parse_override(key, value)
         where = f"{path} with the command line"
     return make_config(values, where)

@@ -1,6 +1,7 @@
 """Config files and command lines: what is read, what wins, and how a mistake is named."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_numbers_are_read_as_people_write_them(tmp_path, text, value):
     [
         ("lrr: 1", "unknown key 'lrr'; did you mean 'lr'?"),
         ("batchsize: 1", "did you mean 'batch_size'?"),
+        ("lerning_rate: 1", "did you mean 'lr'?"),
         ("lr: abc", "'lr'.*abc"),
         ("lr: 0", "'lr'.*greater than 0"),
         ("lr: -1", "'lr'.*greater than 0"),
@@ -288,7 +290,7 @@ def test_a_shipped_config_is_found_by_name_and_a_file_or_folder_here_is_not_in_i
 
 @pytest.mark.parametrize("path", ["", "."])
 def test_a_path_that_names_no_file_is_a_line(path: str) -> None:
-    with pytest.raises(MissingInputError, match="cannot read the config"):
+    with pytest.raises(MissingInputError, match="expected a YAML config"):
         load_config(path)
 
 
@@ -296,3 +298,50 @@ def test_the_home_folder_may_be_written_as_in_a_shell(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOME", "/home/me")
     config = make_config({"log_path": "~/logs", "data_path": "~/data", "cache_dir": "a/~b"})
     assert (config.log_path, config.data_path, config.cache_dir) == ("/home/me/logs", "/home/me/data", "a/~b")
+
+
+NUMBERS = ["291", "1e5", "1.5", "true", "0x10"]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_text_key_takes_what_was_typed(tmp_path: Path, name: str) -> None:
+    keys = ("training_dataset", "log_name", "log_path", "data_path", "pretrain", "cache_dir", "validation_set")
+    for key in keys:
+        written = load_config(write(tmp_path, f"{key}: {name}\n"))
+        given = load_config(write(tmp_path, ""), [f"{key}={name}"])
+        assert getattr(written, key) == getattr(given, key) == name
+    written = load_config(write(tmp_path, f"eval_sets: [{name}, Set5]\n"))
+    assert written.eval_sets == load_config(write(tmp_path, ""), [f"eval_sets=[{name},Set5]"]).eval_sets
+    assert written.eval_sets == [name, "Set5"]
+    assert load_config(write(tmp_path, ""), [f"eval_sets={name}"]).eval_sets == [name]
+
+
+@pytest.mark.parametrize("text", ["a #x", "a: b", "- a", "*a", "&a", "!a", "a,b", "%a"])
+def test_a_path_on_the_command_line_is_not_read_as_yaml(tmp_path: Path, text: str) -> None:
+    config = load_config(write(tmp_path, ""), [f"log_path={text}"])
+    assert config.log_path == text
+    assert load_config(write(tmp_path, config.to_yaml())).log_path == text
+
+
+@pytest.mark.parametrize("text", ["null", "~", ""])
+def test_a_text_key_may_be_emptied_on_the_command_line(tmp_path: Path, text: str) -> None:
+    assert load_config(write(tmp_path, "pretrain: a.pt\n"), [f"pretrain={text}"]).pretrain is None
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "fifo", "folder"])
+def test_only_a_file_is_read_as_a_config(tmp_path: Path, path: str) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MissingInputError, match="expected a YAML config"):
+        load_config(tmp_path / path)
+
+
+def test_a_number_of_thousands_of_digits_is_a_mistake_of_its_key(tmp_path: Path) -> None:
+    for text in ("9" * 5000, "-" + "9" * 5000):
+        with pytest.raises(ConfigError, match=r"key 'seed': expected .* got '-?9{50}"):
+            load_config(write(tmp_path, f"seed: {text}\n"))
+
+
+def test_an_override_is_one_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected seed=value"):
+        load_config(write(tmp_path, ""), ["seed=1\nlr: 2"])
