@@ -15,10 +15,10 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are checked in parallel, not the rows of one
 from ssiu.cli.console import command_parser
 from ssiu.data.cache import ImageCache, default_cache_folder
-from ssiu.data.check import TRAINING_SETS, FolderReport, check_cache, check_set, find_sets
+from ssiu.data.catalog import SETS, known_name, usual_name
+from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
-from ssiu.data.pairs import image_files, list_images, set_folders, usual_name
-from ssiu.data.test_sets import as_known
+from ssiu.data.pairs import image_files, list_images, set_folders
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names, one_line
 from ssiu.report.tables import Table
 
@@ -48,11 +48,12 @@ def raise_listed(problems: Sequence[SSIUError]) -> None:
 
 
 def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Path]:
-    """The HR images of the sets but those with ``train`` as HR folder, DF2K, DIV2K and Flickr2K.
+    """The HR images of the sets but the one with ``train`` as HR folder and the known training sets.
 
     Raises MissingInputError (66) when none is left.
     """
-    names = [name for name in names if as_known(usual_name(name), TRAINING_SETS) not in TRAINING_SETS]
+    training = {name for name, known in SETS.items() if known.use == "training"}
+    names = [name for name in names if usual_name(known_name(name)) not in training]
     folders = [folder for name in names if not (folder := set_folders(data_path, name).hr).samefile(train)]
     images = [path for folder in folders for path in image_files(folder)]
     if not images:

@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 from ssiu.cli.console import command_parser, named_path, named_paths
-from ssiu.data.pairs import find_pairs, list_images
-from ssiu.data.test_sets import BenchmarkSet, as_known
+from ssiu.data.pairs import list_images
+from ssiu.data.test_sets import load_test_set
 from ssiu.errors import BadInputError, MissingInputError, one_line
 from ssiu.evaluation.lam import attribute
 from ssiu.evaluation.score_folders import sr_names
@@ -39,7 +39,7 @@ BOX_PIXELS = 64 * 64
 
 
 def compare(args: argparse.Namespace) -> None:
-    test_set = BenchmarkSet(as_known(args.set), find_pairs(args.data, args.set, args.scale), args.scale)
+    test_set = load_test_set(args.data, args.set, args.scale)
     index = next((index for index, pair in enumerate(test_set.pairs) if pair.name == args.image), None)
     if index is None:
         raise MissingInputError(f"{test_set.name} has no image '{args.image}'")

@@ -14,13 +14,13 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config.load import make_config
-from ssiu.data.pairs import MOD12, find_pairs, set_folders, usual_name
-from ssiu.data.test_sets import BenchmarkSet, as_known, refuse_twice
+from ssiu.data.catalog import TEST_SETS, known_name, usual_name
+from ssiu.data.pairs import find_pairs, set_folders
+from ssiu.data.test_sets import load_test_set, refuse_twice
 from ssiu.device import keep_freed_memory, select_device, set_arithmetic
 from ssiu.download.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import make_folder, nonempty_path
-from ssiu.report.paper.published import COLUMNS
 from ssiu.report.paper.reproduce import (
     MODEL,
     CellResult,
@@ -50,11 +50,10 @@ def weights_of(kind: str, scale: int, manifest: Manifest) -> Path:
 
 def sets_to_score(data_path: Path, asked: Sequence[str] | None, scales: Sequence[int], manifest: Manifest) -> list[str]:
     """The names of the sets, downloaded where they are missing; Manga109 only where it is there or was asked for."""
-    copies = [column + copy for column in COLUMNS for copy in ("", MOD12)]
-    names = list(dict.fromkeys(as_known(name, copies) for name in asked or COLUMNS))
+    names = list(dict.fromkeys(known_name(name) for name in asked or TEST_SETS))
     for name in names:
-        if usual_name(name) not in COLUMNS:
-            raise ConfigError(f"--sets {name}: the paper's sets are {', '.join(COLUMNS)}, a copy of one 'Set5 mod12'")
+        if usual_name(name) not in TEST_SETS:
+            raise ConfigError(f"--sets {name}: the paper's sets are {', '.join(TEST_SETS)}, a copy of one 'Set5 mod12'")
     absent = [name for name in names if set_folders(data_path, name) is None]
     for name in absent:
         if asked and not any(name in archive.sets for archive in manifest.archives.values()):
@@ -74,7 +73,7 @@ def row_of(cells: Sequence[CellResult], scale: int, weights: Path) -> Row:
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("reproduce", __doc__)
     parser.add_argument("--scale", type=int, nargs="+", choices=(2, 3, 4), default=[2, 3, 4], metavar="S")
-    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {', '.join(COLUMNS)}")
+    parser.add_argument("--sets", nargs="+", metavar="SET", help=f"default: {', '.join(TEST_SETS)}")
     parser.add_argument("--weights", choices=("authors", "ours"), default="authors")
     parser.add_argument("--data", type=Path, default=Path("data"), help="your data_path; default: data")
     parser.add_argument("--output", type=nonempty_path, metavar="DIR", help="default: results/reproduce_{authors,ours}")
@@ -83,9 +82,7 @@ def main(argv: Sequence[str]) -> None:
     log_to_console()
     manifest, scales = read_manifest(args.sources), sorted(set(args.scale))
     names = sets_to_score(args.data, args.sets, scales, manifest)
-    test_sets = {
-        scale: [BenchmarkSet(name, find_pairs(args.data, name, scale), scale) for name in names] for scale in scales
-    }
+    test_sets = {scale: [load_test_set(args.data, name, scale) for name in names] for scale in scales}
     refuse_twice("--sets", test_sets[scales[0]])
     paths = {scale: weights_of(args.weights, scale, manifest) for scale in scales}
     output = make_folder(args.output or Path("results") / f"reproduce_{args.weights}")
@@ -104,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
         facts[f"weights x{scale}"] = f"{weights.path} (sha256 of the tensors {weights.sha256[:12]})"
         tables.append(table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)]))
     facts["computed with"] = "; ".join(dict.fromkeys(each.computed_with for each in cells))
-    absent = [name for name in COLUMNS if not args.sets and name not in names]
+    absent = [name for name in TEST_SETS if not args.sets and name not in names]
     table = reproduction_table(cells, absent)
     write_reproduction(output, table, cells, facts, tables)
     print(table.text())

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import yaml
 from PIL import Image
 
 from ssiu.data.cache import ImageCache
+from ssiu.data.catalog import SETS, FolderFacts, facts_of, known_name, usual_name
 from ssiu.data.pairs import (
     Pair,
     SetFolders,
@@ -22,21 +22,12 @@ from ssiu.data.pairs import (
     match_pairs,
     prepare_command,
     set_folders,
-    usual_name,
 )
-from ssiu.data.prepare import DF2K_NAMES
-from ssiu.data.test_sets import BENCHMARKS, as_known
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import read_rgb
 from ssiu.images.parallel import in_parallel
 
-FACTS = yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text())
-"""Of the usual copies of the test sets and their mod12 crops: images, pixels, a digest of the pixels, per folder."""
-
-KNOWN_COUNTS = {**BENCHMARKS, "DIV2K": 800, "DIV2K_valid": 100, "Flickr2K": 2650, "DF2K": 3450}
-TRAINING_SETS = {"DIV2K", "Flickr2K", "DF2K"}
-DF2K_STEMS = {*DF2K_NAMES["DIV2K"].values(), *DF2K_NAMES["Flickr2K"].values()}
 DIV2K_VALIDATION = {f"{i:04}" for i in range(801, 901)}
 
 
@@ -79,9 +70,9 @@ def find_sets(root: Path) -> tuple[Path, list[str]]:
 def check_set(data_path: Path, name: str) -> list[FolderReport]:
     """Checks one set: a report for its HR folder and one for every ``X{s}`` folder."""
     folders = set_folders(data_path, name)
-    usual = as_known(usual_name(folders.name), KNOWN_COUNTS)
-    copy = folders.name[len(usual) :]
-    hr_report = FolderReport(usual + copy, "HR", expected=KNOWN_COUNTS.get(usual))
+    name = known_name(folders.name)
+    known = SETS.get(usual_name(name))
+    hr_report = FolderReport(name, "HR", expected=known and known.images)
     try:
         hr = list_images(folders.hr)
     except SSIUError as error:
@@ -92,7 +83,7 @@ def check_set(data_path: Path, name: str) -> list[FolderReport]:
 
     reports, pairs = {}, {}
     for scale, folder in folders.lr_folders().items():
-        report = reports[scale] = FolderReport(usual + copy, f"x{scale}", expected=hr_report.expected)
+        report = reports[scale] = FolderReport(name, f"x{scale}", expected=hr_report.expected)
         try:
             lr = list_images(folder)
             report.images = len(lr)
@@ -104,8 +95,8 @@ def check_set(data_path: Path, name: str) -> list[FolderReport]:
 
 
 def _check_names(report: FolderReport, folder: Path, stems: set[str]) -> None:
-    if report.set_name == "DF2K" and stems != DF2K_STEMS:
-        missing, extra = sorted(DF2K_STEMS - stems), sorted(stems - DF2K_STEMS)
+    if report.set_name == "DF2K" and stems != (df2k := SETS["DF2K"].stems()):
+        missing, extra = sorted(df2k - stems), sorted(stems - df2k)
         parts = [f"{len(missing)} missing: {first_names(missing)}"] if missing else []
         if extra:
             validation = " (DIV2K's validation images are 0801-0900)" if DIV2K_VALIDATION & set(extra) else ""
@@ -126,15 +117,15 @@ def _check_pixels(
 
     ``pairs[s][name]`` are those that fit; ``reports[s]`` is about the ``X{s}`` folder.
     """
-    facts = FACTS.get(hr_report.set_name, {})
-    by_part = {"HR": hr_report, **{f"LR_bicubic/X{scale}": report for scale, report in reports.items()}}
+    facts = facts_of(hr_report.set_name)
+    by_part = {report.part: report for report in (hr_report, *reports.values())}
     digests = {part: hashlib.sha256() for part in by_part}
     sizes = []
     lr_paths = [{scale: of_name[name].lr for scale, of_name in pairs.items()} for name in hr]
     work = list(zip(hr.values(), lr_paths, strict=True))
     for name, images in zip(hr, in_parallel(lambda paths: _read(*paths), work, hr_report.set_name), strict=True):
         for part, found in images.items():
-            report, suffix = by_part[part], "" if part == "HR" else f"x{part[-1]}"
+            report, suffix = by_part[part], "" if part == "HR" else part
             if isinstance(found, SSIUError):
                 report.problems.append(found)
                 continue
@@ -160,7 +151,7 @@ def _check_pixels(
                 )
             )
         if part in facts:
-            report.digest = "same" if digests[part].hexdigest() == facts[part]["sha256"] else "differs"
+            report.digest = "same" if digests[part].hexdigest() == facts[part].sha256 else "differs"
         if report.digest == "differs" and not report.problems:
             reason = _wrong_copy(sizes, facts["HR"]) if part == "HR" else "they were made from other HR images"
             report.problems.append(
@@ -186,7 +177,7 @@ def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Decoded | SSIU
         hr = None
         result["HR"] = error
     for scale, path in lr_paths.items():
-        part = f"LR_bicubic/X{scale}"
+        part = f"x{scale}"
         try:
             lr = read_rgb(path)
         except SSIUError as error:
@@ -197,17 +188,17 @@ def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Decoded | SSIU
     return result
 
 
-def _wrong_copy(sizes: list[tuple[int, int]], facts: dict) -> str:
+def _wrong_copy(sizes: list[tuple[int, int]], facts: FolderFacts) -> str:
     """The usual reason why the HR images of a test set are not the usual ones."""
     pixels = sum(height * width for height, width in sizes)
-    if 0.24 < pixels / facts["pixels"] < 0.26:
+    if 0.24 < pixels / facts.pixels < 0.26:
         return "these have half the size (a wrong Urban100 x2 copy that circulates): fetch the set again"
     if all(side % 12 == 0 for size in sizes for side in size):
         return (
             "these are cropped to multiples of 12 (a mod12 copy): rename HR to GTmod12 and LR_bicubic/X2 to LRbicx2 "
             "(and so on), or fetch the uncropped set: python -m ssiu download benchmark"
         )
-    return f"{pixels:,} pixels, usually {facts['pixels']:,}: fetch the set again to get comparable numbers"
+    return f"{pixels:,} pixels, usually {facts.pixels:,}: fetch the set again to get comparable numbers"
 
 
 def _kernel_guess(hr: np.ndarray, lr: np.ndarray, scale: int) -> str:

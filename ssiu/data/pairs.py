@@ -17,19 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssiu.data.catalog import MOD12, SETS, known_name, spellings, usual_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.images.io import IMAGE_SUFFIXES, image_size
 
 HEADER_READERS = 16  # threads: on network disks the wait is latency
-MOD12 = " mod12"  # ends the name of the copy that is cropped to multiples of 12
-DOWNLOADS = {
-    "benchmark": {"set5", "set14", "b100", "urban100"},
-    "manga109": {"manga109"},
-    "df2k": {"df2k"},
-    "div2k": {"div2k", "div2k_valid"},
-    "flickr2k": {"flickr2k"},
-}
-"""What `ssiu download` takes, and the sets it makes, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -97,18 +89,14 @@ class SetFolders:
         return {scale: self.lr(scale) for scale in range(2, 9) if self.lr(scale).is_dir()}
 
 
-def usual_name(set_name: str) -> str:
-    """The name without that of the copy: ``Set5`` of ``Set5 mod12``."""
-    return set_name.removesuffix(MOD12)
-
-
 def set_folders(data_path: Path, set_name: str) -> SetFolders | None:
     """The folders of a set, or None when no layout fits."""
     if set_name != Path(set_name).name:  # a path, perhaps out of data_path
         return None
-    for name in dict.fromkeys((set_name, usual_name(set_name))):
+    usual = usual_name(set_name)
+    for name in dict.fromkeys((set_name, *spellings(usual))):
         found = [copy for root in _roots(data_path, name) for copy in copies(root)]
-        if name != set_name:
+        if usual != set_name != name:
             found = [copy for copy in found if copy.name.endswith(MOD12)]
         if found:
             return min(found, key=lambda copy: copy.name.endswith(MOD12))  # mod12 only where it is the only one
@@ -176,12 +164,9 @@ def prepare_command(hr: Path, scales: Iterable[int]) -> str:
 
 def download_hint(set_names: Iterable[str], data_path: Path) -> str:
     """The commands that get those of the sets which can be had, to end a message with; empty without any."""
-    wanted = {name.lower() for name in set_names}
-    commands = [
-        f"python -m ssiu download {what} --to {shlex.quote(str(data_path))}"
-        for what, sets in DOWNLOADS.items()
-        if wanted & sets
-    ]
+    wanted = {known_name(name) for name in set_names}
+    words = dict.fromkeys(known.get for name, known in SETS.items() if name in wanted)
+    commands = [f"python -m ssiu download {word} --to {shlex.quote(str(data_path))}" for word in words]
     return f"; get {'it' if len(commands) == 1 else 'them'}: {' and '.join(commands)}" if commands else ""
 
 

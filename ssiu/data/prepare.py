@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ssiu.data.catalog import SETS
 from ssiu.data.links import is_placed, place_hr
 from ssiu.data.pairs import SetFolders, child, copies, image_files, list_images, lr_names
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
@@ -10,12 +11,6 @@ from ssiu.files import make_folder, remove_leftovers
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import image_size, read_rgb, save_image
 from ssiu.images.parallel import in_parallel, raise_all
-
-DF2K_NAMES = {
-    "DIV2K": {f"{i:04}": f"{i:04}" for i in range(1, 801)},
-    "Flickr2K": {f"{i:06}": f"{i + 900:04}" for i in range(1, 2651)},
-}
-"""Names in the downloads -> names in DF2K: 0001-0800 and 0901-3550."""
 
 
 def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool = False) -> int:
@@ -177,11 +172,12 @@ def make_df2k(
     images = {}
     for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):
         found = list_images(_find_folder(root, folder))
-        missing = [stem for stem in DF2K_NAMES[name] if stem not in found]
+        names = SETS["DF2K"].names_of_part(name)
+        missing = [stem for stem in names if stem not in found]
         if missing:
-            count = f"{len(missing)} of {len(DF2K_NAMES[name])}"
+            count = f"{len(missing)} of {len(names)}"
             raise MissingInputError(f"{name} in {root}: {count} images are missing: {first_names(missing)}")
-        images |= {new: found[stem] for stem, new in DF2K_NAMES[name].items()}
+        images |= {new: found[stem] for stem, new in names.items()}
     root = output / "DF2K"
     folders = SetFolders("DF2K", root / "DF2K_train_HR", root / "DF2K_train_LR_bicubic")
     place_hr(images, folders, copy)

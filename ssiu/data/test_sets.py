@@ -10,23 +10,16 @@ import numpy as np
 
 from ssiu.config.schema import Config
 from ssiu.data.cache import CachedImage
-from ssiu.data.pairs import MOD12, Pair, available_sets, download_hint, find_pairs, set_folders
+from ssiu.data.catalog import MOD12, TEST_SETS, known_name
+from ssiu.data.pairs import Pair, available_sets, download_hint, find_pairs, set_folders
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.images.io import read_rgb
 from ssiu.images.parallel import in_parallel
 
-BENCHMARKS = {"Set5": 5, "Set14": 14, "B100": 100, "Urban100": 100, "Manga109": 109}
-"""The usual test sets and how many images each has."""
-
-
-def as_known(name: str, known: Iterable[str] = BENCHMARKS) -> str:
-    """``name`` in the spelling of ``known``, whose case it need not have; as it is where it is none of them."""
-    return {each.lower(): each for each in known}.get(name.lower(), name)
-
 
 def copy_name(name: str, hr_sizes: Iterable[tuple[int, int]]) -> str:
     """The name of the copy of the set ``name`` whose HR images have these (height, width): ``Set5 mod12``."""
-    mod12 = name in BENCHMARKS and all(side % 12 == 0 for size in hr_sizes for side in size)
+    mod12 = name in TEST_SETS and all(side % 12 == 0 for size in hr_sizes for side in size)
     return name + MOD12 if mod12 else name  # no usual copy has such sizes only
 
 
@@ -47,6 +40,11 @@ class BenchmarkSet:
         return pair.name, lr, hr[: lr.shape[0] * self.scale, : lr.shape[1] * self.scale]
 
 
+def load_test_set(data_path: str | Path, name: str, scale: int) -> BenchmarkSet:
+    """The set of that name in ``data_path``; errors as `find_pairs`."""
+    return BenchmarkSet(known_name(name), find_pairs(data_path, name, scale), scale)
+
+
 def load_test_sets(config: Config) -> list[BenchmarkSet]:
     """The sets of ``config.eval_sets``, all checked by header.
 
@@ -56,15 +54,15 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
         BadInputError (65): a pair that does not fit.
     """
     data_path = Path(config.data_path)
-    names = [as_known(name) for name in config.eval_sets]
+    names = [known_name(name) for name in config.eval_sets]
     if names and not data_path.is_dir():
         raise MissingInputError(
             f"data_path {data_path.absolute()}: no such folder, so there is no test set yet"
             f"{_next_steps(names, data_path)}"
         )
-    unknown = [name for name in names if name not in BENCHMARKS and set_folders(data_path, name) is None]
+    unknown = [name for name in names if name not in TEST_SETS and set_folders(data_path, name) is None]
     if unknown:
-        known = sorted(set(available_sets(data_path)) | set(BENCHMARKS))
+        known = sorted(set(available_sets(data_path)) | set(TEST_SETS))
         raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
     sets, missing, failed = [], [], []
     absent = [name for name in names if set_folders(data_path, name) is None]
@@ -75,7 +73,7 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
             failed.append(name)
         else:
             try:
-                sets.append(BenchmarkSet(name, find_pairs(data_path, name, config.scale), config.scale))
+                sets.append(load_test_set(data_path, name, config.scale))
             except MissingInputError as error:
                 missing.append(str(error))
                 failed.append(name)

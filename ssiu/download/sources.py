@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from ssiu.data.check import DF2K_STEMS, FACTS, check_set
+from ssiu.data.catalog import SETS, facts_of
+from ssiu.data.check import check_set
 from ssiu.data.pairs import image_files, list_images, set_folders
 from ssiu.data.prepare import make_df2k, make_lr_folders
 from ssiu.download.http import Connection, Model, Source, fetch, mismatch, require_space
@@ -144,15 +145,16 @@ def obtain_df2k(manifest: Manifest, data_path: Path, scales: Sequence[int]) -> l
 
     Raises OutputError (73) before anything is fetched when there is a DF2K that is incomplete and was not made here.
     """
+    stems = SETS["DF2K"].stems()
     if folders := set_folders(data_path, "DF2K"):
         there = image_files(folders.hr)
-        if {path.stem for path in there} == DF2K_STEMS:
+        if {path.stem for path in there} == stems:
             make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
             return ["DF2K"]
-        ours = all(path.is_symlink() and path.stem in DF2K_STEMS for path in there)
+        ours = all(path.is_symlink() and path.stem in stems for path in there)
         if not ours or folders.hr != data_path / "DF2K/DF2K_train_HR":
             raise OutputError(
-                f"{folders.hr} is there and not the list of {len(DF2K_STEMS):,} images (python -m ssiu check says in "
+                f"{folders.hr} is there and not the list of {len(stems):,} images (python -m ssiu check says in "
                 f"what it differs); complete it or move {folders.hr.parent} away and try again"
             )
     for name in ("div2k_train", "flickr2k"):
@@ -227,12 +229,12 @@ def _placer(sets: dict[str, SetFiles]) -> Callable[[str], str | None]:
 
 
 def _check_images(staging: Path, name: str, files: SetFiles) -> None:
-    """The number of images and, for the sets of `facts.yaml`, the digest of their pixels."""
+    """The number of images and, for the sets of `catalog.yaml`, the digest of their pixels."""
     folder = staging / files.hr
     count = len(list(folder.iterdir())) if folder.is_dir() else 0
     if count != files.images:
         raise BadInputError(f"{count} images of {name} in it, expected {files.images}")
-    if name in FACTS:
+    if facts_of(name):
         (report,) = check_set(staging, name)
         if report.problems:
             raise report.problems[0]

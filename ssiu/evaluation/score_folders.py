@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ssiu.data.pairs import MOD12, list_images
-from ssiu.data.test_sets import as_known, copy_name
+from ssiu.data.catalog import MOD12, known_name
+from ssiu.data.pairs import list_images
+from ssiu.data.test_sets import copy_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
@@ -74,7 +75,7 @@ def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int) -> list[Match]:
 
 def _set_name(hr_folder: Path, hr_sizes: list[tuple[int, int]]) -> str:
     kind = hr_folder.name.lower()
-    name = as_known(hr_folder.parent.name if kind in ("hr", "gtmod12") else hr_folder.name)
+    name = known_name(hr_folder.parent.name if kind in ("hr", "gtmod12") else hr_folder.name)
     return name + MOD12 if kind == "gtmod12" else copy_name(name, hr_sizes)
 
 

@@ -15,11 +15,11 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from ssiu.data.catalog import TEST_SETS
 from ssiu.errors import BadInputError, MissingInputError, OutputError, one_line
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.paper.published import COLUMNS
 from ssiu.report.paper.table1 import Row, published_rows
 from ssiu.report.results_page import heaviest_box
 
@@ -105,8 +105,8 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     ``runs`` are added under `standard`, as all of the paper's rows are but its own SSIU, whose label says `official`.
     Raises BadInputError (65) where a run has no PSNR on the set, or where its network was not counted.
     """
-    if set_name not in COLUMNS:
-        raise BadInputError(f"Table I has no numbers on '{set_name}'; it has {', '.join(COLUMNS)}")
+    if set_name not in TEST_SETS:
+        raise BadInputError(f"Table I has no numbers on '{set_name}'; it has {', '.join(TEST_SETS)}")
     points = []  # (label, multiply-accumulates, PSNR, thousand parameters, colour)
     for row in published_rows(scale):
         for protocol, sets in row.means.items():

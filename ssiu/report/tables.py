@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ssiu.data.pairs import usual_name
+from ssiu.data.catalog import usual_name
 from ssiu.errors import one_line
 from ssiu.evaluation.evaluate import Evaluation
 from ssiu.evaluation.metrics import Score, printed

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ssiu.config.schema import Config
-from ssiu.data.pairs import find_pairs, usual_name
-from ssiu.data.test_sets import BENCHMARKS, BenchmarkSet, as_known, load_test_sets, refuse_twice
+from ssiu.data.catalog import TEST_SETS, known_name, usual_name
+from ssiu.data.test_sets import BenchmarkSet, load_test_set, load_test_sets, refuse_twice
 from ssiu.device import autocast_type
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import check_sets, evaluate
@@ -34,12 +34,12 @@ class Validation:
         self.test_sets = load_test_sets(config) if config.validates else []
         self.choosing_set: BenchmarkSet | None = None
         if name := config.validation_set:
-            if as_known(usual_name(name)) in BENCHMARKS:
+            if usual_name(known_name(name)) in TEST_SETS:
                 raise ConfigError(
                     f"key 'validation_set': {name} is a test set, and never selects; hold out images of your own: "
                     "python -m ssiu prepare PHOTOS --output SET --holdout N"
                 )
-            self.choosing_set = BenchmarkSet(name, find_pairs(config.data_path, name, config.scale), config.scale)
+            self.choosing_set = load_test_set(config.data_path, name, config.scale)
             refuse_twice("key 'validation_set' (never select on a test set)", self.sets)
         check_sets(self.sets, saved=False)
 

@@ -14,7 +14,6 @@ from toy_sets import write_set
 
 from ssiu.cli import check as check_command
 from ssiu.cli import prepare as prepare_command
-from ssiu.data import check as check_module
 from ssiu.data.cache import ImageCache
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
@@ -357,9 +356,3 @@ def test_names_that_are_no_utf8_are_checked(tmp_path: Path) -> None:
     for path in (*(tmp_path / "Set5").rglob("a.png"), *(tmp_path / "Set5").rglob("ax2.png")):
         path.rename(path.with_name(path.name.replace("a", "\udcff", 1)))
     assert "1 images, expected 5" in problems(tmp_path)[0]
-
-
-def test_facts_know_every_folder_of_the_usual_test_sets() -> None:
-    parts = {"HR", "LR_bicubic/X2", "LR_bicubic/X3", "LR_bicubic/X4"}
-    names = ("Set5", "Set14", "B100", "Urban100", "Set5 mod12", "Set14 mod12", "B100 mod12")
-    assert {name: set(facts) for name, facts in check_module.FACTS.items()} == dict.fromkeys(names, parts)

@@ -15,7 +15,7 @@ import pytest
 from faults import in_child
 from file_server import FileServer, serving
 from tiny import tiny
-from toy_sets import write_set
+from toy_sets import shorten_df2k, write_set
 from toy_sources import NAMES, add_weights, manifest_of, tar_of, toy_benchmark, write_manifest
 
 from ssiu.cli import download as command
@@ -168,9 +168,7 @@ def test_the_pixels_of_a_usual_test_set_decide(tmp_path: Path, shared: Path) -> 
 @pytest.fixture
 def df2k(tmp_path: Path, server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """A manifest of DIV2K and Flickr2K with two images each."""
-    short = {"DIV2K": {"0001": "0001", "0002": "0002"}, "Flickr2K": {"000001": "0901", "000002": "0902"}}
-    monkeypatch.setattr(prepare, "DF2K_NAMES", short)
-    monkeypatch.setattr(sources, "DF2K_STEMS", {"0001", "0002", "0901", "0902"})
+    shorten_df2k(monkeypatch)
     known = manifest_of(server, "/x.tar.gz")
     for name, archive, folder, members, stems in (
         ("DIV2K", "div2k_train", "DIV2K_train_HR", r"(?:.*/)?DIV2K_train_HR/(\d{4}\.png)", ["0001", "0002"]),

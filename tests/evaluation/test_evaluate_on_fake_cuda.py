@@ -6,8 +6,7 @@ import pytest
 from fake_cuda import DEVICE, Launches, fake_cuda
 from tiny_run import make_set
 
-from ssiu.data.pairs import find_pairs
-from ssiu.data.test_sets import BenchmarkSet
+from ssiu.data.test_sets import load_test_set
 from ssiu.device import set_arithmetic
 from ssiu.evaluation import evaluate as module
 from ssiu.evaluation.evaluate import evaluate
@@ -38,7 +37,7 @@ def launches_of(images: int, kind: str, precision: str, tmp_path, monkeypatch) -
     monkeypatch.setattr(module, "ThreadPoolExecutor", InTurn)
     monkeypatch.setattr(graphs, "MAX_PIXELS", 0)  # no recording
     make_set(tmp_path / f"set{images}", count=images)
-    test_set = BenchmarkSet("toy", find_pairs(tmp_path, f"set{images}", 2), 2)
+    test_set = load_test_set(tmp_path, f"set{images}", 2)
     model = MODELS[kind](2).eval()
     arguments = {"device": DEVICE, "precision": precision, "protocols": ("standard",), "progress": False}
     with fake_cuda(), Launches() as launches:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from ssiu.data.catalog import SETS, Part
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import save_image
 
@@ -22,3 +24,9 @@ def write_set(root: Path, names: list[str], scale: int = 2, size: tuple[int, int
     """A set of HR noise in ``root``."""
     rng = np.random.default_rng(seed)
     write_pairs(root, {name: rng.integers(0, 256, (*size, 3), dtype=np.uint8) for name in names}, scale)
+
+
+def shorten_df2k(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DF2K is the first two images of DIV2K and of Flickr2K: 0001, 0002, 0901, 0902."""
+    parts = {"DIV2K": Part(first=1, last=2, digits=4, added=0), "Flickr2K": Part(first=1, last=2, digits=6, added=900)}
+    monkeypatch.setitem(SETS, "DF2K", SETS["DF2K"].model_copy(update={"parts": parts}))

@@ -10,10 +10,8 @@ from typing import Any
 
 import yaml
 
+from ssiu.data.catalog import TEST_SETS, known_name
 from ssiu.evaluation.metrics import Score
-
-COLUMNS = {"Set5": "set5", "Set14": "set14", "B100": "bsd100", "Urban100": "urban100", "Manga109": "manga109"}
-"""Our names of the test sets, and those of the data files."""
 
 SAME_SIZE = 0.02  # share by which papers' counts of parameters differ
 
@@ -65,7 +63,7 @@ def published(model: str, scale: int, parameters: float = math.nan) -> tuple[str
     """
     psnr = paper_facts()["psnr_only"].get(model, {}).get(scale)
     if psnr:
-        return "not stated", {name: Score(psnr[column], math.nan) for name, column in COLUMNS.items() if column in psnr}
+        return "not stated", {known_name(column): Score(value, math.nan) for column, value in psnr.items()}
     row = paper_row(model, scale, parameters)
     return (row.protocol, row.scores) if row else ("", {})
 
@@ -75,7 +73,7 @@ def _bare(name: str) -> str:
 
 
 def _row(line: dict[str, str]) -> PaperRow:
-    printed = {name: line[column] for name, column in COLUMNS.items() if line[column] != "-"}
+    scores = {known_name(column): text for column, text in line.items() if known_name(column) in TEST_SETS}
     return PaperRow(
         method=line["method"],
         scale=int(line["scale"]),
@@ -83,7 +81,7 @@ def _row(line: dict[str, str]) -> PaperRow:
         training_set=line["train"],
         params_k=float(line["params_k"]),
         flops_g=float(line["flops_g"]),
-        scores={name: Score(*map(float, text.split("/"))) for name, text in printed.items()},
+        scores={name: Score(*map(float, text.split("/"))) for name, text in scores.items() if text != "-"},
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssiu.data.pairs import MOD12, usual_name
+from ssiu.data.catalog import MOD12, usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import describe
 from ssiu.evaluation.evaluate import NO_SUMMARY, evaluate, summary_means

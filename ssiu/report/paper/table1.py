@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssiu.data.pairs import find_pairs, usual_name
-from ssiu.data.test_sets import BenchmarkSet
+from ssiu.data.catalog import TEST_SETS, usual_name
+from ssiu.data.test_sets import BenchmarkSet, load_test_set
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.evaluate import NO_SUMMARY, Bicubic, evaluate, summary_means
 from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
-from ssiu.report.paper.published import COLUMNS, paper_row, paper_rows
+from ssiu.report.paper.published import paper_row, paper_rows
 from ssiu.report.tables import ABSENT, Cell, Number, Table
 
 BICUBIC = "bicubic"
@@ -60,9 +60,9 @@ def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tupl
     """MATLAB's bicubic on the paper's and ``others``' test sets in ``data_path``, and the names of those not there."""
     found: dict[str, BenchmarkSet] = {}  # by the name with the copy: "Set5" may be "Set5 mod12", which others name too
     absent = []
-    for name in dict.fromkeys((*COLUMNS, *others)):
+    for name in dict.fromkeys((*TEST_SETS, *others)):
         try:
-            test_set = BenchmarkSet(name, find_pairs(data_path, name, scale), scale)
+            test_set = load_test_set(data_path, name, scale)
             found.setdefault(test_set.name, test_set)
         except MissingInputError:
             absent.append(name)
@@ -122,7 +122,7 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table
     columns = [
         (name, protocol)
         for protocol in PROTOCOLS
-        for name in dict.fromkeys((*COLUMNS, *set_names(rows)))
+        for name in dict.fromkeys((*TEST_SETS, *set_names(rows)))
         if any(row.printed(protocol, name) for row in rows)
     ]
     header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
@@ -157,7 +157,7 @@ def anew_table(scale: int, rows: Sequence[Row]) -> Table | None:
     pairs = [(paper[row.anew], row) for row in rows if row.anew]
     if not pairs:
         return None
-    names = dict.fromkeys(name for _, row in pairs for name in set_names([row]) if usual_name(name) in COLUMNS)
+    names = dict.fromkeys(name for _, row in pairs for name in set_names([row]) if usual_name(name) in TEST_SETS)
     body: list[list[Cell]] = []
     for theirs, ours in pairs:
         (protocol,) = theirs.means

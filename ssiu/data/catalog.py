@@ -1,0 +1,91 @@
+"""What is known of data sets by name: `catalog.yaml`."""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+MOD12 = " mod12"  # ends the name of the copy of a set that is cropped to multiples of 12
+
+
+class Entry(BaseModel):
+    """A part of the catalogue; an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FolderFacts(Entry):
+    """The pixels of a folder: how many, and their digest."""
+
+    pixels: int
+    sha256: str
+
+
+class Part(Entry):
+    """The numbered images of a set that are in DF2K, too."""
+
+    first: int
+    last: int
+    digits: int
+    added: int
+
+
+class KnownSet(Entry):
+    """A data set."""
+
+    use: Literal["test", "training", "validation"]
+    images: int
+    also: tuple[str, ...] = ()
+    get: str = ""
+    hr: str
+    licence: str
+    parts: dict[str, Part] = {}
+    copies: dict[Literal["usual", "mod12"], dict[str, FolderFacts]] = {}
+
+    def names_of_part(self, name: str) -> dict[str, str]:
+        """Names in a part -> names here: Flickr2K's 000001 is DF2K's 0901."""
+        part = self.parts[name]
+        return {f"{i:0{part.digits}}": f"{i + part.added:04}" for i in range(part.first, part.last + 1)}
+
+    def stems(self) -> set[str]:
+        """All names of a set that is made of parts."""
+        return {new for name in self.parts for new in self.names_of_part(name).values()}
+
+
+class Catalog(Entry):
+    """All of `catalog.yaml`, where every key is explained."""
+
+    sets: dict[str, KnownSet]
+
+
+SETS = Catalog.model_validate(yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text(encoding="utf-8"))).sets
+TEST_SETS = tuple(name for name, each in SETS.items() if each.use == "test")
+"""The usual test sets, in the order of the papers' tables."""
+
+_NAMES = {spelling.lower(): name for name, each in SETS.items() for spelling in (name, *each.also)}
+
+
+def usual_name(set_name: str) -> str:
+    """The name without that of the copy: ``Set5`` of ``Set5 mod12``."""
+    return set_name.removesuffix(MOD12)
+
+
+def known_name(set_name: str) -> str:
+    """``bsd100 MOD12`` in our spelling, ``B100 mod12``; a name that is not known as it is."""
+    copy = MOD12 if set_name.lower().endswith(MOD12) else ""
+    known = _NAMES.get(set_name[: len(set_name) - len(copy)].lower())
+    return known + copy if known else set_name
+
+
+def facts_of(set_name: str) -> dict[str, FolderFacts]:
+    """The facts about ``HR``, ``x2``, ... of a copy, such as ``Set5 mod12``; empty where none are known."""
+    known = SETS.get(usual_name(set_name))
+    copy = "usual" if usual_name(set_name) == set_name else "mod12"
+    return known.copies.get(copy, {}) if known else {}
+
+
+def spellings(set_name: str) -> tuple[str, ...]:
+    """All names of a set, the given one first."""
+    name = known_name(set_name)
+    return tuple(dict.fromkeys((set_name, name, *SETS[name].also))) if name in SETS else (set_name,)
