@@ -18,9 +18,10 @@ from ssiu.data.cache import ImageCache
 from ssiu.data.pairs import Pair, find_pairs
 from ssiu.data.patches import PatchStream, orient
 from ssiu.data.prepare import make_pairs
-from ssiu.files import write_atomically
 from ssiu.images.bicubic import make_lr
-from ssiu.images.io import decode_rgb, encode_image, read_rgb
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.encoding import encode
+from ssiu.images.io import decode_rgb, read_rgb, save_image
 from ssiu.report.tables import ABSENT, Table
 
 SIZE = (1356, 2040)  # of most DF2K images
@@ -55,8 +56,7 @@ def _make_images(folder: Path, count: int, scale: int) -> list[Pair]:
         for side, contrast in ((8, 40), (64, 20), (512, 10), (2040, 3)):
             noise = rng.standard_normal((side, side, 3), dtype=np.float32) * contrast
             image += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
-        encoded = encode_image(np.clip(image, 0, 255).astype(np.uint8), ".png")
-        write_atomically(folder / f"source/{number}.png", encoded)
+        save_image(folder / f"source/{number}.png", np.clip(image, 0, 255).astype(np.uint8))
     make_pairs(folder / "source", folder / "set", [scale])
     return find_pairs(folder, "set", scale)
 
@@ -134,7 +134,7 @@ def _lr_making(path: Path) -> Table:
     for scale in (2, 3, 4):
         resizing = _cpu_seconds(lambda: make_lr(hr, scale))  # noqa: B023  (called at once)
         lr = make_lr(hr, scale)
-        encoding = _cpu_seconds(lambda: encode_image(lr, ".png"))  # noqa: B023
+        encoding = _cpu_seconds(lambda: list(encode(DecodedImage(lr), ".png")))  # noqa: B023
         total += resizing + encoding
         rows.append([f"imresize to x{scale}", f"{megapixels / resizing:.1f}", ABSENT])
         rows.append([f"encode x{scale}", f"{megapixels / encoding:.1f}", ABSENT])

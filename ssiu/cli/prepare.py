@@ -17,7 +17,8 @@ from ssiu.cli.console import command_parser
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError
 from ssiu.files import nonempty_path
-from ssiu.images.io import IMAGE_SUFFIXES, unread
+from ssiu.images.encoding import IMAGE_SUFFIXES
+from ssiu.images.io import unread
 
 
 def passed_over(folder: Path) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from ssiu.data.catalog import MOD12, SETS, known_name, spellings, usual_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
-from ssiu.images.io import IMAGE_SUFFIXES, image_size
+from ssiu.images.encoding import IMAGE_SUFFIXES
+from ssiu.images.io import image_size
 
 HEADER_READERS = 16  # threads: on network disks the wait is latency
 

@@ -10,6 +10,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -39,6 +40,18 @@ TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SAMPLE_FORMATS = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}  # of TIFF; 1 and 4: unsigned
 TIFF_COLOURS = {0: "gray", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
 INFLATED = 1 << 20  # bytes that are unpacked at a time
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """An image as shown, in memory.
+
+    pixels: (H, W, C) uint8 or uint16; C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha, which is not premultiplied.
+    icc_profile: what the colours mean; None is sRGB.
+    """
+
+    pixels: np.ndarray
+    icc_profile: bytes | None = None
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -135,11 +148,11 @@ def orientation(image: Image.Image, turned: tuple[str, ...]) -> int:
 
 def decode(
     path: Path, content: bytes, max_pixels: int = MAX_PIXELS, turned: tuple[str, ...] = PHOTOGRAPHS
-) -> tuple[np.ndarray, bytes | None]:
-    """The samples of a file in memory, (H, W, C) uint8 or uint16, and its colour profile; ``path`` names it in errors.
+) -> DecodedImage:
+    """The image of a file in memory; ``path`` names it in errors.
 
-    C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha. A palette becomes RGB, a transparent colour becomes alpha;
-    1, 2 and 4 bits become 8. EXIF orientation is applied to the formats ``turned``.
+    A palette becomes RGB, a transparent colour becomes alpha; 1, 2 and 4 bits become 8. EXIF orientation is applied to
+    the formats ``turned``.
     Raises BadInputError (65): damaged or truncated (all checksums and rows of a PNG are verified), several frames,
     more than ``max_pixels`` declared, other colours, depths or formats.
     """
@@ -157,7 +170,7 @@ def decode(
             raise _not_read(path, {"CMYK": "a CMYK image"}.get(image.mode, f"an image of mode {image.mode}"))
         pixels = _pixels16(path, image, content) if depth == 16 else _pixels8(image, depth)
         pixels = _upright(pixels, orientation(image, turned))  # in PNG it may stand behind the pixels
-        return np.ascontiguousarray(pixels), image.info.get("icc_profile")
+        return DecodedImage(np.ascontiguousarray(pixels), image.info.get("icc_profile"))
 
 
 def _check_png(path: Path, content: bytes) -> int:

@@ -1,6 +1,9 @@
-"""Reading and writing the images of data sets: 8-bit RGB or a clear refusal."""
+"""Reading and writing image files.
 
-import io
+`read_rgb` is for training and test images: 8-bit RGB or a clear refusal. `read_image` keeps what people have: gray,
+alpha, 16 bits, a colour profile.
+"""
+
 import logging
 import mimetypes
 from collections import Counter
@@ -10,24 +13,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ssiu.errors import BadInputError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, MissingInputError
 from ssiu.files import write_atomically
-from ssiu.images.decoding import MAX_PIXELS, PHOTOGRAPHS, decode, open_file, opened, orientation
+from ssiu.images.decoding import MAX_PIXELS, PHOTOGRAPHS, DecodedImage, decode, open_file, opened, orientation
+from ssiu.images.encoding import IMAGE_SUFFIXES, encode
 
 logger = logging.getLogger("ssiu")
 
-JPEG = ("JPEG", {"quality": 95, "subsampling": 0})
-TIFF = ("TIFF", {"compression": "tiff_deflate"})
-IMAGE_SUFFIXES = {
-    ".png": ("PNG", {"compress_level": 3}),
-    ".jpg": JPEG,
-    ".jpeg": JPEG,
-    ".jfif": JPEG,
-    ".webp": ("WEBP", {"lossless": True}),
-    ".bmp": ("BMP", {}),
-    ".tif": TIFF,
-    ".tiff": TIFF,
-}
 _gray_reported = False
 
 
@@ -78,7 +70,7 @@ def read_rgb(path: Path, max_pixels: int = MAX_PIXELS) -> np.ndarray:
 def decode_rgb(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """`read_rgb` of a file already in memory; ``path`` names it in errors."""
     global _gray_reported
-    pixels, _ = decode(path, content, max_pixels)
+    pixels = decode(path, content, max_pixels).pixels
     if pixels.dtype != np.uint8:
         raise BadInputError(f"{path}: 16 bits per channel; expected 8: convert it first")
     if pixels.shape[2] in (2, 4):
@@ -93,19 +85,24 @@ def decode_rgb(path: Path, content: bytes, max_pixels: int = MAX_PIXELS) -> np.n
     return np.repeat(pixels, 3, axis=2)
 
 
-def encode_image(image: np.ndarray, suffix: str) -> bytes:
-    """The file content for uint8 ``image`` (H, W, 3) or (H, W); lossless except JPEG (quality 95, 4:4:4)."""
-    if suffix.lower() not in IMAGE_SUFFIXES:
-        raise OutputError(f"cannot write images as '{suffix}'; known: {', '.join(IMAGE_SUFFIXES)}")
-    kind, options = IMAGE_SUFFIXES[suffix.lower()]
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, kind, **options)
-    return buffer.getvalue()
+def read_image(path: Path, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decodes a PNG, JPEG, WebP, BMP or TIFF of any size up to ``max_pixels``, turned as its EXIF orientation says.
+
+    Raises MissingInputError (66), or BadInputError (65) naming the file; `ssiu.images.decoding.decode` says for what.
+    """
+    turned = (*PHOTOGRAPHS, "PNG")  # data sets show PNG as it is stored
+    return decode(path, read_bytes(path, max_pixels), max_pixels, turned)
+
+
+def write_image(path: Path, image: DecodedImage, overwrite: bool = True) -> None:
+    """Writes ``image`` atomically in the format of ``path``'s suffix; `ssiu.images.encoding.encode` says how.
+
+    Raises OutputError (73) for a format that cannot hold it or a symbolic link at ``path``, SaveError (74) when writing
+    fails, FileExistsError where ``path`` is taken and ``overwrite`` is off.
+    """
+    write_atomically(path, encode(image, path.suffix), overwrite)
 
 
 def save_image(path: Path, image: np.ndarray) -> None:
-    """Writes uint8 ``image`` (H, W, 3) or (H, W) atomically in the format of ``path``'s suffix.
-
-    Raises OutputError (73) for an unknown suffix or a symbolic link, SaveError (74) when writing fails.
-    """
-    write_atomically(path, encode_image(image, path.suffix))
+    """`write_image` of uint8 ``image`` (H, W, 3) or (H, W)."""
+    write_image(path, DecodedImage(image if image.ndim == 3 else image[..., None]))

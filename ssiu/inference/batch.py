@@ -19,8 +19,9 @@ from ssiu.errors import (
     one_line,
 )
 from ssiu.files import make_folder, refuse_folder, remove_leftovers
-from ssiu.images.io import IMAGE_SUFFIXES, image_size, is_image_name, unread
-from ssiu.images.user_images import DecodedImage, check_can_hold, read_image, write_image
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.encoding import IMAGE_SUFFIXES, check_can_hold
+from ssiu.images.io import image_size, is_image_name, read_image, unread, write_image
 from ssiu.inference.at_once import each, files_at_once, images_at_once
 from ssiu.inference.upscaler import Upscaler
 from ssiu.progress import Progress

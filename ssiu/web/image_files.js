@@ -1,5 +1,5 @@
 // Image files as people have them: PNG, JPEG, WebP; turned, transparent, with a colour profile. What a file holds is kept
-// as `ssiu/images/user_images.py` keeps it; what would come out changed is refused. An image: see upscaler.js.
+// as `ssiu/images` keeps it; what would come out changed is refused. An image: see upscaler.js.
 import {decodePng, isPng, pngChunks, pngHeader} from "./png.js";
 import {Refused} from "./refused.js";
 

@@ -16,7 +16,8 @@ from torch import nn
 from ssiu.download.http import fetch
 from ssiu.errors import BusyError
 from ssiu.files import user_cache_folder
-from ssiu.images.user_images import DecodedImage, read_image
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.io import read_image
 from ssiu.web import site as web_page
 from ssiu.web.site import CONNECTION, RUNTIME, export_web
 

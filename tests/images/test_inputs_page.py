@@ -31,8 +31,7 @@ from image_kinds import (
 from PIL import Image, ImageCms
 
 from ssiu.errors import BadInputError, SSIUError
-from ssiu.images.io import image_size, read_rgb
-from ssiu.images.user_images import read_image
+from ssiu.images.io import image_size, read_image, read_rgb
 from ssiu.inference.batch import Job, plan, upscale_files
 from ssiu.inference.upscaler import Upscaler
 

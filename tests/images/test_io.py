@@ -18,7 +18,7 @@ from PIL import Image
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.images import io as images
 from ssiu.images.decoding import PNG_SIGNATURE
-from ssiu.images.io import image_size, read_rgb, save_image
+from ssiu.images.io import image_size, read_image, read_rgb, save_image
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (21, 34, 3), dtype=np.uint8)
@@ -206,8 +206,6 @@ def test_a_png_that_lacks_a_row_is_damaged_though_its_checksums_are_right(
 
 @pytest.mark.parametrize("name", refused_kinds())
 def test_training_images_are_refused_wherever_upscale_refuses_them(tmp_path: Path, name: str) -> None:
-    from ssiu.images.user_images import read_image
-
     (tmp_path / name).write_bytes(refused_kinds()[name])
     messages = []
     for reader in (read_rgb, read_image):

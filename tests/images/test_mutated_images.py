@@ -17,8 +17,7 @@ from faults import in_child
 from image_kinds import read_kinds, refused_kinds
 
 from ssiu.errors import SSIUError
-from ssiu.images.io import read_rgb
-from ssiu.images.user_images import read_image
+from ssiu.images.io import read_image, read_rgb
 
 MAX_PIXELS = 1_000_000
 MOST_SECONDS = 10  # for one file

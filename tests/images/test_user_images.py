@@ -9,7 +9,8 @@ from image_kinds import CHANNELS, packed_tiff, png, tiff
 from PIL import Image, ImageCms
 
 from ssiu.errors import BadInputError, OutputError
-from ssiu.images.user_images import DecodedImage, read_image, write_image
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.io import read_image, write_image
 
 RNG = np.random.default_rng(0)
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -19,8 +19,7 @@ from small_sets import photo
 
 from ssiu.cli import upscale as upscale_command
 from ssiu.errors import DeviceMemoryError, MissingInputError, NonFiniteError, OutputError, SaveError
-from ssiu.images.io import read_rgb, save_image
-from ssiu.images.user_images import write_image
+from ssiu.images.io import read_rgb, save_image, write_image
 from ssiu.inference import batch
 from ssiu.inference.batch import Report, plan, upscale_files
 from ssiu.inference.upscaler import Upscaler

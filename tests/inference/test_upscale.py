@@ -16,8 +16,8 @@ from torch.nn import functional as F
 import ssiu
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
 from ssiu.evaluation.metrics import to_uint8
-from ssiu.images.io import read_rgb, save_image
-from ssiu.images.user_images import DecodedImage, read_image, write_image
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.io import read_image, read_rgb, save_image, write_image
 from ssiu.inference import tiles
 from ssiu.inference.tiles import super_resolve
 from ssiu.inference.upscaler import Upscaler

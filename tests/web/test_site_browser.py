@@ -17,7 +17,8 @@ from web_site import PIXELS, Page, assert_same, export_site, serving, upscaled, 
 from ssiu import Upscaler, load_model
 from ssiu.errors import BadInputError
 from ssiu.images.bicubic import imresize
-from ssiu.images.user_images import DecodedImage, read_image, write_image
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.io import read_image, write_image
 from ssiu.web.site import page_server
 
 SUFFIXES = (".png", ".jpg", ".jfif", ".webp")

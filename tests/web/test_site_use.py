@@ -25,7 +25,8 @@ from web_site import (
 )
 
 from ssiu import Upscaler
-from ssiu.images.user_images import DecodedImage, write_image
+from ssiu.images.decoding import DecodedImage
+from ssiu.images.io import write_image
 
 
 def test_the_result_is_shown_under_the_slider_of_the_report(page: Page, tmp_path: Path) -> None:
