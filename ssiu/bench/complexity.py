@@ -37,7 +37,7 @@ from ssiu.config.load import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.models import layers
 from ssiu.report.tables import ABSENT, Table
-from ssiu.weights.external import Peer, architecture_of
+from ssiu.weights.external import ExternalNetwork, architecture_of
 
 NTIRE_SIDE = 256  # LR pixels
 TURNS = 10  # where there is a GPU
@@ -122,7 +122,7 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
     """A row for each kind of module; those that hold others include them."""
     counts = count(model, height, width)
     number, parameters, products, activations = Counter(), Counter(), Counter(), Counter()
-    outer = "network." if isinstance(model, Peer) else ""
+    outer = "network." if isinstance(model, ExternalNetwork) else ""
     for full_name, module in model.named_modules():
         name = full_name.removeprefix(outer)
         kind = type(module)
@@ -172,7 +172,7 @@ def _measured(model: nn.Module, device: torch.device, turns: int) -> list[str]:
 
 
 def _padded_size(model: nn.Module, height: int, width: int) -> tuple[int, int]:
-    if isinstance(model, Peer):
+    if isinstance(model, ExternalNetwork):
         return model.padded_size(height, width)
     return layers.round_up(height, model.size_multiple), layers.round_up(width, model.size_multiple)
 

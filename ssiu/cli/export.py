@@ -20,7 +20,7 @@ from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import make_folder, nonempty_path
 from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
-from ssiu.weights.external import Peer
+from ssiu.weights.external import ExternalNetwork
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights, target_file
 from ssiu.weights.load import load_configured, load_model, load_weights
 
@@ -64,7 +64,7 @@ def convert(arguments: Namespace) -> None:
     target_file(arguments.target, arguments.suffix)
     arguments.weights = weights = read_weights(source)  # once: a training run may replace the file meanwhile
     network = load_configured(load_config(config), weights) if config else load_model(weights)
-    if isinstance(network, Peer):
+    if isinstance(network, ExternalNetwork):
         raise BadInputError(
             f"{source} holds {network.architecture}, another method's network; export takes this package's"
         )

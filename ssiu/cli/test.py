@@ -3,7 +3,7 @@
 ssiu test --config configs/SSUFSR_light_x4.yml                    (python test.py in a clone)
 ssiu test --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=model_x4_290.pt --output results/theirs
 ssiu test --config configs/SSUFSR_light_x4.yml --shown all --beside results/theirs
-ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth      another method's (docs/peers.md)
+ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth    docs/external_networks.md
 """
 
 import argparse
@@ -26,7 +26,7 @@ from ssiu.files import nonempty_path
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.results_page import SHOWN
 from ssiu.report.tables import comparison
-from ssiu.weights.external import Peer, architecture_of
+from ssiu.weights.external import ExternalNetwork, architecture_of
 from ssiu.weights.formats import read_weights
 from ssiu.weights.load import configured_weights, load_configured
 
@@ -93,7 +93,7 @@ def main(argv: Sequence[str]) -> None:
             "command": shlex.join(["python", "test.py", *argv]),
         }
         title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
-        if isinstance(model, Peer):  # of which there are several sizes
+        if isinstance(model, ExternalNetwork):  # of which there are several sizes
             title, parameters = f"{title}, {weights.path.name}", size["parameters"]
         table = comparison(title, name, scale, evaluation, bicubic, parameters)
         print(table.text(terminal_width()))

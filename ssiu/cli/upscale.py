@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> int:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="ours (.safetensors, .pt, .onnx) or another method's (docs/peers.md); default: the shipped",
+        help="ours (.safetensors, .pt, .onnx) or another method's (docs/external_networks.md); default: the shipped",
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file that names a model of your own (docs/own_model.md)")
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")

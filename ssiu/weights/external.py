@@ -1,4 +1,4 @@
-"""Other methods' networks, recognised from their weights and built by spandrel, which the extra ``peers`` brings.
+"""External networks: other methods', recognised from their weights and built by spandrel (the extra ``external``).
 
 Their files are read by `ssiu.weights.formats`, so nothing in them is executed: spandrel's own loader, which tries
 TorchScript first, is never called. Architectures with restrictive licences take part where spandrel_extra_arches is
@@ -32,7 +32,7 @@ class UnknownNetworkError(Exception):
     """These tensors are of no network that can be built; the message says why."""
 
 
-class Peer(nn.Module):
+class ExternalNetwork(nn.Module):
     """Another method's network, called as ours are: LR (B, 3, H, W) in [0, 1] to SR (B, 3, sH, sW), not clamped.
 
     Made of a descriptor of spandrel. ``architecture`` is its name there, ``dtypes`` what it may be computed in beside
@@ -73,11 +73,11 @@ class Peer(nn.Module):
 
 
 def architecture_of(network: Any) -> str:
-    """What tables call ``network``: its class, or the architecture of a `Peer`."""
-    return network.architecture if isinstance(network, Peer) else type(network).__name__
+    """What tables call ``network``: its class, or the architecture of an `ExternalNetwork`."""
+    return network.architecture if isinstance(network, ExternalNetwork) else type(network).__name__
 
 
-def build_peer(tensors: Mapping[str, Tensor], path: Path | str) -> Peer:
+def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalNetwork:
     """The network of ``tensors``, which are from the file ``path``, in eval mode.
 
     Raises UnknownNetworkError where spandrel does not know it, or is not there to ask, and BadInputError (65) for a
@@ -97,13 +97,13 @@ def build_peer(tensors: Mapping[str, Tensor], path: Path | str) -> Peer:
     if (descriptor.input_channels, descriptor.output_channels) != (3, 3):
         channels = f"{descriptor.input_channels} channels to {descriptor.output_channels}"
         raise BadInputError(f"{path} holds {name} from {channels}; expected one from RGB to RGB")
-    peer = Peer(descriptor).eval()
+    network = ExternalNetwork(descriptor).eval()
     try:
         with _quiet(), torch.no_grad():
-            peer(torch.zeros(1, 3, *TRIED))
+            network(torch.zeros(1, 3, *TRIED))
     except Exception as error:
         raise _unusable(path, f"its network, {name}, fails on an image (1, 3, {TRIED[0]}, {TRIED[1]})", error) from None
-    return peer
+    return network
 
 
 class _NoLargerThanItsFile(TorchDispatchMode):

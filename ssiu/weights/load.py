@@ -19,7 +19,7 @@ from ssiu.files import user_cache_folder
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.custom import is_own
 from ssiu.models.ssiu import SSIU
-from ssiu.weights.external import Peer, UnknownNetworkError, build_peer
+from ssiu.weights.external import ExternalNetwork, UnknownNetworkError, build_external
 from ssiu.weights.formats import Weights, read_weights
 
 log = logging.getLogger("ssiu")
@@ -38,9 +38,9 @@ def load_model(
 ) -> nn.Module:
     """The network of a weights file, read now or before, or the shipped one of a scale, in eval mode on ``device``.
 
-    The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes a `Peer` if it can.
-    ``scale`` and ``model`` (a name of `MODELS`, so no `Peer`) are what the caller expects. Raises MissingInputError
-    (66), naming where it looked, and BadInputError (65) for a file that is damaged or refused, of another scale or
+    The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes an `ExternalNetwork`
+    if it can. ``scale`` and ``model`` (a name of `MODELS`) are what the caller expects. Raises MissingInputError (66),
+    naming where it looked, and BadInputError (65) for a file that is damaged or refused, of another scale or
     architecture, incomplete, or not finite.
     """
     if isinstance(path_or_scale, int):
@@ -56,7 +56,7 @@ def load_model(
                 f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
                 f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
             )
-        return _load_peer(weights, scale, model).to(device)
+        return _load_external(weights, scale, model).to(device)
     kind, arguments = architecture
     if model is not None and MODELS[model] is not kind:
         raise BadInputError(f"{path} holds weights of {kind.__name__}, not {MODELS[model].__name__}; use others")
@@ -70,19 +70,19 @@ def load_model(
     return network.to(device).eval()
 
 
-def _load_peer(weights: Weights, scale: int | None, model: str | None) -> Peer:
+def _load_external(weights: Weights, scale: int | None, model: str | None) -> ExternalNetwork:
     path = weights.path
     unknown = f"{path} fits none of {', '.join(MODELS)}; its tensors begin with "
     unknown += f"{', '.join(sorted(weights.state_dict)[:5])!a:.300}"
     if model is not None:
         raise BadInputError(unknown)
     try:
-        peer = build_peer(weights.state_dict, path)
+        network = build_external(weights.state_dict, path)
     except UnknownNetworkError as error:
         raise BadInputError(f"{unknown}; {error}") from None
-    _refuse_scale(path, peer.scale, scale)
-    log.info("%s, %d tensors from %s, built by spandrel", peer.architecture, len(weights.state_dict), path)
-    return peer
+    _refuse_scale(path, network.scale, scale)
+    log.info("%s, %d tensors from %s, built by spandrel", network.architecture, len(weights.state_dict), path)
+    return network
 
 
 def _refuse_scale(path: Path, scale: int, expected: int | None) -> None:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from peer_networks import spandrel_network
+from external_networks import spandrel_network
 from rlfn import RLFN
 from torch import nn
 
 from ssiu.bench.complexity import count, count_macs, ntire_table
 from ssiu.cli import benchmark
-from ssiu.weights.external import build_peer
+from ssiu.weights.external import build_external
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def test_rlfn_has_the_figures_of_the_ntire_report():
 )
 def test_safmn_has_the_figures_of_its_authors(scale, parameters, flops, activations):
     """As https://github.com/sunny2109/SAFMN prints them for an output of 1280x720."""
-    model = build_peer(spandrel_network("SAFMN")(dim=36, n_blocks=8, upscaling_factor=scale).state_dict(), "file")
+    model = build_external(spandrel_network("SAFMN")(dim=36, n_blocks=8, upscaling_factor=scale).state_dict(), "file")
     height, width = 720 // scale, 1280 // scale
     share = height * width
     height, width = model.padded_size(height, width)

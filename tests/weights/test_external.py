@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peer_networks import PEERS, compact, peer_file, spandrel, spandrel_network, written
+from external_networks import EXTERNAL, compact, external_file, spandrel, spandrel_network, written
 from rlfn import RLFN
 from small_sets import photo, write_set
 from tiny import tiny
@@ -32,7 +32,7 @@ from ssiu.inference.tiles import super_resolve
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models import MODELS
 from ssiu.models.idsa_net.network import IDSANet
-from ssiu.weights.external import Peer, build_peer
+from ssiu.weights.external import ExternalNetwork, build_external
 from ssiu.weights.formats import read_weights
 from ssiu.weights.load import load_model
 
@@ -50,11 +50,11 @@ def through_spandrel(path: Path, lr: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", EXTERNAL)
 def test_an_architecture_is_recognised_scored_upscaled_and_counted(tmp_path: Path, name: str, scale: int) -> None:
-    path = peer_file(tmp_path, name, scale)
+    path = external_file(tmp_path, name, scale)
     model = load_model(path)
-    assert isinstance(model, Peer) and (model.architecture, model.scale) == (name, scale)
+    assert isinstance(model, ExternalNetwork) and (model.architecture, model.scale) == (name, scale)
     config = make_config({"scale": scale, "data_path": str(one_image(tmp_path, scale)), "eval_sets": ["Set5"]})
     seen = {}
     evaluation = evaluate(model, load_test_sets(config), look=lambda *shown: seen.update(sr=shown[3], lr=shown[2]))
@@ -73,14 +73,14 @@ def test_the_commands_take_it_by_its_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, name: str, scale: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = peer_file(tmp_path, name, scale)
+    path = external_file(tmp_path, name, scale)
     one_image(tmp_path, scale)
     any_model = ["--config", CONFIG[scale], "model=any", f"pretrain={path}", "device=cpu"]
     test_command.main([*any_model, "eval_sets=Set5", "data_path=."])
     printed = capsys.readouterr().out
     assert f"{name} x{scale}, {path.name}" in printed
     summary = json.loads((tmp_path / f"results/{path.stem}/summary.json").read_text())
-    parameters = sum(p.numel() for p in PEERS[name](scale).parameters())
+    parameters = sum(p.numel() for p in EXTERNAL[name](scale).parameters())
     assert (summary["model"], summary["scale"], summary["parameters"]) == (name, scale, parameters)
     assert summary["weights_sha256"] == read_weights(path).sha256 and summary["macs_1280x720"] > 0
     benchmark_command.main(["complexity", *any_model, "--size", "96", "96"])
@@ -112,7 +112,7 @@ def test_it_is_timed_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_any_size_is_padded_as_it_asks_and_what_came_in_is_unchanged(
     tmp_path: Path, name: str, height: int, width: int
 ) -> None:
-    path = peer_file(tmp_path, name, 2)
+    path = external_file(tmp_path, name, 2)
     lr = torch.rand(2, 3, height, width)
     before = lr.clone()
     with torch.no_grad():
@@ -132,7 +132,7 @@ def test_tiles_and_self_ensemble_work(tmp_path: Path) -> None:
 
 
 def test_a_precision_that_an_architecture_does_not_offer_is_refused(tmp_path: Path) -> None:
-    model = load_model(peer_file(tmp_path, "SAFMN", 2))
+    model = load_model(external_file(tmp_path, "SAFMN", 2))
     with pytest.raises(ConfigError, match=r"SAFMN cannot be computed in torch\.float16; use precision fp32"):
         Upscaler(model, precision="fp16")
     pixels = photo("coffee", 9, 9)
@@ -158,32 +158,32 @@ def test_other_networks_are_refused_in_a_line(tmp_path: Path, network, reason: s
 
 
 def test_another_scale_than_the_configs_is_refused(tmp_path: Path) -> None:
-    path = peer_file(tmp_path, "DITN", 3)
+    path = external_file(tmp_path, "DITN", 3)
     with pytest.raises(BadInputError, match=r"DITN_x3\.pth upscales by 3, not 4"):
         benchmark_command.main(["complexity", "model=any", f"pretrain={path}"])
 
 
 def test_tensors_that_do_not_fit_their_architecture_are_refused(tmp_path: Path) -> None:
-    tensors = PEERS["SAFMN"](2).state_dict()
+    tensors = EXTERNAL["SAFMN"](2).state_dict()
     tensors.pop("feats.0.safm.aggr.bias")
     with pytest.raises(BadInputError, match=r"spandrel cannot build its network \(RuntimeError: .*SAFMN"):
-        build_peer(tensors, "file.pth")
+        build_external(tensors, "file.pth")
 
 
 @pytest.mark.parametrize("shape", [(50_000, 3, 3, 3), (10_000_000, 3, 0, 3)])
 def test_forged_shapes_take_no_more_memory_than_their_file(shape: tuple[int, ...]) -> None:
     """A first layer of so many channels makes the convolutions after it ask for gigabytes."""
-    tensors = PEERS["SAFMN"](2).state_dict() | {"to_feat.weight": torch.zeros(shape)}
+    tensors = EXTERNAL["SAFMN"](2).state_dict() | {"to_feat.weight": torch.zeros(shape)}
     with pytest.raises(BadInputError, match="asks for a larger network than its tensors are"):
-        build_peer(tensors, "file.pth")
+        build_external(tensors, "file.pth")
 
 
 def test_what_is_computed_for_a_forged_window_is_refused_before_it_is() -> None:
     """SwinIR takes the side of its windows from a tensor that may be empty, and computes with its fourth power."""
-    tensors = PEERS["SwinIR"](2).state_dict()
+    tensors = EXTERNAL["SwinIR"](2).state_dict()
     forged = {name: torch.zeros(48**2, 0) for name in tensors if name.endswith("relative_position_index")}
     with pytest.raises(BadInputError, match="asks for a larger network than its tensors are"):
-        build_peer(tensors | forged, "file.pth")
+        build_external(tensors | forged, "file.pth")
 
 
 def test_what_runs_code_is_refused_by_name(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_what_runs_code_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_file_in_torchs_old_format_says_how_to_write_it_again(tmp_path: Path) -> None:
-    path = peer_file(tmp_path, "SAFMN", 2)
+    path = external_file(tmp_path, "SAFMN", 2)
     network = torch.load(path, weights_only=True)
     torch.save(network, path, _use_new_zipfile_serialization=False)
     with pytest.raises(BadInputError, match=r"torch before 1\.6.*: python -c ") as error:
@@ -214,7 +214,7 @@ def test_a_network_without_a_gradient_is_named(tmp_path: Path) -> None:
 
 
 def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = peer_file(tmp_path, "SAFMN", 4)
+    path = external_file(tmp_path, "SAFMN", 4)
     monkeypatch.setitem(sys.modules, "spandrel", None)
     with pytest.raises(BadInputError, match=r"networks are built by spandrel: pip install spandrel torchvision$"):
         load_model(path)
@@ -232,13 +232,13 @@ def test_architectures_of_the_extra_package_take_part_where_it_is_installed(
     package = types.ModuleType("spandrel_extra_arches")
     package.install = lambda ignore_duplicates: installed.append(ignore_duplicates)
     monkeypatch.setitem(sys.modules, "spandrel_extra_arches", package)
-    load_model(peer_file(tmp_path, "SAFMN", 4))
+    load_model(external_file(tmp_path, "SAFMN", 4))
     assert installed == [True]
 
 
 def test_nobody_takes_anothers_file_for_its_own() -> None:
-    """Neither do ours claim a peer's tensors, nor spandrel's architectures those of ours."""
-    for build in PEERS.values():
+    """Neither do ours claim a network's tensors, nor spandrel's architectures those of ours."""
+    for build in EXTERNAL.values():
         tensors = build(4).state_dict()
         assert [kind for kind in MODELS.values() if kind.arguments_from(tensors)] == []
     detected = [s.architecture.id for s in spandrel.MAIN_REGISTRY if s.detect(tiny(4, kind=IDSANet).state_dict())]
@@ -258,7 +258,7 @@ def test_any_is_ours_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 def test_any_is_not_trained_and_needs_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    path = peer_file(tmp_path, "SAFMN", 4)
+    path = external_file(tmp_path, "SAFMN", 4)
     with pytest.raises(ConfigError, match=r"key 'model': any is .* cannot be trained"):
         train_command.main(["--config", CONFIG[4], "model=any", f"pretrain={path}"])
     assert sorted(each.name for each in tmp_path.iterdir()) == [path.name]
@@ -272,7 +272,7 @@ def test_any_is_not_trained_and_needs_a_file(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("target", [["safetensors", "out.safetensors"], ["onnx", "out.onnx"], ["authors", "out.pt"]])
 def test_it_is_not_exported(tmp_path: Path, target: list[str]) -> None:
-    path = peer_file(tmp_path, "SAFMN", 4)
+    path = external_file(tmp_path, "SAFMN", 4)
     with pytest.raises(BadInputError, match="holds SAFMN, another method's network"):
         export_command.main([target[0], str(path), str(tmp_path / target[1])])
 

@@ -19,7 +19,7 @@ def spandrel_network(name: str, module: str = "", kind: str = "") -> Any:
 
 TRANSFORMER = {"embed_dim": 24, "mlp_ratio": 1, "upsampler": "pixelshuffledirect", "window_size": 8}
 TOKENS = {"category_size": 128, "num_tokens": 16, "reducted_dim": 8, "convffn_kernel_size": 5}
-PEERS = {
+EXTERNAL = {
     "ATD": lambda s: spandrel_network("ATD")(upscale=s, depths=(2,), num_heads=(2,), **TRANSFORMER, **TOKENS),
     "CRAFT": lambda s: spandrel_network("CRAFT")(embed_dim=24, depths=[1], num_heads=[2], upscale=s),
     "DITN": lambda s: spandrel_network("DITN")(dim=16, ITL_blocks=1, SAL_blocks=1, upscale=s),
@@ -45,7 +45,7 @@ def written(path: Path, network: nn.Module, wrapper: str = "params_ema") -> Path
     return path
 
 
-def peer_file(folder: Path, name: str, scale: int) -> Path:
-    """A checkpoint of an architecture in `PEERS`, the same each time."""
+def external_file(folder: Path, name: str, scale: int) -> Path:
+    """A checkpoint of an architecture in `EXTERNAL`, the same each time."""
     torch.manual_seed(0)
-    return written(folder / f"{name}_x{scale}.pth", PEERS[name](scale))
+    return written(folder / f"{name}_x{scale}.pth", EXTERNAL[name](scale))
