@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a PNG colour type
@@ -101,6 +101,7 @@ RGB, RGBA, GRAY = noise(3), noise(4), noise(1)[..., 0]
 RGB16, RGBA16, GRAY16 = noise(3, np.uint16), noise(4, np.uint16), noise(1, np.uint16)[..., 0]
 OPAQUE = np.dstack([RGB, np.full_like(GRAY, 255)])
 PILLOW = Image.fromarray(RGB)
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def read_kinds() -> dict[str, bytes]:
@@ -177,6 +178,7 @@ def refused_kinds() -> dict[str, bytes]:
         "animated.webp": two("WEBP"),
         "GIF.png": saved(PILLOW, "GIF"),
         "no palette.png": png(noise(1), 8, 3),
+        "wrong depth.png": png(RGB & 31, 5, 2),
         "half.png": png(RGB, 8, 2, rows=slice(HEIGHT // 2)),
         "half, 16.png": png(RGB16, 16, 2, rows=slice(HEIGHT // 2)),
         "half, laced.png": png(RGB, 8, 2, interlaced=True, rows=slice(HEIGHT // 2)),

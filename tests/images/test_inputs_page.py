@@ -15,6 +15,7 @@ from image_kinds import (
     PALETTES,
     PILLOW,
     PNG_KINDS,
+    PROFILE,
     RGB,
     RGB16,
     RGBA,
@@ -28,7 +29,7 @@ from image_kinds import (
     tiff,
     two,
 )  # fmt: skip
-from PIL import Image, ImageCms
+from PIL import Image
 
 from ssiu.errors import BadInputError, SSIUError
 from ssiu.images.io import image_size, read_image, read_rgb
@@ -36,7 +37,6 @@ from ssiu.inference.batch import Job, plan, upscale_files
 from ssiu.inference.upscaler import Upscaler
 
 PAGE = (Path(__file__).parents[2] / "docs/inputs.md").read_text(encoding="utf-8")
-PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 FLAT_ALPHA = np.dstack([RGB, np.full_like(GRAY, 77)])
 READ, REFUSED = read_kinds(), refused_kinds()
 
@@ -119,7 +119,7 @@ REFUSED_ROWS: dict[str, dict[str, bytes]] = {
     "CMYK, Lab, YCbCr (other than in JPEG)": of(REFUSED, "CMYK.*", "Lab.*", "YCbCr.*", "(cielab|ycbcr|separated) 16.*"),
     "animated PNG or WebP, TIFF with several pages": of(REFUSED, "animated.*", "pages.tif"),
     "truncated; a flipped bit anywhere in a PNG; PNG without all its rows or its palette, though its checksums are right": (  # noqa: E501
-        of(REFUSED, "half.*", "no palette.png")
+        of(REFUSED, "half.*", "no palette.png", "wrong depth.png")
         | {f"cut{Path(name).suffix}": READ[name][:-20] for name in ("95.jpg", "lossless.webp", "RGB.bmp", "RGB <.tif")}
         | {"cut 16.tif": tiff(RGB16)[:-20], "cut.png": WHOLE[:-6]}
         | {f"{at}.png": WHOLE[:at] + bytes([WHOLE[at] ^ 4]) + WHOLE[at + 1 :] for at in range(40, len(WHOLE), 50)}

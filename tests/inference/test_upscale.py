@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 from doubling import Doubling
-from image_kinds import turned
+from image_kinds import PROFILE, noise, turned
 from PIL import Image
 from small_sets import photo, small_set
-from test_user_images import PROFILE, noise
 from tiny import tiny
 from torch.nn import functional as F
 
