@@ -18,7 +18,7 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"data", "weights", "device"},
     {"config", "images"},
     {"models"},
-    {"files", "progress"},
+    {"files", "plugins", "progress"},
     {"errors"},
 )
 APART = ({"report", "training"}, {"bench", "web"}, {"export", "download"}, {"config", "images"})

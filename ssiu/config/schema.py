@@ -21,7 +21,7 @@ from pydantic import (
 
 from ssiu.config.yaml import write_yaml
 from ssiu.models import ANY, MODELS
-from ssiu.models.custom import is_own
+from ssiu.plugins import class_of, is_plugin
 
 MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
 
@@ -82,8 +82,8 @@ class Config(BaseModel):
     # the network
     model: str = Field(
         "SSIU",
-        description="SSIU (SSUFSR is its old name), IDSANet, package.module:Class of your own, or any: what pretrain "
-        "holds, whatever the keys of networks say; never trained",
+        description="SSIU (SSUFSR is its old name), IDSANet, package.module:Class or FILE.py:Class of your own, or "
+        "any: what pretrain holds, whatever the keys of networks say; never trained",
     )
     model_args: dict[str, Any] = Field(default_factory=dict, description="arguments of a model of your own, but scale")
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
@@ -190,8 +190,8 @@ class Config(BaseModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: str) -> str:
-        if value not in (*MODELS, ANY) and not is_own(value):
-            raise ValueError(f"one of {', '.join(MODELS)}, {ANY}, or package.module:Class of your own")
+        if value not in (*MODELS, ANY) and not is_plugin(value):
+            raise ValueError(f"one of {', '.join(MODELS)}, {ANY}, or package.module:Class or FILE.py:Class of your own")
         return value
 
     @field_validator("rgb_range")
@@ -246,7 +246,7 @@ class Config(BaseModel):
             raise ValueError("lambda_l1 and lambda_fft are both 0: nothing to minimise")
         if self.pretrain and self.init_trunk:
             raise ValueError("pretrain and init_trunk both say where to start: give one")
-        if self.model_args and not is_own(self.model):
+        if self.model_args and not is_plugin(self.model):
             raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
         if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
             raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
@@ -272,7 +272,7 @@ class Config(BaseModel):
     @property
     def run_name(self) -> str:
         """The run's folder under ``log_path``."""
-        return self.log_name or f"{self.model.rpartition(':')[2]}_x{self.scale}"
+        return self.log_name or f"{class_of(self.model)}_x{self.scale}"
 
     @property
     def run_folder(self) -> Path:

@@ -17,8 +17,8 @@ from ssiu.config.schema import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
 from ssiu.files import user_cache_folder
 from ssiu.models import ANY, MODELS, build_model
-from ssiu.models.custom import is_own
 from ssiu.models.ssiu import SSIU
+from ssiu.plugins import is_plugin
 from ssiu.weights.external import ExternalNetwork, UnknownNetworkError, build_external
 from ssiu.weights.formats import Weights, read_weights
 
@@ -51,7 +51,7 @@ def load_model(
     architecture = _architecture(weights)
     if architecture is None:
         named = weights.metadata.get("model", "")
-        if is_own(named):
+        if is_plugin(named):
             raise BadInputError(
                 f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
                 f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
