@@ -120,6 +120,7 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [argument for argument in argv if argument != "--debug"]
+    _replace_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
     try:
@@ -150,6 +151,13 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
     except OSError:  # Python would try once more as it ends, and end in 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """What `>&-` or a service manager has closed goes nowhere, and no file that is opened later takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  (for as long as the process lives)
 
 
 def _refused(error: Exception) -> tuple[str, int]:

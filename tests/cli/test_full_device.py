@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +22,26 @@ def test_a_full_device_is_one_line_and_74(arguments: tuple[str, ...]) -> None:
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
     message = "error: cannot write the output of this command: No space left on device\n"
     assert (done.returncode, done.stderr) == (74, message)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("-m ssiu --help", 0),
+        ("test.py --config absent.yml", 66),
+        ("-m ssiu upscale image.png --output {0}/out.png --scale 2 --weights pretrain_model/SSIU_x2.safetensors", 0),
+    ],
+    ids=["help", "error", "work"],
+)
+def test_a_closed_stream_changes_nothing_else(closed: str, arguments: str, code: int, tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), "teal").save(tmp_path / "image.png")
+    command = f"{sys.executable} {arguments.format(tmp_path).replace('image.png', str(tmp_path / 'image.png'))}"
+    done = subprocess.run(["bash", "-c", f"{command} {closed}"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code and "Traceback" not in done.stderr
+    if "upscale" in arguments:
+        with Image.open(tmp_path / "out.png") as larger:
+            assert larger.size == (32, 32)
 
 
 def test_an_error_stays_the_error_on_a_full_device() -> None:
