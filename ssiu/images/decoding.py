@@ -4,42 +4,26 @@ Pillow decodes up to 8 bits and OpenCV 16; what they would cut, wrap, mix up or 
 """
 
 import io
-import math
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image
-from PIL.TiffImagePlugin import (
-    BITSPERSAMPLE,
-    EXTRASAMPLES,
-    PLANAR_CONFIGURATION,
-    SAMPLEFORMAT,
-    SAMPLESPERPIXEL,
-    ImageFileDirectory_v2,
-)
+from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
 from ssiu.errors import BadInputError, MissingInputError, SSIUError
+from ssiu.images import png, tiff
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B")  # of Pillow; I;16: 16-bit gray
 MAX_PIXELS = 64_000_000
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")  # turned by their EXIF orientation; MPO: a camera's JPEG with previews behind it
-TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-SAMPLE_FORMATS = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}  # of TIFF; 1 and 4: unsigned
-TIFF_COLOURS = {0: "gray", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
-INFLATED = 1 << 20  # bytes that are unpacked at a time
 
 
 @dataclass(frozen=True)
@@ -73,8 +57,10 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
     """The image with only its header read; every failure inside is reported with the file's name."""
     with open_file(path) if content is None else io.BytesIO(content) as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's, about size and metadata: we check sizes ourselves
+        kind = "image"
         try:
             with Image.open(file, formats=FORMATS) as image:
+                kind = image.format or kind
                 width, height = image.size
                 if width * height > max_pixels:
                     raise _too_large(path, f"{width}x{height} = {width * height / 1e6:,.8g}", max_pixels)
@@ -88,7 +74,7 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
         except MemoryError:
             raise BadInputError(f"{path}: not enough memory to decode it") from None
         except Exception as error:  # decoders raise many kinds on damaged files; all of them mean the same here
-            raise _damaged(path, str(error) or type(error).__name__) from error
+            raise _damaged(path, str(error) or type(error).__name__, kind) from error
 
 
 def _too_large(path: Path, declared: str, max_pixels: int) -> BadInputError:
@@ -100,44 +86,20 @@ def _not_read(path: Path, kind: str) -> BadInputError:
     return BadInputError(f"{path}: {kind}; expected gray, RGB or palette of 8 or 16 bits: convert it first")
 
 
-def _damaged(path: Path, how: str, what: str = "image") -> BadInputError:
+def _damaged(path: Path, how: str, what: str) -> BadInputError:
     return BadInputError(f"{path}: damaged {what} ({how}); fetch it again")
 
 
 def _unidentified(path: Path, file: BinaryIO) -> BadInputError:
     """Says what Pillow does not know: a kind of TIFF, or no image at all."""
     file.seek(0)
-    head = file.read(8)
-    if head[:4] not in TIFF_SIGNATURES:
+    if file.read(4) not in tiff.SIGNATURES:
         return BadInputError(f"{path}: not a readable image; expected {', '.join(FORMATS)}")
     try:
-        tags = ImageFileDirectory_v2(head + file.read(8) if 43 in head[2:4] else head)  # 43: BigTIFF
-        file.seek(tags.next)
-        tags.load(file)
-        return _not_read(path, _tiff_problem(tags) or _tiff_colours(tags))
+        tags = tiff.read_tags(file)
+        return _not_read(path, tiff.problem(tags) or tiff.colours(tags))
     except Exception:  # Pillow raises many kinds here too
         return _damaged(path, "its directory cannot be read", "TIFF")
-
-
-def _tiff_colours(tags: Mapping[int, Any]) -> str:
-    colours = TIFF_COLOURS.get(tags[PHOTOMETRIC], f"photometric interpretation {tags[PHOTOMETRIC]}")
-    bits, samples = max(tags.get(BITSPERSAMPLE, (1,))), tags.get(SAMPLESPERPIXEL, 1)
-    return f"a TIFF of {bits} bits, {colours}, {samples} samples a pixel"
-
-
-def _tiff_problem(tags: Mapping[int, Any]) -> str | None:
-    """What in a TIFF's tags says that Pillow (up to 8 bits) or OpenCV (16) would not give its very samples."""
-    bits, formats = tags.get(BITSPERSAMPLE, (1,)), tags.get(SAMPLEFORMAT, (1,))
-    if len(set(bits)) > 1 or bits[0] not in (1, 2, 4, 8, 16) or not set(formats) <= {1, 4}:
-        return f"{max(bits)} bits per sample{SAMPLE_FORMATS.get(formats[0], '')}"
-    if bits[0] < 16:
-        return None
-    samples = tags.get(SAMPLESPERPIXEL, 1)
-    if (tags.get(PHOTOMETRIC), samples) not in ((0, 1), (1, 1), (2, 3), (2, 4)):
-        return _tiff_colours(tags)
-    if samples > 1 and tags.get(PLANAR_CONFIGURATION) == 2:
-        return "a TIFF of 16 bits in separate planes"
-    return "a TIFF of 16 bits with premultiplied alpha" if 1 in tags.get(EXTRASAMPLES, ()) else None
 
 
 def orientation(image: Image.Image, turned: tuple[str, ...]) -> int:
@@ -161,52 +123,16 @@ def decode(
             raise BadInputError(f"{path}: has {image.n_frames} frames or pages; expected a single image: split it")
         depth = 8
         if image.format == "PNG":
-            depth = _check_png(path, content)
+            depth = png.check_rows(png.read_chunks(content))
         elif image.format == "TIFF":
-            if problem := _tiff_problem(image.tag_v2):
+            if problem := tiff.problem(image.tag_v2):
                 raise _not_read(path, problem)
             depth = image.tag_v2.get(BITSPERSAMPLE, (1,))[0]
         if image.mode not in MODES:
             raise _not_read(path, {"CMYK": "a CMYK image"}.get(image.mode, f"an image of mode {image.mode}"))
-        pixels = _pixels16(path, image, content) if depth == 16 else _pixels8(image, depth)
+        pixels = _pixels16(image, content) if depth == 16 else _pixels8(image, depth)
         pixels = _upright(pixels, orientation(image, turned))  # in PNG it may stand behind the pixels
         return DecodedImage(np.ascontiguousarray(pixels), image.info.get("icc_profile"))
-
-
-def _check_png(path: Path, content: bytes) -> int:
-    """Checks what Pillow does not: every CRC, and that all rows and a palette are there. Returns the bit depth."""
-    position, kinds, compressed = len(PNG_SIGNATURE), [], []
-    while b"IEND" not in kinds:
-        header = content[position : position + 8]
-        if len(header) < 8:
-            raise _damaged(path, "ends without IEND, truncated", "PNG")
-        length, kind = struct.unpack(">I4s", header)
-        body = memoryview(content)[position + 4 : position + 8 + length]  # the kind belongs to what is summed
-        stored = content[position + 8 + length : position + 12 + length]
-        if len(stored) < 4 or zlib.crc32(body) != int.from_bytes(stored, "big"):
-            raise _damaged(path, f"checksum of the chunk at byte {position} is wrong", "PNG")
-        kinds.append(kind)
-        if kind == b"IDAT":
-            compressed.append(body[4:])
-        position += 12 + length
-    if kinds[0] != b"IHDR":
-        raise _damaged(path, "does not begin with IHDR", "PNG")
-    width, height, depth, colour, interlaced = struct.unpack_from(">IIBBxxB", content, 16)
-    if colour == 3 and b"PLTE" not in kinds:
-        raise _damaged(path, "its palette is missing", "PNG")
-    missing = sum(
-        math.ceil((height - y) / dy) * (1 + math.ceil(math.ceil((width - x) / dx) * PNG_CHANNELS[colour] * depth / 8))
-        for x, y, dx, dy in (ADAM7 if interlaced else ((0, 0, 1, 1),))
-        if width > x and height > y
-    )  # bytes: each row has its filter's number in front
-    data, inflate = b"".join(compressed), zlib.decompressobj()
-    while missing > 0:
-        rows = inflate.decompress(data, INFLATED)
-        if not rows:
-            raise _damaged(path, f"the last {missing:,} bytes of its rows are missing", "PNG")
-        missing -= len(rows)
-        data = inflate.unconsumed_tail
-    return depth
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -236,19 +162,19 @@ def _pixels8(image: Image.Image, depth: int) -> np.ndarray:
     return np.array(image)
 
 
-def _pixels16(path: Path, image: Image.Image, content: bytes) -> np.ndarray:
+def _pixels16(image: Image.Image, content: bytes) -> np.ndarray:
     """(H, W, C) uint16, by OpenCV: Pillow would cut colours to their upper bytes without a word."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[1::-1] != image.size:
         compression = image.info.get("compression", "deflate")
-        raise _damaged(path, f"its 16-bit samples, {compression}, cannot be decoded")
+        raise ValueError(f"its 16-bit samples, {compression}, cannot be decoded")
     key = image.info.get("transparency")
     if pixels.ndim == 2:
         if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # white is 0
             pixels = 65535 - pixels
         return pixels[..., None] if key is None else _with_key(pixels[..., None], [key])
     if image.format == "PNG":
-        is_gray = content[len(PNG_SIGNATURE) + 8 + 9] == 4
+        is_gray = content[len(png.SIGNATURE) + 8 + 9] == 4
         return pixels[..., [0, 3] if is_gray else [2, 1, 0, 3][: pixels.shape[2]]]
     dropped = image.tag_v2.get(EXTRASAMPLES) == (0,)  # a sample of unknown meaning, which Pillow drops at 8 bits too
     return pixels[..., [2, 1, 0, 3][: 3 if dropped else pixels.shape[2]]]

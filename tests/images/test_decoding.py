@@ -110,7 +110,7 @@ def test_a_cut_16_bit_tiff_is_called_damaged(tmp_path: Path, options: dict) -> N
         with pytest.raises(BadInputError, match=r"a\.tif: damaged|a\.tif: a TIFF of|not a readable"):
             read_image(tmp_path / "a.tif")
     (tmp_path / "a.tif").write_bytes(whole[:-100])
-    with pytest.raises(BadInputError, match=r"a\.tif: damaged image \(its 16-bit samples, .*\); fetch it again"):
+    with pytest.raises(BadInputError, match=r"a\.tif: damaged TIFF \(its 16-bit samples, .*\); fetch it again"):
         read_image(tmp_path / "a.tif")
 
 
@@ -208,3 +208,13 @@ def test_a_transparent_colour_of_few_bits_is_seen(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(noise_png(2, 0, tRNS=b"\0\1"))  # Pillow compares it with the 8-bit gray
     with pytest.raises(BadInputError, match="transparent pixels"):
         read_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind, body", [(b"IDAT", b""), (b"tEXt", b"a\0b"), (b"prIv", b"...")])
+def test_a_png_of_47000_chunks_is_read_in_the_time_of_its_bytes(tmp_path: Path, kind: bytes, body: bytes) -> None:
+    whole = png(RGB, 8, 2)
+    (tmp_path / "a.png").write_bytes(whole[:33] + 47_000 * chunk(kind, body) + whole[33:])
+    start = time.process_time()
+    for read in (lambda path: read_image(path).pixels, read_rgb):
+        np.testing.assert_array_equal(read(tmp_path / "a.png"), RGB)
+    assert time.process_time() - start < 10
