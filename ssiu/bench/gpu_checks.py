@@ -32,7 +32,7 @@ from ssiu.inference.batch import Job, upscale_files
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models import SSIU, layers
 from ssiu.models.layers import checkpoint_activations
-from ssiu.training.losses import SRLoss
+from ssiu.training.losses import SRLoss, total_loss
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint
 from ssiu.weights.load import load_model
@@ -135,7 +135,7 @@ def gradient_parity(lab: Lab) -> dict[str, Any]:
 
     def gradients(network: nn.Module, lr: Tensor, hr: Tensor) -> Tensor:
         network.zero_grad()
-        SRLoss()(network(lr), hr)[0].backward()
+        total_loss(SRLoss()(network(lr), hr)).backward()
         return torch.cat([p.grad.double().flatten().cpu() for p in network.parameters()])
 
     model = lab.model(2)

@@ -24,7 +24,7 @@ from ssiu.errors import ConfigError
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
 from ssiu.report.tables import Table
-from ssiu.training.losses import SRLoss
+from ssiu.training.losses import SRLoss, total_loss
 from ssiu.training.optimizers import build_optimizer
 
 LITERAL_SIDE = 9  # it reflects LR up to the next multiple of 16, which takes more pixels than are added
@@ -84,7 +84,7 @@ def training_step(network: nn.Module, precision: str, config: Config, device: to
     def step() -> None:
         with autocast(device, precision):
             sr = network(lr)
-        loss(sr, hr)[0].backward()
+        total_loss(loss(sr, hr)).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

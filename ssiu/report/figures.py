@@ -31,6 +31,7 @@ Box = tuple[int, int, int, int]
 FORMATS = (".png", ".pdf", ".svg")
 ACCENT = "#d62728"
 SHARES = LinearSegmentedColormap.from_list("shares", [(0.9, 0.1, 0.1, 0), (0.9, 0.1, 0.1, 1)])  # clear to red
+NO_TERMS = {"kind", "step", "epoch", "loss", "lr", "muon_lr", "it_per_s", "data_wait", "peak_mib"}  # of metrics.jsonl
 AREA = 5  # thousand parameters per square point of a circle
 
 
@@ -174,29 +175,35 @@ def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox],
 
 
 def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:
-    """Loss and validation PSNR over the steps, or with ``over="time"`` over the minutes of training they took.
+    """Loss, its terms and validation PSNR over the steps, or with ``over="time"`` over the minutes of training.
 
     ``runs`` are the lines of ``metrics.jsonl`` by name.
     """
-    validated = sorted({key for lines in runs.values() for line in lines for key in line if key.startswith("psnr/")})
+    logged = dict.fromkeys(key for lines in runs.values() for line in lines for key in line)
+    terms = [key for key in logged if key not in NO_TERMS and "/" not in key]
+    losses = ["loss", *(terms if len(terms) > 1 else [])]
+    validated = sorted(key for key in logged if key.startswith("psnr/"))
     place = training_minutes if over == "time" else lambda lines: {line["step"]: line["step"] for line in lines}
     places = {name: place(lines) for name, lines in runs.items()}
-    figure = Figure(figsize=(6.4, 2.8 * (1 + len(validated))), layout="constrained")
-    axes = figure.subplots(1 + len(validated), squeeze=False, sharex=True)[:, 0]
-    for axis, key in zip(axes, ["loss", *validated], strict=True):
+    keys = [*losses, *validated]
+    figure = Figure(figsize=(6.4, 2.8 * len(keys)), layout="constrained")
+    axes = figure.subplots(len(keys), squeeze=False, sharex=True)[:, 0]
+    for axis, key in zip(axes, keys, strict=True):
         for name, lines in runs.items():
             points = [(places[name][line["step"]], line[key]) for line in lines if key in line]
             axis.plot(*zip(*points, strict=True), label=name, marker="" if len(points) > 30 else ".", linewidth=1)
-        axis.set_ylabel("training loss" if key == "loss" else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
+        loss = "training loss" if key == "loss" else f"its term {key}"
+        axis.set_ylabel(loss if key in losses else f"PSNR on {key.removeprefix('psnr/')}, dB (standard)")
         axis.grid(alpha=0.3)
         if axis.lines:
             axis.legend(axis.lines, [line.get_label() for line in axis.lines], fontsize=8)  # those with _ too
-    low, high = axes[0].dataLim.intervaly
-    if high >= 10 * low:  # less would hold few of the logarithmic axis's ticks, or none
-        axes[0].set_yscale("log")
-        axes[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[0].yaxis.set_major_formatter("{x:g}")
-        axes[0].yaxis.set_minor_formatter(NullFormatter())
+    for axis in axes[: len(losses)]:
+        low, high = axis.dataLim.intervaly
+        if high >= 10 * low > 0:  # less would hold few of the logarithmic axis's ticks, or none
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter(NullFormatter())
     axes[-1].set_xlabel("minutes of training" if over == "time" else "step")
     return figure
 

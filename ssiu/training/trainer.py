@@ -46,8 +46,8 @@ from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.distributed import join_processes
 from ssiu.training.ema import MovingAverage
-from ssiu.training.loss_log import LossTerms
-from ssiu.training.losses import SRLoss
+from ssiu.training.loss_log import LossLog
+from ssiu.training.losses import SRLoss, total_loss
 from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
 from ssiu.training.resume import find_state, refuse_changes
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
@@ -114,7 +114,7 @@ class Trainer:
         self.saved = (0, 0)  # step and validated in last.pt
         self.validated = 0  # the step of the last validation
         self.best: dict[str, Any] = {"psnr": None, "step": 0}
-        self.terms = LossTerms(config, self.processes, self.stream)
+        self.loss_log = LossLog(config, self.processes, self.stream)
         self._validation_seconds = 0.0  # that the last one took
 
         torch.manual_seed(config.seed)
@@ -209,16 +209,18 @@ class Trainer:
         """One optimizer step on ``accumulate`` batches of (LR, HR), (B, 3, h, w) uint8 or floats in [0, 1]."""
         set_learning_rate(self.optimizer, self.schedule.learning_rate(self.step))
         seed_draws(self.device, self.config.seed, self.step, self.processes.rank)  # for dropout
-        terms = torch.zeros(3, device=self.device)
+        losses: dict[str, Tensor] = {}  # the mean over the batches
         for index, (lr, hr) in enumerate(micro_batches, start=1):
             lr, hr = self._to_unit_range(lr), self._to_unit_range(hr)
             synchronised = index == len(micro_batches) or self.processes.world == 1
             with contextlib.nullcontext() if synchronised else self.network.no_sync():
                 with autocast(self.device, self.config.precision):
                     sr = self.network(lr)
-                loss, l1, fft = self.loss(sr, hr)
+                terms = self.loss(sr, hr)
+                loss = total_loss(terms)
                 self.scaler.scale(loss / len(micro_batches)).backward()
-            terms += torch.stack([loss, l1, fft]).detach() / len(micro_batches)
+            for name, value in ({"loss": loss} | terms).items():
+                losses[name] = losses.get(name, 0) + value.detach() / len(micro_batches)
         if self.config.grad_clip:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.grad_clip, foreach=True)
@@ -226,9 +228,9 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         if self.ema:
             self.ema.update(self.model, self.step)
-        self.terms.append(terms)
+        self.loss_log.append(losses)
         self.step += 1
-        self.terms.update(self.scaler)
+        self.loss_log.update(self.scaler)
 
     def _to_unit_range(self, image: Tensor) -> Tensor:
         image = image.to(self.device, non_blocking=True)
@@ -262,21 +264,22 @@ class Trainer:
 
     def _log_step(self, clock: Clock, bar: tqdm) -> None:
         """Apart from validations and saves the one place where the host waits for the device."""
-        loss, l1, fft = self.terms.take_mean(self.step)
+        losses = self.loss_log.take_mean(self.step)
         rate, wait_share = clock.rate(self.step)
         learning_rate = self.schedule.learning_rate(self.step - 1)
-        memory, total = peak_memory(self.device) / 2**20, self.schedule.total_steps
+        memory, steps = peak_memory(self.device) / 2**20, self.schedule.total_steps
         validations = self.schedule.validations_after(self.step - 1)  # that of this step is still to come
-        bar.set_postfix(loss=f"{loss:.4f}")
+        bar.set_postfix(loss=f"{losses['loss']:.4f}")
         log.info(
-            "step %d/%d  loss %.5f  l1 %.5f  fft %.5f  lr %.3g  %.2f it/s  data wait %.0f%%  peak %.0f MiB  ETA %s",
-            *(self.step, total, loss, l1, fft, learning_rate, rate, 100 * wait_share, memory),
-            tqdm.format_interval((total - self.step) / rate + self._validation_seconds * validations),
+            "step %d/%d  %s  lr %.3g  %.2f it/s  data wait %.0f%%  peak %.0f MiB  ETA %s",
+            *(self.step, steps, "  ".join(f"{name} {value:.5f}" for name, value in losses.items())),
+            *(learning_rate, rate, 100 * wait_share, memory),
+            tqdm.format_interval((steps - self.step) / rate + self._validation_seconds * validations),
         )
         if self.folder:
-            values = {"epoch": self.schedule.epoch(self.step - 1), "loss": loss, "l1": l1, "fft": fft}
             speed = {"it_per_s": round(rate, 4), "data_wait": round(wait_share, 4), "peak_mib": round(memory)}
-            self.folder.write("train", self.step, {**values, "lr": learning_rate, **speed})
+            values = {"epoch": self.schedule.epoch(self.step - 1), **losses, "lr": learning_rate, **speed}
+            self.folder.write("train", self.step, values)
 
     # ------------------------------------------------------------------ validation
 
@@ -326,11 +329,11 @@ class Trainer:
 
     def _state(self) -> dict[str, Any]:
         """Everything the rest of the run depends on: tensors and plain values, all finite."""
-        losses = self.terms.state(self.step)
+        losses = self.loss_log.state(self.step)
         tensors = [*self.model.parameters(), *(self.ema.parameters() if self.ema else ())]
         tensors += [v for s in self.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
         if not torch.stack([t.detach().isfinite().all().to(self.device) for t in tensors]).all():
-            self.terms.refuse("gradient", self.step, [])
+            self.loss_log.refuse("gradient", self.step, {})
         return {
             "step": self.step,
             "config": self.config.model_dump(mode="json"),
@@ -388,7 +391,7 @@ class Trainer:
         same_set = state["config"].get("validation_set") == self.config.validation_set
         if same_set and (own / "models" / "best.pt").exists():
             self.best = state["best"]
-        self.terms.restore(state)
+        self.loss_log.restore(state)
         if path.resolve() == (own / "models" / "last.pt").resolve():
             self.saved = (self.step, self.validated)
         log.info("resumed at step %d from %s", self.step, path)

@@ -247,7 +247,7 @@ def test_what_it_draws_is_the_same_after_a_stop_and_another_at_every_step_and_ra
         run.processes = replace(run.processes, rank=rank)
         run.train_step([batch])
     run.close()
-    first, other_rank, other_step, again = (float(terms[0]) for terms in run.terms.steps)
+    first, other_rank, other_step, again = (float(losses["loss"]) for losses in run.loss_log.steps)
     assert again == first and len({first, other_rank, other_step}) == 3
 
 

@@ -134,6 +134,24 @@ def test_curves_have_the_loss_and_each_validated_set_of_every_run():
     assert psnr.lines[0].get_xydata().tolist() == [[1, 30.0], [2, 31.0]]
 
 
+def test_curves_have_each_loss_term_where_there_are_several():
+    speed = {"epoch": 0, "lr": 1e-3, "it_per_s": 1.0, "data_wait": 0.0, "peak_mib": 100}
+    ours = [{"kind": "train", "step": 1, "loss": 0.5, "l1": 0.3, "fft": 0.2, **speed}, LINES[1]]
+    theirs = [{"kind": "train", "step": 1, "loss": 0.4, "charbonnier": 0.4, **speed}]
+    figure = curves_figure({"ours": ours, "theirs": theirs})
+    drawn = {
+        axis.get_ylabel(): [line.get_label() for line in axis.lines if len(line.get_xdata())] for axis in figure.axes
+    }
+    assert drawn == {
+        "training loss": ["ours", "theirs"],
+        "its term l1": ["ours"],
+        "its term fft": ["ours"],
+        "its term charbonnier": ["theirs"],
+        "PSNR on val, dB (standard)": ["ours"],
+    }
+    assert len(curves_figure({"theirs": theirs}).axes) == 1, "one term is the loss"
+
+
 @pytest.mark.parametrize("name", ["_run", "lr$1$", "caf\udce9", "$\\frac$"])
 def test_a_run_may_have_any_name(tmp_path, monkeypatch, name):
     run = tmp_path / name

@@ -21,10 +21,10 @@ def test_fp16_scales_the_loss_and_survives_a_few_overflows_but_not_many(folder):
     for _ in range(20):
         run.train_step([batch])
     assert torch.equal(weights(run), before)
-    run.terms.checked(run.step)  # as at a log line
+    run.loss_log.checked(run.step)  # as at a log line
     run.train_step([batch])
     with pytest.raises(NonFiniteError, match="gradient is not finite at step 21"):
-        run.terms.checked(run.step)
+        run.loss_log.checked(run.step)
 
 
 def test_how_often_fp16_looks_at_its_loss_decides_nothing(folder):
