@@ -15,6 +15,7 @@ mean time over the images of a validation set on a GPU of theirs; here it is the
 import argparse
 import contextlib
 import copy
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from ssiu.bench.variants import network_of
 from ssiu.config.load import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.models import layers
-from ssiu.report.tables import ABSENT, Table
+from ssiu.report.tables import ABSENT, Cell, Number, Table
 from ssiu.weights.external import ExternalNetwork, architecture_of
 
 NTIRE_SIDE = 256  # LR pixels
@@ -133,42 +134,44 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
             parameters[label] += _parameters(module)
             products[label] += _macs_of(full_name, module, counts.macs)
             activations[label] += counts.activations.get(full_name, 0)
-    rows = [
-        [k, str(number[k]), f"{parameters[k]:,}", f"{products[k] / 1e9:.2f}", f"{activations[k] / 1e6:.2f}"]
-        for k in number
-    ]
-    whole = f"{_parameters(model):,}", f"{counts.macs[''] / 1e9:.2f}", f"{counts.activations.get('', 0) / 1e6:.2f}"
-    rows.append(["whole network", "1", *whole])
+    rows = [_complexity_row(k, number[k], parameters[k], products[k], activations[k]) for k in number]
+    whole = _parameters(model), counts.macs[""], counts.activations.get("", 0)
+    rows.append(_complexity_row("whole network", 1, *whole))
     padded = _padded_size(model, height, width)
     title = f"{architecture_of(model)} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
     header = ["modules (with what they hold)", "number", "parameters", "GMACs", "M activations"]
     return Table(title, header, rows)
 
 
+def _complexity_row(label: str, number: int, parameters: int, macs: int, activations: int) -> list[Cell]:
+    large = Number(parameters, ",d"), Number(macs / 1e9, ".2f"), Number(activations / 1e6, ".2f")
+    return [label, Number(number, "d"), *large]
+
+
 def ntire_table(model: nn.Module, device: torch.device, turns: int) -> Table:
     """The columns of the NTIRE efficiency challenges; time and memory of ``turns`` passes, none of them for 0."""
     counts = count(model, NTIRE_SIDE, NTIRE_SIDE)
-    timed = [ABSENT, ABSENT]
+    timed: list[Cell] = [ABSENT, ABSENT]
     note = "Time and memory are not measured on a CPU unless asked for: --turns 5."
     if turns:
         timed, note = _measured(model, device, turns), f"Median of {turns} turns on {describe(device)}."
     header = ["NTIRE efficiency", "params M", "FLOPs G", "acts M", "convs", "ms", "peak MiB"]
     figures = _parameters(model) / 1e6, counts.macs[""] / 1e9, counts.activations.get("", 0) / 1e6
-    row = [f"{architecture_of(model)} x{model.scale}", *(f"{figure:.3f}" for figure in figures)]
+    row: list[Cell] = [f"{architecture_of(model)} x{model.scale}", *(Number(figure, ".3f") for figure in figures)]
     title = f"LR {NTIRE_SIDE}x{NTIRE_SIDE}, as the NTIRE efficient super-resolution challenges count"
-    return Table(title, header, [[*row, str(counts.convolutions), *timed]], (note,))
+    return Table(title, header, [[*row, Number(counts.convolutions, "d"), *timed]], (note,))
 
 
 @torch.no_grad()
-def _measured(model: nn.Module, device: torch.device, turns: int) -> list[str]:
+def _measured(model: nn.Module, device: torch.device, turns: int) -> list[Cell]:
     """Milliseconds, and MiB with weights and image."""
     set_arithmetic("fp32")
     model = copy.deepcopy(model).to(device)
     lr = torch.rand(1, 3, NTIRE_SIDE, NTIRE_SIDE, device=device)
     result = race({architecture_of(model): lambda: model(lr)}, turns, device)[architecture_of(model)]
     held = sum(tensor.nbytes for tensor in (lr, *model.parameters(), *model.buffers()))
-    memory = ABSENT if result.memory is None else f"{(result.memory + held) / 2**20:.1f}"
-    return [f"{1000 * result.median:.2f}", memory]
+    memory = math.nan if result.memory is None else (result.memory + held) / 2**20
+    return [Number(1000 * result.median, ".2f"), Number(memory, ".1f")]
 
 
 def _padded_size(model: nn.Module, height: int, width: int) -> tuple[int, int]:

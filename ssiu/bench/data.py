@@ -22,7 +22,7 @@ from ssiu.images.bicubic import make_lr
 from ssiu.images.decoding import DecodedImage
 from ssiu.images.encoding import encode
 from ssiu.images.io import decode_rgb, read_rgb, save_image
-from ssiu.report.tables import ABSENT, Table
+from ssiu.report.tables import ABSENT, Cell, Number, Table
 
 SIZE = (1356, 2040)  # of most DF2K images
 DF2K_IMAGES = 3450
@@ -103,8 +103,8 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
     for threads in arguments.threads:
         rates[f"the same, {threads} loader workers (wall clock)"] = _wall_clock_rate(stream, threads, samples)
     base = rates["read both whole .npy files, float"]
-    rows = [
-        [name, f"{rate:,.0f}", f"{rate / base:.2f}", f"{1000 * arguments.batch_size / rate:.1f}"]
+    rows: list[list[Cell]] = [
+        [name, Number(rate, ",.0f"), Number(rate / base, ".2f"), Number(1000 * arguments.batch_size / rate, ".1f")]
         for name, rate in rates.items()
     ]
     header = ["a sample is made by", "samples/s", "times faster", f"ms to feed a step of {arguments.batch_size}"]
@@ -129,15 +129,15 @@ def _lr_making(path: Path) -> Table:
     hr = decode_rgb(path, content)
     megapixels = hr.shape[0] * hr.shape[1] / 1e6
     decoding = _cpu_seconds(lambda: decode_rgb(path, content))
-    rows = [["decode the HR image", f"{megapixels / decoding:.1f}", ABSENT]]
+    rows: list[list[Cell]] = [["decode the HR image", Number(megapixels / decoding, ".1f"), ABSENT]]
     total = decoding
     for scale in (2, 3, 4):
         resizing = _cpu_seconds(lambda: make_lr(hr, scale))  # noqa: B023  (called at once)
         lr = make_lr(hr, scale)
         encoding = _cpu_seconds(lambda: list(encode(DecodedImage(lr), ".png")))  # noqa: B023
         total += resizing + encoding
-        rows.append([f"imresize to x{scale}", f"{megapixels / resizing:.1f}", ABSENT])
-        rows.append([f"encode x{scale}", f"{megapixels / encoding:.1f}", ABSENT])
+        rows.append([f"imresize to x{scale}", Number(megapixels / resizing, ".1f"), ABSENT])
+        rows.append([f"encode x{scale}", Number(megapixels / encoding, ".1f"), ABSENT])
     minutes = DF2K_IMAGES * total / 60
-    rows.append(["all of it", f"{megapixels / total:.1f}", f"{minutes:.1f}"])
+    rows.append(["all of it", Number(megapixels / total, ".1f"), Number(minutes, ".1f")])
     return Table("Making LR images", ["step", "HR megapixels/s per core", "core minutes for DF2K x2 + x3 + x4"], rows)

@@ -1,6 +1,7 @@
 """Variants timed side by side: in turns, in one process, after a warm-up, so that a busy moment hits all alike."""
 
 import ctypes
+import math
 import os
 import statistics
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from ssiu.progress import Progress
-from ssiu.report.tables import ABSENT, Table
+from ssiu.report.tables import Cell, Number, Table
 
 PROCESS = Path("/proc/self")
 
@@ -113,13 +114,13 @@ def race_table(title: str, results: Mapping[str, Result], flop: float, machine: 
     The limit is what ``flop`` takes at the machine's fp32 rate, for every variant. ``pixels``: of LR, a call.
     """
     base = next(iter(results.values())).seconds
-    rows = []
+    rows: list[list[Cell]] = []
     for name, result in results.items():
         ratios = sorted(first / own for first, own in zip(base, result.seconds, strict=True))
         quartiles = [ratios[len(ratios) // 4], ratios[-(len(ratios) // 4) - 1]]
         figures = [statistics.median(ratios), *quartiles, result.median * machine.fp32 / flop]
-        memory = ABSENT if result.memory is None else f"{result.memory / 2**20:.0f}"
-        times = f"{1000 * result.median:.1f}", f"{1e6 * result.median / pixels:.2f}"
-        rows.append([name, *times, *(f"{figure:.2f}" for figure in figures), memory])
+        times = Number(1000 * result.median, ".1f"), Number(1e6 * result.median / pixels, ".2f")
+        memory = Number(math.nan if result.memory is None else result.memory / 2**20, ".0f")
+        rows.append([name, *times, *(Number(figure, ".2f") for figure in figures), memory])
     header = ["variant", "median ms", "us/LR pixel", "times faster", "from", "to", "x limit", "peak MiB"]
     return Table(title, header, rows, (machine.note(),))

@@ -8,7 +8,6 @@ ssiu benchmark train batch_size=8 patch_size=192
 ssiu benchmark gpu --minutes 10
 """
 
-import contextlib
 import json
 import platform
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import torch
 from ssiu.bench import complexity, data, gpu, inference, train
 from ssiu.cli.console import command_parser
 from ssiu.files import make_folder, nonempty_path, write_atomically
-from ssiu.report.tables import ABSENT, Table
+from ssiu.report.tables import Table
 
 SUBCOMMANDS = {"complexity": complexity, "data": data, "gpu": gpu, "inference": inference, "train": train}
 """Name -> module with ``add_arguments(parser)`` and ``run(arguments) -> list[Table]``."""
@@ -49,18 +48,5 @@ def main(argv: Sequence[str]) -> None:
 def _records(tables: list[Table]) -> dict:
     """Every row by the titles of its columns, and what it was measured with."""
     software = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    kept = []
-    for table in tables:
-        rows = [dict(zip(table.header, map(_value, row), strict=True)) for row in table.rows]
-        kept.append({"title": table.title, "rows": rows, "notes": table.notes})
+    kept = [{"title": table.title, "rows": table.records(), "notes": table.notes} for table in tables]
     return {**software, "tables": kept}
-
-
-def _value(text: str) -> float | str | None:
-    """What a cell holds: a number, an int where it is written as one; None where nothing is known; else text."""
-    if text == ABSENT:
-        return None
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text.replace(",", ""))
-    return text

@@ -85,10 +85,10 @@ def mean_score(scores: Iterable[Score]) -> Score:
     return Score(*(math.fsum(values) / len(scores) for values in zip(*scores, strict=True)))
 
 
-def printed(mean: Score, protocol: str) -> tuple[str, str]:
-    """The two numbers as they stand in tables: rounded, but `official` rounds up as the authors' code does."""
+def rounded(mean: Score, protocol: str) -> Score:
+    """The two numbers as tables print them, with 2 and 4 digits; `official` rounds up as the authors' code does."""
     up = (5e-3, 5e-5) if protocol == "official" else (0.0, 0.0)
-    return f"{round(mean.psnr + up[0], 2):.2f}", f"{round(mean.ssim + up[1], 4):.4f}"
+    return Score(round(mean.psnr + up[0], 2), round(mean.ssim + up[1], 4))
 
 
 def _standard(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:

@@ -1,16 +1,16 @@
-"""Tables of PSNR / SSIM as text, Markdown, LaTeX and HTML, each number under the protocol it was computed with."""
+"""Tables of numbers, printed as text, Markdown, LaTeX and HTML; every score under its protocol."""
 
 import html
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 from ssiu.data.catalog import usual_name
 from ssiu.errors import one_line
 from ssiu.evaluation.evaluate import Evaluation
-from ssiu.evaluation.metrics import Score, printed
+from ssiu.evaluation.metrics import Score, rounded
 from ssiu.report.paper.published import published
 
 ABSENT = "-"
@@ -22,23 +22,32 @@ _LATEX = {0: ("", ""), 1: (r"\textbf{", "}"), 2: (r"\underline{", "}"), 3: (r"\t
 _HTML = {0: ("", ""), 1: ("<b>", "</b>"), 2: ("<u>", "</u>"), 3: ("<i>", "</i>")}
 
 
-class Number(NamedTuple):
-    """A printed number and its place in its column; 0 without one."""
+@dataclass(frozen=True)
+class Number:
+    """A number, how `format` prints it, and its place among the best of its column (1 to 3; 0 without one).
 
-    text: str
+    NaN is a number that is not known.
+    """
+
+    value: float
+    form: str
     place: int = 0
 
+    def __str__(self) -> str:
+        return ABSENT if math.isnan(self.value) else format(self.value, self.form)
 
-Cell = str | tuple[Number, ...]
-"""Text, or numbers that stand with a slash between them."""
+
+Part = str | Number
+Cell = Part | tuple[Part, ...]
+"""Text, a number, or several of them, which are printed with a slash between them."""
 
 
 def cell(score: Score | None, protocol: str) -> Cell:
-    """``32.21 / 0.8948``, a number that is not known as ``-``."""
+    """``32.21 / 0.8948``: the two numbers as ``protocol`` rounds them; ``-`` without a score."""
     if score is None:
         return ABSENT
-    psnr, ssim = printed(score, protocol)
-    return Number(psnr), Number(ABSENT if math.isnan(score.ssim) else ssim)
+    psnr, ssim = rounded(score, protocol)
+    return Number(psnr, ".2f"), Number(ssim, ".4f")
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,13 @@ class Table:
     """A title, a row of column titles, rows of cells (the first column is left-aligned) and notes."""
 
     title: str
-    header: list[str]
-    rows: list[list[Cell]]
+    header: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     notes: tuple[str, ...] = ()
+
+    def records(self) -> list[dict[str, Any]]:
+        """For JSON: every row by the titles of its columns, with all digits; None where nothing is known."""
+        return [dict(zip(self.header, map(_record, row), strict=True)) for row in self.rows]
 
     def text(self, width: int | None = None) -> str:
         """For the terminal; columns beyond ``width`` characters follow below, beside the first column again.
@@ -102,16 +115,13 @@ class Table:
         return f'<h2>{html.escape(self.title)}</h2>{notes}<div class="scroll">{self.html()}</div>'
 
     def _rendered(
-        self, escape: Callable[[str], str], marks: dict[int, tuple[str, str]], *before: list[Cell]
+        self, escape: Callable[[str], str], marks: dict[int, tuple[str, str]], *before: Sequence[Cell]
     ) -> list[list[str]]:
-        def rendered(content: Cell) -> str:
-            if isinstance(content, str):
-                return escape(one_line(content))
-            return " / ".join(
-                marks[number.place][0] + escape(number.text) + marks[number.place][1] for number in content
-            )
+        def rendered(part: Part) -> str:
+            opening, closing = marks[part.place if isinstance(part, Number) else 0]
+            return opening + escape(one_line(part)) + closing
 
-        return [[rendered(content) for content in row] for row in (*before, *self.rows)]
+        return [[" / ".join(map(rendered, _parts(content))) for content in row] for row in (*before, *self.rows)]
 
 
 def comparison(
@@ -127,7 +137,7 @@ def comparison(
     paper_protocol, paper = published(model, scale, parameters)
     rows: list[list[Cell]] = []
     for name in ours.sets:
-        row = [name, str(len(ours.of(name))), *[cell(sets[name], protocol) for _, protocol, sets in columns]]
+        row = [name, _count(ours, name), *[cell(sets[name], protocol) for _, protocol, sets in columns]]
         rows.append(
             [*row, cell(paper.get(usual_name(name)), "standard")] if paper else row
         )  # printed numbers are rounded already
@@ -137,10 +147,26 @@ def comparison(
 def score_table(title: str, evaluation: Evaluation) -> Table:
     """The means of every set under every protocol of ``evaluation``."""
     rows: list[list[Cell]] = [
-        [name, str(len(evaluation.of(name))), *[cell(evaluation.mean(name, p), p) for p in evaluation.protocols]]
+        [name, _count(evaluation, name), *[cell(evaluation.mean(name, p), p) for p in evaluation.protocols]]
         for name in evaluation.sets
     ]
     return Table(title, ["PSNR dB / SSIM", "images", *evaluation.protocols], rows)
+
+
+def _count(evaluation: Evaluation, set_name: str) -> Number:
+    return Number(len(evaluation.of(set_name)), "d")
+
+
+def _parts(content: Cell) -> tuple[Part, ...]:
+    return content if isinstance(content, tuple) else (content,)
+
+
+def _record(content: Cell) -> Any:
+    if isinstance(content, tuple):
+        return [_record(part) for part in content]
+    if isinstance(content, Number):
+        return None if math.isnan(content.value) else content.value
+    return None if content == ABSENT else content
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:

@@ -21,12 +21,12 @@ KEYS = ("n_feats=8", "n_blocks=3", "device=cpu")
         ),
         (
             ("inference", "--config", CONFIG, "--size", "16", "16", "--turns", "1", *KEYS),
-            {"median ms": float, "times faster": float, "peak MiB": int},
+            {"median ms": float, "times faster": float, "peak MiB": float},
         ),
         (
             ("data", "--scale", "2", "--patch-size", "16", "--batch-size", "4", "--threads", "1", "--images", "2"),
             {
-                "samples/s": int,
+                "samples/s": float,
                 "times faster": float,
                 "ms to feed a step of 4": float,
                 "HR megapixels/s per core": float,

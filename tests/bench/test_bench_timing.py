@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from printed import printed_rows
 
 from ssiu.bench.timing import Machine, Result, race, race_table
 
@@ -46,7 +47,7 @@ def test_memory_is_the_peak_of_the_call_and_not_what_was_there_before():
 def test_a_row_holds_median_time_per_pixel_ratio_with_quartiles_limit_and_memory():
     results = {"base": Result([4.0, 6.0, 4.0, 4.0], 2**20), "new": Result([2.0, 2.0, 1.0, 2.0], None)}
     table = race_table("title", results, flop=1e9, machine=Machine(fp32=2e9, bf16=4e9, copy=1e10), pixels=1000)
-    assert table.rows == [
+    assert printed_rows(table) == [
         ["base", "4000.0", "4000.00", "1.00", "1.00", "1.00", "8.00", "1"],
         ["new", "2000.0", "2000.00", "2.50", "2.00", "3.00", "4.00", "-"],
     ]

@@ -5,9 +5,11 @@ import time
 
 import pytest
 from pages import write_page
+from printed import printed
 from small_sets import small_set
 
-from ssiu.evaluation.metrics import Score, printed
+from ssiu.evaluation.metrics import Score
+from ssiu.report.tables import cell
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def test_numbers_are_those_of_summary_json(opened, report):
     cells = opened().locator("table").first.locator("tbody td").all_inner_texts()
     protocols = json.loads((report.parent / "summary.json").read_text())["protocols"]
     expected = [
-        " / ".join(printed(Score(sets["Set5"]["psnr"], sets["Set5"]["ssim"]), protocol))
+        printed(cell(Score(sets["Set5"]["psnr"], sets["Set5"]["ssim"]), protocol))
         for protocol, sets in protocols.items()
     ]
     assert [cells[0], cells[1], *cells[3:5]] == ["Set5", "3", *expected]

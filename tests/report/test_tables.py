@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from printed import printed
 
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import Score
@@ -38,7 +39,7 @@ def test_published_rows_of_our_models():
     assert published("SSIU", 3)[1]["B100"] == Score(29.35, 0.8138)
     protocol, scores = published("IDSANet", 4)
     assert protocol == "not stated"
-    assert cell(scores["Set5"], "standard") == (Number("32.47"), Number("-"))
+    assert printed(cell(scores["Set5"], "standard")) == "32.47 / -"
     assert published("IDSANet", 2)[1] == {}
 
 
@@ -54,13 +55,14 @@ def test_comparison_names_the_protocol_in_every_column():
 
 
 def test_cells_show_infinite_and_unknown_numbers():
-    assert cell(Score(math.inf, 1.0), "standard") == (Number("inf"), Number("1.0000"))
+    assert printed(cell(Score(math.inf, 1.0), "standard")) == "inf / 1.0000"
+    assert printed(cell(Score(30.0, math.nan), "standard")) == "30.00 / -"
     assert cell(None, "standard") == "-"
 
 
 @pytest.fixture
 def table():
-    best, second = (Number("22.00", 1), Number("0.9", 3)), (Number("1.0", 2), Number("-"))
+    best, second = (Number(22, ".2f", 1), Number(0.9, ".1f", 3)), (Number(1, ".1f", 2), Number(math.nan, ".4f"))
     return Table("A & B", ["set", "x_1 (standard)"], [["Set5", second], ["100% of it", best]], ("a note",))
 
 
@@ -101,7 +103,7 @@ def test_no_name_breaks_a_row():
 
 
 def test_html_escapes_what_html_would_read():
-    page = Table("t", ["<a>"], [["b & c"], [(Number("1.0", 1), Number("2.0", 2))]]).html()
+    page = Table("t", ["<a>"], [["b & c"], [(Number(1, ".1f", 1), Number(2, ".1f", 2))]]).html()
     assert '<th scope="col">&lt;a&gt;</th>' in page
     assert "<td>b &amp; c</td>" in page
     assert "<td><b>1.0</b> / <u>2.0</u></td>" in page
@@ -111,3 +113,12 @@ def test_score_table_shows_both_protocols():
     table = score_table("mine", _evaluation(("standard", "official"), 30.0))
     assert table.header == ["PSNR dB / SSIM", "images", "standard", "official"]
     assert table.text().splitlines()[-1].split() == ["Set5", "1", "30.00", "/", "0.9000", "30.00", "/", "0.9000"]
+
+
+def test_records_hold_numbers_with_all_their_digits_and_none_for_what_is_not_known():
+    scores = (Number(30.004, ".2f"), Number(math.nan, ".4f"))
+    rows = [["a", Number(1234.5678, ",.0f"), scores], ["b", "-", "32.10"]]
+    assert Table("t", ["name", "n", "score"], rows).records() == [
+        {"name": "a", "n": 1234.5678, "score": [30.004, None]},
+        {"name": "b", "n": None, "score": "32.10"},  # text stays text, whatever it looks like
+    ]

@@ -8,8 +8,9 @@ import hashlib
 import html
 import json
 import logging
+import math
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,12 @@ from ssiu.data.catalog import MOD12, usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import describe
 from ssiu.evaluation.evaluate import NO_SUMMARY, evaluate, summary_means
-from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
+from ssiu.evaluation.metrics import PROTOCOLS, Score, rounded
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.paper.published import published
 from ssiu.report.parts import encoded, fill_page
 from ssiu.report.results import summary_json
-from ssiu.report.tables import ABSENT, Cell, Table, cell
+from ssiu.report.tables import ABSENT, Cell, Number, Table, cell
 from ssiu.weights.formats import Weights
 
 log = logging.getLogger("ssiu")
@@ -48,22 +49,16 @@ class CellResult:
     @property
     def agreement(self) -> tuple[bool, bool]:
         """Whether PSNR and SSIM are the printed ones to the last digit; never where the paper has none."""
-        if self.paper is None:
-            return False, False
-        psnr, ssim = (ours == theirs for ours, theirs in self._as_printed())
-        return psnr, ssim
+        psnr, ssim = self.difference or (math.nan, math.nan)
+        return psnr == 0, ssim == 0
 
     @property
     def difference(self) -> tuple[float, float] | None:
         """Ours less the paper's PSNR and SSIM, both as printed."""
         if self.paper is None:
             return None
-        psnr, ssim = (float(ours) - float(theirs) for ours, theirs in self._as_printed())
-        return psnr, ssim
-
-    def _as_printed(self) -> Iterator[tuple[str, str]]:
-        """(ours, the paper's) PSNR, then SSIM."""
-        return zip(printed(self.ours["official"], "official"), printed(self.paper, "standard"), strict=True)
+        ours = rounded(self.ours["official"], "official")
+        return ours.psnr - self.paper.psnr, ours.ssim - self.paper.ssim
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
@@ -111,7 +106,7 @@ def reproduction_table(cells: Sequence[CellResult], absent: Sequence[str] = ()) 
     ]  # fmt: skip
     rows: list[list[Cell]] = [
         [
-            f"x{each.scale} {each.set_name}", str(each.images), cell(each.paper, "standard"),
+            f"x{each.scale} {each.set_name}", Number(each.images, "d"), cell(each.paper, "standard"),
             cell(each.ours["official"], "official"), _difference(each), _agreement(each),
             cell(each.ours["standard"], "standard"),
         ]
@@ -164,8 +159,11 @@ def environment(device: torch.device) -> str:
     return f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}, {describe(device)}"
 
 
-def _difference(each: CellResult) -> str:
-    return f"{each.difference[0]:+.2f} / {each.difference[1]:+.4f}" if each.difference else ABSENT
+def _difference(each: CellResult) -> Cell:
+    if each.difference is None:
+        return ABSENT
+    psnr, ssim = each.difference
+    return Number(psnr, "+.2f"), Number(ssim, "+.4f")
 
 
 def _agreement(each: CellResult) -> str:

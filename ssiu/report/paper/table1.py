@@ -14,9 +14,9 @@ from ssiu.data.catalog import TEST_SETS, usual_name
 from ssiu.data.test_sets import BenchmarkSet, load_test_set
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.evaluate import NO_SUMMARY, Bicubic, evaluate, summary_means
-from ssiu.evaluation.metrics import PROTOCOLS, Score, printed
+from ssiu.evaluation.metrics import PROTOCOLS, Score, rounded
 from ssiu.report.paper.published import paper_row, paper_rows
-from ssiu.report.tables import ABSENT, Cell, Number, Table
+from ssiu.report.tables import ABSENT, Cell, Number, Part, Table, cell
 
 BICUBIC = "bicubic"
 MARKED = 3  # places that are marked in a column
@@ -39,10 +39,10 @@ class Row:
     rounded: bool = False  # printed numbers: never rounded again
     anew: str = ""
 
-    def printed(self, protocol: str, set_name: str) -> tuple[str, str] | None:
-        """PSNR and SSIM as they stand in the table; None where there are none."""
+    def printed(self, protocol: str, set_name: str) -> Score | None:
+        """PSNR and SSIM rounded as they stand in the table; None where there are none."""
         score = self.means.get(protocol, {}).get(set_name)
-        return score and printed(score, "standard" if self.rounded else protocol)
+        return score and rounded(score, "standard" if self.rounded else protocol)
 
 
 def published_rows(scale: int) -> list[Row]:
@@ -128,11 +128,11 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table
     header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
     body: list[list[Cell]] = [[row.method, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows]
     for name, protocol in columns:
-        values = [row.printed(protocol, name) or (ABSENT, ABSENT) for row in rows]
-        ranked = [pair if row.method != BICUBIC else (ABSENT, ABSENT) for row, pair in zip(rows, values, strict=True)]
-        places = [_places([pair[number] for pair in ranked]) for number in (0, 1)]
-        for line, (psnr, ssim), psnr_place, ssim_place in zip(body, values, *places, strict=True):
-            line.append((Number(psnr, psnr_place), Number(ssim, ssim_place)) if psnr != ABSENT else ABSENT)
+        scores = [row.printed(protocol, name) for row in rows]
+        ranked = [score for row, score in zip(rows, scores, strict=True) if score and row.method != BICUBIC]
+        best = [_best(numbers) for numbers in zip(*ranked, strict=True)]
+        for line, row, score in zip(body, rows, scores, strict=True):
+            line.append(_marked(score, best if row.method != BICUBIC else ([], [])))
     notes = [
         "standard compares with most papers; official is the authors' evaluation code, whose SSIM is 0.001 to 0.005 "
         "higher and whose means are rounded up: the two never share a column."
@@ -161,16 +161,18 @@ def anew_table(scale: int, rows: Sequence[Row]) -> Table | None:
     body: list[list[Cell]] = []
     for theirs, ours in pairs:
         (protocol,) = theirs.means
+        sizes = [[_plain(row.params_k), _plain(row.flops_g)] for row in (theirs, ours)]
         lines: list[list[Cell]] = [
-            [theirs.method, f"paper, {protocol}", *map(_plain, (theirs.params_k, theirs.flops_g))],
-            [ours.method, f"here, {protocol}", *map(_plain, (ours.params_k, ours.flops_g))],
+            [theirs.method, f"paper, {protocol}", *sizes[0]],
+            [ours.method, f"here, {protocol}", *sizes[1]],
+            ["", "difference", *map(_difference, *sizes)],
         ]
-        lines.append(["", "difference", *map(_difference, lines[0][2:], lines[1][2:])])
         for name in names:
-            printed, measured = theirs.printed(protocol, usual_name(name)), ours.printed(protocol, name)
-            for line, pair in zip(lines, (printed, measured), strict=False):
-                line.append(" / ".join(pair) if pair else ABSENT)
-            lines[2].append(" / ".join(map(_difference, printed, measured)) if printed and measured else ABSENT)
+            pair = [cell(row.printed(protocol, set_name), "standard")  # which changes nothing more
+                    for row, set_name in ((theirs, usual_name(name)), (ours, name))]  # fmt: skip
+            change = ABSENT if ABSENT in pair else tuple(map(_difference, *pair))
+            for line, content in zip(lines, (*pair, change), strict=True):
+                line.append(content)
         body += lines
     header = ["measured anew", "from", "params K", "MACs G", *names]
     note = "= agrees to the printed digit. Means are rounded as each protocol does."
@@ -213,22 +215,24 @@ def _read_summary(path: Path) -> tuple[Row, tuple]:
         raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
 
 
-def _places(texts: Sequence[str]) -> list[int]:
-    """1 for the largest of the printed numbers, 2 and 3 for the next; equal numbers share a place, 0 for the rest."""
-    numbers = [math.nan if text == ABSENT else float(text) for text in texts]
-    best = sorted({number for number in numbers if not math.isnan(number)}, reverse=True)[:MARKED]
-    return [best.index(number) + 1 if number in best else 0 for number in numbers]
+def _best(numbers: Iterable[float]) -> list[float]:
+    return sorted({number for number in numbers if not math.isnan(number)}, reverse=True)[:MARKED]
 
 
-def _difference(printed: str, measured: str) -> str:
-    """``+0.02``, with the digits of ``printed``; ``=`` where there is none."""
-    if ABSENT in (printed, measured):
+def _marked(score: Score | None, best: Sequence[Sequence[float]]) -> Cell:
+    """A cell whose numbers have the places that they have in ``best``; equal numbers share one."""
+    if score is None:
         return ABSENT
-    if printed == measured:
+    places = [numbers.index(value) + 1 if value in numbers else 0 for value, numbers in zip(score, best, strict=True)]
+    return Number(score.psnr, ".2f", places[0]), Number(score.ssim, ".4f", places[1])
+
+
+def _difference(printed: Number, measured: Number) -> Part:
+    """``+0.02``, with the digits of ``printed``; ``=`` where there is none."""
+    if printed.value == measured.value:
         return "="
-    digits = len(printed.partition(".")[2])
-    return f"{float(measured.replace(',', '')) - float(printed.replace(',', '')):+.{digits}f}"
+    return Number(measured.value - printed.value, "+" + printed.form.lstrip(","))
 
 
-def _plain(value: float) -> str:
-    return ABSENT if math.isnan(value) else f"{value:,.0f}"
+def _plain(value: float) -> Number:
+    return Number(round(value, 0), ",.0f")

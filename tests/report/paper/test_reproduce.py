@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from faults import in_child
 from file_server import serving
+from printed import printed_rows
 from tiny import tiny
 from toy_sets import write_set
 from toy_sources import add_weights, manifest_of, tar_of, write_manifest
@@ -43,14 +44,14 @@ def cell(
 def test_a_cell_agrees_where_the_printed_numbers_are_equal(
     psnr: float, ssim: float, word: str, difference: str
 ) -> None:
-    (row,) = reproduction_table([cell(psnr, ssim)]).rows
+    (row,) = printed_rows(reproduction_table([cell(psnr, ssim)]))
     assert row[5] == word and row[4] == difference
 
 
 def test_the_verdict_counts_cells_that_the_paper_has() -> None:
     cells = [cell(38.3051, 0.96316), cell(38.3051, 0.9), cell(37, 0.9), cell(37, 0.9, None, "mine")]
     assert verdict(cells) == "1 of 3 cells agree with the paper to the printed digit (PSNR 2, SSIM 1)."
-    assert reproduction_table(cells).rows[3][2:6] == ["-", reproduction_table(cells).rows[3][3], "-", "-"]
+    assert printed_rows(reproduction_table(cells))[3][2:6] == ["-", "37.01 / 0.9001", "-", "-"]
     assert verdict([]).startswith("0 of 0")
 
 
