@@ -6,16 +6,10 @@ expected, what was found and what to do. The codes follow ``sysexits.h`` so that
 """
 
 import errno
-import io
-import os
-import signal
-import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from typing import NoReturn
+from collections.abc import Iterable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not know
 OUT_OF_MEMORY = (  # what torch, its CPU allocator, ONNX Runtime, OpenCV and 32-bit operators say, in lower case
     "out of memory",
     "allocate memory",
@@ -105,65 +99,13 @@ def quoted(said: object, most: int) -> str:
     return ascii(str(said))[1:-1][:most]
 
 
+def first_line(error: BaseException) -> str:
+    """What ``error`` says, up to its first line end; the name of its kind where it says nothing."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is an allocation that failed, on any device, or a map too large for an operator."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, not imported here
         return True
     return any(words in str(error).lower() for words in OUT_OF_MEMORY)
-
-
-def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs ``main(argv)`` and exits with the error's exit code; ``--debug`` keeps the traceback.
-
-    ``--debug`` is taken out of ``argv`` before ``main`` sees it.
-    """
-    argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
-    argv = [argument for argument in argv if argument != "--debug"]
-    _replace_closed_streams()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
-    try:
-        try:
-            code = main(argv) or 0
-        except SystemExit as ended:  # argparse's
-            code = ended.code or 0
-        sys.stdout.flush()  # what cannot be written shows here, not when Python is gone already
-    except SSIUError as error:
-        if debug:
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        code = error.exit_code
-    except KeyboardInterrupt:
-        if debug:
-            raise
-        print("stopped", file=sys.stderr)
-        code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        code = BROKEN_PIPE
-    except Exception as error:
-        if debug or not (is_out_of_memory(error) or isinstance(error, OSError)):
-            raise
-        line, code = _refused(error)
-        print(f"error: {one_line(line)}", file=sys.stderr)
-    try:
-        sys.stdout.flush()
-    except OSError:  # Python would try once more as it ends, and end in 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
-
-
-def _replace_closed_streams() -> None:
-    """What `>&-` or a service manager has closed goes nowhere, and no file that is opened later takes its number."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  (for as long as the process lives)
-
-
-def _refused(error: Exception) -> tuple[str, int]:
-    """The line and the exit code of what the system refuses where no command expects it."""
-    if is_out_of_memory(error):
-        said = str(error).partition("\n")[0][:120] or type(error).__name__
-        return f"out of memory ({said}); use smaller images or another device", DeviceMemoryError.exit_code
-    doing, code = ("write", SaveError.exit_code) if error.errno in DISK_FULL else ("use", MissingInputError.exit_code)
-    return f"cannot {doing} {error.filename or 'the output of this command'}: {error.strerror}", code

@@ -49,13 +49,11 @@ def user_cache_folder(name: str) -> Path:
 
     It may not exist yet.
     """
-    cache = os.environ.get("XDG_CACHE_HOME")
-    if not cache:
-        try:
-            cache = Path.home() / ".cache"
-        except RuntimeError:  # a container run with an id that its passwd does not know
-            cache = tempfile.gettempdir()
-    return Path(cache) / "ssiu" / name
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a container run with an id that its passwd does not know
+        cache = Path(tempfile.gettempdir())
+    return cache / "ssiu" / name
 
 
 def require_file(path: Path, expected: str) -> None:

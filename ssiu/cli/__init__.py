@@ -7,7 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ssiu.errors import run_cli
+from ssiu.cli.console import run_cli
 
 COMMANDS = {
     "train": "train a network from a YAML config",

@@ -1,22 +1,37 @@
-"""What the commands share: how they describe themselves, and the log on the terminal."""
+"""What the commands share: how they describe themselves, log to the terminal, and end."""
 
 import argparse
+import io
 import logging
+import os
 import shutil
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from ssiu.errors import ConfigError, one_line
+from ssiu.errors import (
+    DISK_FULL,
+    ConfigError,
+    DeviceMemoryError,
+    MissingInputError,
+    SaveError,
+    SSIUError,
+    first_line,
+    is_out_of_memory,
+    one_line,
+)
 
 log = logging.getLogger("ssiu")
 
+BROKEN_PIPE = 128 + 13  # SIGPIPE, which Windows does not know
+
 
 class _Parser(argparse.ArgumentParser):
-    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+    def _print_message(self, message: str, file: Any = None) -> None:
         (file or sys.stderr).write(message)  # argparse's own hides that a disk is full
 
 
@@ -66,3 +81,63 @@ def log_to_console() -> None:
         handler.addFilter(lambda record: record.levelno < logging.ERROR)  # what ends a command is its last line anyway
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
+
+
+def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs ``main(argv)`` and exits with the error's exit code; ``--debug`` keeps the traceback.
+
+    ``--debug`` is taken out of ``argv`` before ``main`` sees it.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [argument for argument in argv if argument != "--debug"]
+    _replace_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
+    try:
+        try:
+            code = main(argv) or 0
+        except SystemExit as ended:  # argparse's
+            code = int(ended.code or 0)
+        sys.stdout.flush()  # what cannot be written shows here, not when Python is gone already
+    except SSIUError as error:
+        if debug:
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        print("stopped", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:
+        code = BROKEN_PIPE
+    except Exception as error:
+        refused = None if debug else _refused(error)
+        if refused is None:
+            raise
+        line, code = refused
+        print(f"error: {one_line(line)}", file=sys.stderr)
+    try:
+        sys.stdout.flush()
+    except OSError:  # Python would try once more as it ends, and end in 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """What `>&-` or a service manager has closed goes nowhere, and no file that is opened later takes its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  (for as long as the process lives)
+
+
+def _refused(error: Exception) -> tuple[str, int] | None:
+    """The line and the exit code of what the system refuses where no command expects it; None for a fault of ours."""
+    if is_out_of_memory(error):
+        line = f"out of memory ({first_line(error)[:120]}); use smaller images or another device"
+        return line, DeviceMemoryError.exit_code
+    if not isinstance(error, OSError):
+        return None
+    doing, code = ("write", SaveError.exit_code) if error.errno in DISK_FULL else ("use", MissingInputError.exit_code)
+    return f"cannot {doing} {error.filename or 'the output of this command'}: {error.strerror}", code

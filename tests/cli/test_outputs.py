@@ -7,7 +7,8 @@ import pytest
 
 from ssiu.cli import benchmark, download, export, figures, reproduce, score, table
 from ssiu.cli import test as test_command
-from ssiu.errors import OutputError, run_cli
+from ssiu.cli.console import run_cli
+from ssiu.errors import OutputError
 
 LAM = ("lam", "--lr", "absent.png", "--box", "0,0,8,8", "absent.safetensors", "--output")
 

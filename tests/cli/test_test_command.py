@@ -16,8 +16,9 @@ import torch
 from small_sets import photo, small_set, write_set
 
 from ssiu.cli import test as command
+from ssiu.cli.console import run_cli
 from ssiu.config.load import load_config
-from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, run_cli
+from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError
 from ssiu.evaluation.metrics import score
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.images.io import read_rgb

@@ -15,10 +15,11 @@ from faults import ends_within, in_child, limit_file_size
 from toy_sets import shorten_df2k
 
 from ssiu.cli import prepare as prepare_command
+from ssiu.cli.console import run_cli
 from ssiu.data import prepare
 from ssiu.data.pairs import find_pairs
 from ssiu.data.prepare import make_df2k, make_pairs
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, run_cli
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError
 from ssiu.images.bicubic import imresize, make_lr
 from ssiu.images.io import read_rgb, save_image
 

@@ -18,7 +18,8 @@ from torch.export import ExportedProgram
 from ssiu import Upscaler, upscale
 from ssiu.cli import export as export_command
 from ssiu.cli import upscale as upscale_command
-from ssiu.errors import BadInputError, ConfigError, run_cli
+from ssiu.cli.console import run_cli
+from ssiu.errors import BadInputError, ConfigError
 from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
 from ssiu.images.io import read_rgb, save_image
 from ssiu.inference.tiles import super_resolve

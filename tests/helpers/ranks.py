@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from ssiu.cli import train
+from ssiu.cli.console import run_cli
 from ssiu.config.load import load_config
-from ssiu.errors import run_cli
 from ssiu.training.trainer import Trainer
 
 

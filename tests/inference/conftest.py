@@ -7,7 +7,7 @@ import pytest
 from tiny import tiny
 
 from ssiu.cli import upscale as upscale_command
-from ssiu.errors import run_cli
+from ssiu.cli.console import run_cli
 from ssiu.weights.formats import save_weights
 
 

@@ -10,8 +10,9 @@ import pytest
 from tiny_run import make_data, tiny_config
 
 from ssiu.cli import train as command
+from ssiu.cli.console import run_cli
 from ssiu.data.test_sets import shared_files
-from ssiu.errors import MissingInputError, StoppedError, run_cli
+from ssiu.errors import MissingInputError, StoppedError
 from ssiu.training.trainer import Trainer
 
 

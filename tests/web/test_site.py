@@ -229,7 +229,7 @@ def test_where_there_is_no_room_it_is_a_line(tmp_path: Path, cache: Path) -> Non
 import resource, sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests/helpers")!r}]
 from tiny import tiny
-from ssiu.errors import run_cli
+from ssiu.cli.console import run_cli
 from ssiu.web import site as web_page
 web_page._runtime = lambda cache: {{"runtime/ort.wasm.js": bytes(10)}}
 networks = [tiny(2).eval()]

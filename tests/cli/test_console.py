@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ssiu.errors import BadInputError, run_cli
+from ssiu.cli.console import run_cli
+from ssiu.errors import BadInputError
 
 HUGE = 2**50  # bytes: more than a process can address
 
