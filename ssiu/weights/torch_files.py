@@ -1,200 +1,164 @@
-"""Reading files of ``torch.save``: nothing in them is executed, and none takes more memory than it brings.
+"""Reading files of ``torch.save``: nothing in them is executed, and none takes memory or time out of proportion.
 
-`torch.load(weights_only=True)` runs no code, but it does call ``torch.Tensor(2_000_000_000)`` or ``bytearray(n)`` when
-a file of 900 bytes says so. So what the pickle in a file would do is followed first, without doing it: plain values,
-and the few calls that state dicts are made of, each of which takes memory in proportion to its file.
+`torch.load(weights_only=True)` runs no code. But 900 bytes can make it call ``bytearray(2_000_000_000)``, or hash a
+dict key of tuples nested 45 times, which takes 2^45 steps. So each pickle is first read as what it is, a list of
+instructions for a stack, and may use only what state dicts need: `LITERALS`, `OPERANDS` and `CALLS`.
 """
 
 import io
 import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import torch
 
-from ssiu.errors import BadInputError, MissingInputError, SSIUError, quoted
+from ssiu.errors import BadInputError, MissingInputError, quoted
 from ssiu.files import require_file
 
-STORAGES = {
-    "torch DoubleStorage": 8,
-    "torch FloatStorage": 4,
-    "torch HalfStorage": 2,
-    "torch BFloat16Storage": 2,
-    "torch LongStorage": 8,
-    "torch IntStorage": 4,
-    "torch ShortStorage": 2,
-    "torch CharStorage": 1,
-    "torch ByteStorage": 1,
-    "torch BoolStorage": 1,
-}
-"""Bytes an element, by the name in the pickle."""
+STORAGES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1}
+ELEMENT_BYTES = {f"torch {name}Storage": size for name, size in {**STORAGES, "Bool": 1}.items()}
+COPYING_CALLS = {"collections OrderedDict", "collections Counter"}  # the latter of MultiStepLR's milestones
+CALLS = COPYING_CALLS | {f"torch._utils _rebuild_{name}" for name in ("tensor", "tensor_v2", "parameter")}
 
-CALLS = {
-    "torch._utils _rebuild_tensor_v2",  # a view of a storage, which torch refuses to let grow
-    "torch._utils _rebuild_parameter",
-    "collections OrderedDict",
-    "collections Counter",  # of MultiStepLR's milestones
-}
-COPIED = 64  # entries of a dict that a call copies: a pickle can ask for the same copy in five bytes
+LITERALS = {"NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE"}
+LITERALS |= {"SHORT_BINSTRING", "GLOBAL"}  # a text of Python 2, and a name
+OPERANDS = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None, "REDUCE": 2, "BUILD": 1, "STOP": 1}
+OPERANDS |= {"APPEND": 1, "APPENDS": None, "SETITEM": 2, "SETITEMS": None, "BINPERSID": 1}
+"""What an instruction takes from the stack; None: all since the last mark."""
 
-OLD_FORMAT = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # what torch wrote before 1.6 begins with, a pickled number
-
-LITERALS = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "SHORT_BINSTRING"}
-OTHERS = {"NONE", "NEWTRUE", "NEWFALSE"}
-TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+LONGEST_TUPLE = 1024  # the state of Python's random numbers has 625
+UNPACKED = 20  # times its own size, which an archive may unpack to
+_MARK, _OPAQUE = object(), object()
 
 
 def read_torch_file(path: Path | str) -> Any:
     """What the torch file ``path`` holds, on the CPU. Nothing in it is executed or imported.
 
-    Only the zip format that torch has written since 1.6 is read, its checksums are compared, and neither may it unpack
-    to more than its own size nor ask for more memory than that. Raises MissingInputError (66), or BadInputError (65)
-    naming what the file wanted to call.
+    Both formats of torch are read: the archive, whose checksums are compared, and the one from before 1.6. Raises
+    MissingInputError (66), or BadInputError (65) naming what the file wanted to call.
     """
     path = Path(path)
     require_file(path, "a checkpoint or weights")
     try:
         with path.open("rb") as file:
-            _check_archive(path, file)
-            file.seek(0)
-            return torch.load(file, map_location="cpu", weights_only=True)
+            zipped = file.read(4) == b"PK\x03\x04"
+            return torch.load(_checked_archive(file) if zipped else _checked_legacy(file), "cpu", weights_only=True)
     except PermissionError as error:
         raise MissingInputError(f"cannot read {path}: {error.strerror}; change its permissions") from None
-    except SSIUError:
-        raise
     except _RefusedError as error:
-        raise _refusal(path, str(error)) from None
+        # names inside the file are the attacker's: no control characters reach the terminal
+        raise BadInputError(f"{path} is refused: {quoted(error, 300)}; expected a plain state dict") from None
     except Exception as error:  # a damaged or hostile file can make the readers raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise BadInputError(f"{path} is truncated or no torch file of tensors ({quoted(reason, 100)})") from None
 
 
-def _check_archive(path: Path, file: BinaryIO) -> None:
-    if file.read(len(OLD_FORMAT)) == OLD_FORMAT:
-        again = "import torch; torch.save(torch.load('FILE', weights_only=True), 'new.pth')"
-        raise BadInputError(
-            f'{path} is in the format of torch before 1.6, which is not read; write it again: python -c "{again}"'
-        )
-    with zipfile.ZipFile(file) as archive:
-        entries = archive.infolist()
-        if any(entry.filename.endswith("/constants.pkl") for entry in entries):
-            raise _refusal(path, "it is TorchScript, so a program")
-        size, unpacked = file.seek(0, io.SEEK_END), sum(entry.file_size for entry in entries)
-        if unpacked > size or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise _refusal(path, f"its {size:,} bytes would unpack to {unpacked:,}")
-        # torch takes an entry with the folder bit for an empty one and hands out its memory unread
-        damaged = archive.testzip() or next((e.filename for e in entries if e.external_attr & 0x10), None)
-        if damaged:
-            raise BadInputError(f"{path} is damaged: its entry {damaged!a:.80} is not as torch wrote it; copy it again")
-        sizes = {entry.filename: entry.file_size for entry in entries}
-        if len(sizes) < len(entries):
-            raise _refusal(path, "two of its entries have one name")
-        folder = entries[0].filename.partition("/")[0]  # torch takes the first entry's, too
-        _check_pickle(archive.read(f"{folder}/data.pkl"), {name.partition("/data/")[2]: sizes[name] for name in sizes})
-
-
 class _RefusedError(Exception):
-    """A pickle would do what no state dict needs."""
+    """A file would do what no state dict needs."""
 
 
-class _Global(NamedTuple):
-    """A name that a pickle refers to."""
-
-    name: str
+class _NestedTuple(tuple):
+    """A tuple with a tuple in it."""
 
 
-def _check_pickle(pickled: bytes, sizes: Mapping[str, int]) -> None:
-    """Follows what loading ``pickled`` would do, with the storages of ``sizes`` (bytes, by key).
+def _checked_archive(file: BinaryIO) -> BinaryIO:
+    """A copy with what was checked and nothing else: readers of archives differ in which entry a name means."""
+    copy = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as checked:
+        names = archive.namelist()
+        if any(name.endswith("/constants.pkl") for name in names):
+            raise _RefusedError("it is TorchScript, so a program")
+        size, unpacked = file.seek(0, io.SEEK_END), sum(entry.file_size for entry in archive.infolist())
+        if unpacked > UNPACKED * size:
+            raise _RefusedError(f"its {size:,} bytes would unpack to {unpacked:,}")
+        folder = next((name for name in names if name.endswith("/data.pkl")), "").removesuffix("data.pkl")
+        _, storages = _followed(pickletools.genops(archive.read(f"{folder}data.pkl")))
+        for name in ("data.pkl", "version", "byteorder", *(f"data/{key}" for key in storages)):
+            if name != "byteorder" or folder + name in names:  # torch has written it since 2.1
+                checked.writestr(f"archive/{name}", archive.read(folder + name))
+    copy.seek(0)
+    return copy
 
-    Strings, numbers, tuples and names are followed by value, lists and dicts by their length, all else is None.
-    Raises _RefusedError for anything but plain values and the `CALLS`; what a damaged pickle makes of the stack (a
-    ValueError, an IndexError, ...) is for the caller.
+
+def _checked_legacy(file: BinaryIO) -> BinaryIO:
+    """``file`` itself: five pickles, the last two its document and its storages' keys; 8 bytes and the data of each."""
+    file.seek(0)
+    *_, (_, storages), (keys, _) = [_followed(pickletools.genops(file)) for _ in range(5)]
+    end = file.tell() + sum(8 + size for size in storages.values())
+    if sorted(keys) != sorted(storages) or file.seek(0, io.SEEK_END) != end:
+        raise ValueError("its tensors are not all there")
+    file.seek(0)
+    return file
+
+
+def _followed(operations: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None]]) -> tuple[Any, dict[Any, int]]:
+    """What a pickle would make, in outline, and the bytes of the storages that it asks for, by key.
+
+    Literals, names and tuples stand for themselves; a list or dict is the list of what it was filled with; all else is
+    `_OPAQUE`. Raises _RefusedError, and what a damaged pickle makes of the stack (a ValueError, an IndexError, ...).
     """
-    operations = [(opcode.name, argument) for opcode, argument, _ in pickletools.genops(pickled)]
-    named = dict.fromkeys(argument for name, argument in operations if name == "GLOBAL")
-    foreign = [name.replace("__builtin__", "builtins").replace(" ", ".") for name in named if not _is_known(name)]
-    if foreign:
-        raise _RefusedError(f"it would call {', '.join(foreign[:5])}")
     stack: list[Any] = []
-    marks: list[int] = []
     memo: dict[int, Any] = {}
-
-    def since_mark() -> list[Any]:
-        start = marks.pop()
-        values = stack[start:]
-        del stack[start:]
-        return values
-
-    for name, argument in operations:
+    storages: dict[Any, int] = {}
+    for opcode, argument, _ in operations:
+        name = opcode.name
+        if name == "GLOBAL" and argument not in CALLS and argument not in ELEMENT_BYTES:
+            raise _RefusedError(f"it would call {argument.replace(' ', '.')}")
         if name in LITERALS:
             stack.append(argument)
-        elif name in OTHERS:
-            stack.append(None)
-        elif name in ("EMPTY_DICT", "EMPTY_LIST"):
-            stack.append([])
         elif name == "MARK":
-            marks.append(len(stack))
-        elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
-        elif name in TUPLES:
-            start = len(stack) - TUPLES[name]
-            stack[start:] = [tuple(stack[start:])]
+            stack.append(_MARK)
+        elif name in ("EMPTY_LIST", "EMPTY_DICT"):
+            stack.append([])
         elif name in ("BINPUT", "LONG_BINPUT"):
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name in ("SETITEM", "APPEND"):
-            del stack[-2 if name == "SETITEM" else -1 :]
-            _grow(stack[-1], 1)
-        elif name in ("SETITEMS", "APPENDS"):
-            values = since_mark()
-            _grow(stack[-1], len(values))
-        elif name == "GLOBAL":
-            stack.append(_Global(argument))
-        elif name == "BINPERSID":
-            _check_storage(stack.pop(), sizes)
-            stack.append(None)
-        elif name == "REDUCE":
-            arguments, call = stack.pop(), stack.pop()
-            if not isinstance(call, _Global) or call.name not in CALLS:
-                raise _RefusedError("it would call what is not a function")
-            stack.append(_called(call.name, arguments))
-        elif name == "BUILD":  # an OrderedDict's `_metadata`
-            state = stack.pop()
-            if not isinstance(stack[-1], list) or not isinstance(state, list) or len(state) > COPIED:
-                raise _RefusedError("it would change the attributes of an object")
-        elif name not in ("PROTO", "STOP"):
+            if isinstance(memo[argument], _NestedTuple):
+                raise _RefusedError("a nested tuple stands in it twice")
+            stack.append(_OPAQUE if isinstance(memo[argument], list) else memo[argument])
+        elif name in OPERANDS:
+            operands = _popped(stack, OPERANDS[name])
+            if "TUPLE" in name:
+                stack.append(_tuple(operands))
+            elif name == "REDUCE":
+                stack.append(_called(*operands))
+            elif name == "BINPERSID":
+                _, storage, key, _, count, *_ = operands[0]
+                storages.setdefault(key, count * ELEMENT_BYTES[storage])
+                stack.append(_OPAQUE)
+            elif name == "BUILD":
+                if not isinstance(operands[0], list) or operands[0][::2] != ["_metadata"]:
+                    raise _RefusedError("it would change the attributes of an object")
+            elif name == "STOP":
+                return operands[0], storages
+            else:
+                stack[-1].extend(operands)
+        elif name != "PROTO":
             raise _RefusedError(f"its pickle uses {name}")
+    raise ValueError("the pickle has no end")
 
 
-def _is_known(name: str) -> bool:
-    return name in CALLS or name in STORAGES
+def _popped(stack: list[Any], count: int | None) -> list[Any]:
+    operands = []
+    while len(operands) != count and (top := stack.pop()) is not _MARK:
+        operands.append(top)
+    return operands[::-1]
 
 
-def _called(call: str, arguments: Any) -> Any:
-    """What a call of ``arguments`` gives; a call that copies may copy little."""
-    if not call.startswith("collections "):
-        return None
-    if any(not isinstance(argument, list) or len(argument) > COPIED for argument in arguments):
-        raise _RefusedError(f"it would copy a large dict with {call.replace(' ', '.')}")
-    return []
+def _tuple(operands: list[Any]) -> tuple[Any, ...]:
+    """A key may be a tuple, and hashing it takes as long as all that is in it."""
+    if len(operands) > LONGEST_TUPLE or any(isinstance(each, _NestedTuple) for each in operands):
+        raise _RefusedError("it holds a tuple that is longer or nested deeper than any of a state dict")
+    nested = any(isinstance(each, tuple) for each in operands)
+    return _NestedTuple(operands) if nested else tuple(operands)
 
 
-def _grow(container: Any, count: int) -> None:
-    if not isinstance(container, list):
-        raise _RefusedError("it would fill what is neither list nor dict")
-    container.extend([None] * count)
-
-
-def _check_storage(key: Any, sizes: Mapping[str, int]) -> None:
-    """Refuses a tensor's memory that is not, or not wholly, in the archive."""
-    kind, storage, record, _, count = key
-    if kind != "storage" or storage.name not in STORAGES or not 0 <= count * STORAGES[storage.name] <= sizes[record]:
-        raise _RefusedError(f"a tensor in it claims {count} elements that it does not hold")
-
-
-def _refusal(path: Path, reason: str) -> BadInputError:
-    # names inside the file are the attacker's: no control characters reach the terminal
-    return BadInputError(f"{path} is refused: {quoted(reason, 300)}; expected a plain state dict")
+def _called(call: str, arguments: tuple[Any, ...]) -> Any:
+    """What a call gives: a dict to fill, or what can be neither filled nor copied, since five bytes ask for a copy."""
+    if call not in CALLS:
+        raise _RefusedError("it would call what is not a function")
+    if call in COPYING_CALLS and any(each is _OPAQUE for each in arguments):
+        raise _RefusedError(f"it would copy a dict with {call.replace(' ', '.')}")
+    return _OPAQUE if arguments or call not in COPYING_CALLS else []

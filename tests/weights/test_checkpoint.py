@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from faults import saved
+from hostile import saved
 from tiny import make_state, same
 
 from ssiu.errors import BadInputError, MissingInputError, NonFiniteError

@@ -10,7 +10,8 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
-from faults import in_child, limit_file_size, saved
+from faults import in_child, limit_file_size
+from hostile import saved
 from tiny import equal, tiny
 
 from ssiu.config.load import make_config
