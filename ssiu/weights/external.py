@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ssiu.errors import BadInputError, quoted
 from ssiu.models.layers import pad_to
@@ -23,9 +22,6 @@ from ssiu.models.layers import pad_to
 INSTALL = "pip install spandrel torchvision"
 WINDOW = 16  # windows of 8 and 16 pixels are usual; no architecture says its own
 TRIED = (16, 24)  # LR height and width of the image that a network is tried on
-_ATEN = torch.ops.aten
-FACTORIES = {_ATEN.empty.memory_format, _ATEN.zeros.default, _ATEN.ones.default, _ATEN.full.default}
-"""What makes a tensor of a size, its first argument."""
 
 
 class UnknownNetworkError(Exception):
@@ -107,37 +103,23 @@ def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalN
 
 
 class _NoLargerThanItsFile(TorchDispatchMode):
-    """Ends the making of a network that takes more numbers than its file has: forged shapes may ask for any amount.
+    """Ends the making of a network that takes far more numbers than its file has: forged shapes may ask for any amount.
 
-    What is computed on the way, such as masks of windows, is counted before it is, and may be several times as much.
+    They are counted when their memory has an address, which is before anything is written there.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
         super().__init__()
         there = sum(tensor.numel() for tensor in tensors.values())
-        self.made = 2 * there + 10**6  # numbers that are left; some are made and not kept
-        self.computed = 20 * there + 10**7
+        self.left = 20 * there + 10**7  # masks of windows take several times their weights
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func in FACTORIES:
-            self.made -= math.prod(args[0])
-        elif not func.is_view:
-            self.computed -= _numbers(func, args, kwargs)
-        if min(self.made, self.computed) < 0:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, Tensor) and not func.is_view:
+            self.left -= made.numel()
+        if self.left < 0:
             raise ValueError("it asks for a larger network than its tensors are")
-        return func(*args, **kwargs)
-
-
-def _numbers(func: Any, args: Any, kwargs: Any) -> int:
-    """How many numbers the operator ``func`` would put out, found without their memory; 0 where only the data tell."""
-    args, kwargs = tree_map_only(Tensor, lambda tensor: tensor.to("meta"), (args, kwargs))
-    if any(argument.name == "device" for argument in func._schema.arguments):
-        kwargs["device"] = "meta"
-    try:
-        return sum(each.numel() for each in tree_leaves(func(*args, **kwargs)) if isinstance(each, Tensor))
-    except (NotImplementedError, RuntimeError):
-        return 0
+        return made
 
 
 def _import_spandrel() -> Any:

@@ -170,18 +170,17 @@ def test_tensors_that_do_not_fit_their_architecture_are_refused(tmp_path: Path) 
         build_external(tensors, "file.pth")
 
 
-@pytest.mark.parametrize("shape", [(50_000, 3, 3, 3), (10_000_000, 3, 0, 3)])
-def test_forged_shapes_take_no_more_memory_than_their_file(shape: tuple[int, ...]) -> None:
-    """A first layer of so many channels makes the convolutions after it ask for gigabytes."""
-    tensors = EXTERNAL["SAFMN"](2).state_dict() | {"to_feat.weight": torch.zeros(shape)}
-    with pytest.raises(BadInputError, match="asks for a larger network than its tensors are"):
-        build_external(tensors, "file.pth")
-
-
-def test_what_is_computed_for_a_forged_window_is_refused_before_it_is() -> None:
-    """SwinIR takes the side of its windows from a tensor that may be empty, and computes with its fourth power."""
-    tensors = EXTERNAL["SwinIR"](2).state_dict()
-    forged = {name: torch.zeros(48**2, 0) for name in tensors if name.endswith("relative_position_index")}
+@pytest.mark.parametrize(
+    ("name", "tensor", "shape"),
+    [
+        ("SAFMN", "to_feat.weight", (50_000, 3, 3, 3)),  # makes the convolutions after it ask for gigabytes
+        ("SAFMN", "to_feat.weight", (10_000_000, 3, 0, 3)),
+        ("SwinIR", "relative_position_index", (48**2, 0)),  # the area of its windows, of which it takes the square
+    ],
+)
+def test_a_network_is_not_made_far_larger_than_its_file(name: str, tensor: str, shape: tuple[int, ...]) -> None:
+    tensors = EXTERNAL[name](2).state_dict()
+    forged = {each: torch.zeros(shape) for each in tensors if each.endswith(tensor)}
     with pytest.raises(BadInputError, match="asks for a larger network than its tensors are"):
         build_external(tensors | forged, "file.pth")
 
