@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     if not config.eval_sets:
         raise ConfigError("key 'eval_sets': empty, so nothing would be scored; name a set such as eval_sets=[test]")
     log_to_console()
-    for name, images in ((config.training_dataset, TRAIN), (config.eval_sets[0], TEST)):
+    for name, images in ((next(iter(config.training_sets)), TRAIN), (config.eval_sets[0], TEST)):
         make_set(Path(config.data_path) / name, images, config.scale)
     test_sets = load_test_sets(config)
 

@@ -92,8 +92,13 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
         return Config(**values)
     except ValidationError as error:
         expected: dict[tuple[str, str], list[str]] = {}  # a value that might be of several kinds has an error of each
+        deepest: dict[tuple, int] = {}  # the kind that is meant has its error inside: of {df2k: 0} the 0 is wrong
+        for item in error.errors(include_url=False):
+            deepest[item["loc"][:1]] = max(len(item["loc"]), deepest.get(item["loc"][:1], 0))
         for item in error.errors(include_url=False):
             if item["type"] == "default_factory_not_called":  # it needs another key, which is wrong
+                continue
+            if len(item["loc"]) < deepest[item["loc"][:1]]:
                 continue
             ends = (f"key '{item['loc'][0]}': expected ", f", got {item['input']!r:.80}") if item["loc"] else ("", "")
             message = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ")

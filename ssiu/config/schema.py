@@ -59,6 +59,17 @@ def _plain_name(value: str) -> str:
     return _usable_path(value)
 
 
+def _sets_in_order(value: Any) -> Any:
+    """One set is its name however it is written, and several have one order: the samples depend on it."""
+    if isinstance(value, str):
+        return value
+    if not value or len({name.lower() for name in value}) < len(value):
+        raise ValueError("one set or more, each named once")
+    if len(value) == 1:
+        return next(iter(value))
+    return {name: value[name] for name in sorted(value)} if isinstance(value, dict) else sorted(value)
+
+
 def _keys_of_models() -> dict[str, list[str]]:
     """The keys that describe a network, each with the models whose constructors take it."""
     takers: dict[str, list[str]] = {}
@@ -114,7 +125,14 @@ class Config(BaseModel):
 
     # training data
     data_path: FilePath = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
-    training_dataset: FolderName = Field("df2k", description="df2k, div2k or a folder of data_path")
+    training_dataset: Annotated[
+        FolderName | list[FolderName] | dict[FolderName, Annotated[float, Field(gt=0, le=1e9)]],
+        AfterValidator(_sets_in_order),
+    ] = Field(
+        "df2k",
+        description="df2k, div2k or a folder of data_path; several: [df2k, lsdir], or with the share of each in the "
+        "samples: {df2k: 2, lsdir: 1}",
+    )
     patch_size: int = Field(
         default_factory=lambda data: 64 * data.get("scale", 4),
         ge=1,
@@ -263,6 +281,12 @@ class Config(BaseModel):
         if foreign:
             raise ValueError(f"model {self.model} does not take {', '.join(foreign)}: remove it or change model")
         return self
+
+    @property
+    def training_sets(self) -> dict[str, float | None]:
+        """The names of the training sets, each with its share of the samples where shares are given."""
+        given = self.training_dataset
+        return dict(given) if isinstance(given, dict) else dict.fromkeys([given] if isinstance(given, str) else given)
 
     @property
     def validates(self) -> bool:

@@ -1,50 +1,24 @@
 """The training stream: sample number g of a run is a pure function of (seed, g).
 
-With N = images * data_repeat positions in an epoch, sample g belongs to epoch g // N and stands at position
-g % N. A permutation keyed by (seed, epoch) says which image is visited there, so each comes exactly data_repeat
-times an epoch; crop and orientation are keyed by (seed, epoch, position). Batches run across epoch ends. The stream
-therefore does not depend on the number of workers, ranks or restarts, and resuming needs only the step.
-
-Random numbers come from the SplitMix64 finaliser used as a hash: no state, and the same in every NumPy version.
+With N samples in an epoch, sample g belongs to epoch g // N and stands at position g % N. A permutation keyed by (seed,
+epoch) says which image is visited there, so each comes exactly data_repeat times an epoch (`ssiu.data.order` has the
+shares of several sets); crop and orientation are keyed by (seed, epoch, position). Batches run across epoch ends. The
+stream therefore does not depend on the number of workers, ranks or restarts, and resuming needs only the step.
 """
 
 import hashlib
-from functools import lru_cache
+from bisect import bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 import torch
 
-from ssiu.data.cache import ImageCache
 from ssiu.data.loader import PatchLoader
-from ssiu.data.pairs import Pair
+from ssiu.data.order import mix, samples_of_sets, visits
 from ssiu.data.stream import Batch
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, first_names
-
-WORD = 2**64 - 1
-
-
-def _mix(x: int) -> int:
-    """SplitMix64: a 64-bit hash of a 64-bit number."""
-    x = (x + 0x9E3779B97F4A7C15) & WORD
-    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & WORD
-    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & WORD
-    return x ^ (x >> 31)
-
-
-def _mix_array(x: np.ndarray) -> np.ndarray:
-    """`_mix` of every element of a uint64 array."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-@lru_cache(maxsize=2)  # this epoch's and, at its end, the next one's
-def _visits(seed: int, epoch: int, images: int, repeat: int) -> np.ndarray:
-    """The image visited at each position of an epoch, int64 (images * repeat,): sorted by random keys."""
-    key = np.uint64(_mix(_mix(_mix(seed) ^ epoch)))
-    order = np.argsort(_mix_array(key ^ np.arange(images * repeat, dtype=np.uint64)), kind="stable")
-    return order % images
+from ssiu.data.training_set import TrainingSet
+from ssiu.errors import ConfigError
 
 
 def orient(patch: np.ndarray, orientation: int) -> np.ndarray:
@@ -57,84 +31,83 @@ def orient(patch: np.ndarray, orientation: int) -> np.ndarray:
 
 
 class PatchStream:
-    """Aligned LR and HR patches of ``pairs``, without end.
+    """Aligned LR and HR patches of ``sets``, without end.
 
     Args:
-        pairs: the training images, as `find_pairs` returns them (or a part of them).
+        sets: the training sets; none has an image that is smaller than a patch.
         scale: HR side / LR side.
         patch_size: side of the HR patch, a multiple of ``scale``.
         batch_size: samples in a micro-batch, over all ranks together.
-        cache: where the decoded images are; filled here where they are not.
+        shares: of each set in the samples, any positive numbers; without, as many as its images have visits.
         data_repeat: visits of each image in an epoch.
         augment: apply one of the eight orientations.
         seed: of everything random.
 
-    Raises ConfigError (78) for a patch_size that does not fit the scale, MissingInputError (66) without pairs,
-    BadInputError (65) for images smaller than a patch or damaged, and what `ImageCache.prepare` raises.
+    Raises ConfigError (78) for a patch_size that does not fit the scale, or a share too small for one sample an epoch.
     """
 
     def __init__(
         self,
-        pairs: list[Pair],
+        sets: Sequence[TrainingSet],
         scale: int,
         patch_size: int,
         batch_size: int,
-        cache: ImageCache,
+        shares: Sequence[float] | None = None,
         data_repeat: int = 1,
         augment: bool = True,
         seed: int = 0,
     ):
         if patch_size % scale:
             raise ConfigError(f"key 'patch_size': {patch_size} is not a multiple of scale {scale}")
-        if not pairs:
-            raise MissingInputError("the training set has no images")
-        small = [pair.name for pair in pairs if min(pair.lr_size) * scale < patch_size]
-        if small:
-            raise BadInputError(
-                f"{len(small)} of {len(pairs)} training images are smaller than patch_size {patch_size}: "
-                f"{first_names(small, 10)}; remove them or choose a smaller patch_size"
+        self.sets, self.scale, self.patch_size, self.batch_size = sets, scale, patch_size, batch_size
+        self.augment, self.seed = augment, seed
+        self.images = tuple(map(len, sets))
+        self.samples = samples_of_sets(self.images, data_repeat, shares)
+        self._first = list(accumulate(self.images[:-1], initial=0))  # the number of each set's first image
+        if unseen := [each.name for each, samples in zip(sets, self.samples, strict=True) if not samples]:
+            raise ConfigError(
+                f"key 'training_dataset': the share of {unseen[0]} is less than one of the {sum(self.samples)} samples "
+                "of an epoch; raise it, or leave the set out"
             )
-        self.scale, self.patch_size, self.batch_size = scale, patch_size, batch_size
-        self.data_repeat, self.augment, self.seed = data_repeat, augment, seed
-        self.image_names = [pair.name for pair in pairs]
-        cached = cache.prepare([path for pair in pairs for path in (pair.lr, pair.hr)])
-        self.lr, self.hr = cached[0::2], cached[1::2]
 
     @property
     def samples_per_epoch(self) -> int:
         """N = images * data_repeat."""
-        return len(self.lr) * self.data_repeat
+        return sum(self.samples)
 
     @property
     def manifest(self) -> str:
-        """SHA-256 over names, sizes and file contents of all pairs: a resumed run can see that the data changed."""
-        lines = [
-            f"{name} {(*image.shape[1:], 3)} {image.source_sha256}\n"
-            for name, *pair in zip(self.image_names, self.lr, self.hr, strict=True)
-            for image in pair
-        ]
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        """The digest of the only set, or over those of all: a resumed run can see that the data changed."""
+        digests = [each.digest for each in self.sets]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
     def image_index(self, g: int) -> int:
-        """Index of the image that sample ``g`` shows."""
+        """Number of the image that sample ``g`` shows, counted through all sets."""
         epoch, position = divmod(g, self.samples_per_epoch)
-        return int(_visits(self.seed, epoch, len(self.lr), self.data_repeat)[position])
+        return int(visits(self.seed, epoch, self.images, self.samples)[position])
+
+    def image(self, g: int) -> tuple[TrainingSet, int]:
+        """The set of the image that sample ``g`` shows, and its index there."""
+        index = self.image_index(g)
+        number = bisect_right(self._first, index) - 1
+        return self.sets[number], index - self._first[number]
 
     def place(self, g: int) -> tuple[int, int, int]:
         """(top, left, orientation) of sample ``g``: LR pixels, and 0-7."""
         epoch, position = divmod(g, self.samples_per_epoch)
-        key = _mix(_mix(_mix(_mix(self.seed) ^ epoch) + 1) ^ position)
-        _, height, width = self.lr[self.image_index(g)].shape
+        key = mix(mix(mix(mix(self.seed) ^ epoch) + 1) ^ position)
+        images, index = self.image(g)
+        height, width = images.lr_size(index)
         side = self.patch_size // self.scale
-        top, left = _mix(key ^ 1) % (height - side + 1), _mix(key ^ 2) % (width - side + 1)
-        return top, left, _mix(key ^ 3) % 8 if self.augment else 0
+        top, left = mix(key ^ 1) % (height - side + 1), mix(key ^ 2) % (width - side + 1)
+        return top, left, mix(key ^ 3) % 8 if self.augment else 0
 
     def _write(self, g: int, lr: np.ndarray, hr: np.ndarray) -> None:
         """Writes sample ``g`` into ``lr`` (3, p/s, p/s) and ``hr`` (3, p, p)."""
-        index, (top, left, orientation) = self.image_index(g), self.place(g)
-        for image, target, scale in ((self.lr[index], lr, 1), (self.hr[index], hr, self.scale)):
+        (images, index), (top, left, orientation) = self.image(g), self.place(g)
+        for pixels, target, scale in zip(images.open(index), (lr, hr), (1, self.scale), strict=True):
             y, x, side = top * scale, left * scale, target.shape[1]
-            target[:] = orient(image.open()[:, y : y + side, x : x + side], orientation)
+            target[:] = orient(pixels[:, y : y + side, x : x + side], orientation)
 
     def empty_batch(self, world: int = 1) -> Batch:
         """Uninitialised tensors for one rank's share of a micro-batch."""
@@ -167,8 +140,9 @@ class PatchStream:
         return range(first, first + share)
 
     def names(self, m: int, rank: int = 0, world: int = 1) -> list[str]:
-        """Names of the images in rank ``rank``'s share of micro-batch ``m``."""
-        return [self.image_names[self.image_index(g)] for g in self._samples(m, rank, world)]
+        """Names of the images in rank ``rank``'s share of micro-batch ``m``, each after that of its set."""
+        shown = map(self.image, self._samples(m, rank, world))
+        return [f"{images.name}/{images.names[index]}" for images, index in shown]
 
     def loader(
         self, start: int, stop: int, rank: int = 0, world: int = 1, threads: int = 0, pin_memory: bool = False

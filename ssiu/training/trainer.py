@@ -24,6 +24,7 @@ from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import shared_files
+from ssiu.data.training_set import TrainingSet
 from ssiu.device import (
     autocast,
     describe,
@@ -62,14 +63,19 @@ log = logging.getLogger("ssiu")
 
 def build_stream(config: Config) -> PatchStream:
     """The training data that ``config`` names."""
-    pairs = find_pairs(config.data_path, config.training_dataset, config.scale)
     cache = ImageCache(config.cache_dir or default_cache_folder(config.data_path))
+    shares = [share for share in config.training_sets.values() if share is not None]
     return PatchStream(
-        pairs,
+        [
+            TrainingSet(
+                name, find_pairs(config.data_path, name, config.scale), cache, config.patch_size // config.scale
+            )
+            for name in config.training_sets
+        ],
         config.scale,
         config.patch_size,
         config.batch_size,
-        cache,
+        shares or None,
         data_repeat=config.data_repeat,
         augment=config.data_augment,
         seed=config.seed,
@@ -250,7 +256,10 @@ class Trainer:
         log_environment()
         log.info("device: %s x %d, precision %s", describe(self.device), self.processes.world, config.precision)
         log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
-        log.info("data: %s, %s samples an epoch", config.training_dataset, f"{schedule.samples_per_epoch:,}")
+        sets = ", ".join(
+            name if share is None else f"{name} ({share:g})" for name, share in config.training_sets.items()
+        )
+        log.info("data: %s; %s samples an epoch", sets, f"{schedule.samples_per_epoch:,}")
         log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
         if config.validation_set and not config.validates:
             log.warning("nothing is validated, so %s chooses no best.pt; set validate_every", config.validation_set)
@@ -285,11 +294,12 @@ class Trainer:
 
     def _warn_of_shared_images(self) -> None:
         if self.folder and isinstance(self.stream, PatchStream):
-            for name, images in shared_files(self.stream.hr, self.validation.sets).items():
-                log.warning(
-                    "%s shares %d images with the training set %s (%s): its scores will say too much",
-                    *(name, len(images), self.config.training_dataset, first_names(images)),
-                )
+            for train in self.stream.sets:
+                for name, images in shared_files(train.hr, self.validation.sets).items():
+                    log.warning(
+                        "%s shares %d images with the training set %s (%s): its scores will say too much",
+                        *(name, len(images), train.name, first_names(images)),
+                    )
 
     def _validation_is_due(self) -> bool:
         return self.schedule.validates(self.step) and self.validated < self.step

@@ -69,7 +69,7 @@ def test_any_document_is_a_config_or_one_line(tmp_path: Path, examples: int) -> 
 
 @pytest.mark.parametrize("key", sorted(Config.model_fields))
 def test_every_key_refuses_what_it_cannot_mean(tmp_path: Path, key: str) -> None:
-    for value in ({"a": 1}, [[1]], b"x"):
+    for value in ({"a": -1}, [[1]], b"x"):
         (tmp_path / "config.yml").write_text(yaml.safe_dump({key: value}))
         with pytest.raises(ConfigError) as caught:
             load_config(tmp_path / "config.yml")

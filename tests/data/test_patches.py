@@ -18,6 +18,7 @@ from ssiu.data import loader as loader_module
 from ssiu.data.cache import ImageCache
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
+from ssiu.data.training_set import TrainingSet
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError
 from ssiu.images.io import read_rgb, save_image
 
@@ -30,7 +31,8 @@ def make_stream(make_pairs, tmp_path: Path):
         there = (tmp_path / "data").exists()
         pairs = find_pairs(tmp_path / "data", "toy", scale) if there else make_pairs(count, scale, size)
         arguments = {"patch_size": 8 * scale, "batch_size": 4, "data_repeat": 3, "seed": 7, **arguments}
-        return PatchStream(pairs, scale, cache=ImageCache(tmp_path / "cache"), **arguments)
+        toy = TrainingSet("toy", pairs, ImageCache(tmp_path / "cache"), arguments["patch_size"] // scale)
+        return PatchStream([toy], scale, **arguments)
 
     return make
 
@@ -46,9 +48,8 @@ def test_a_sample_is_an_aligned_crop_in_one_orientation(make_stream) -> None:
     for g in range(40):
         lr, hr = stream.sample(g)
         assert lr.shape == (3, 8, 8) and hr.shape == (3, 24, 24) and lr.dtype == hr.dtype == torch.uint8
-        image, (top, left, orientation) = stream.image_index(g), stream.place(g)
-        whole_lr = np.asarray(stream.lr[image].open())
-        whole_hr = np.asarray(stream.hr[image].open())
+        (images, index), (top, left, orientation) = stream.image(g), stream.place(g)
+        whole_lr, whole_hr = images.open(index)
         lr_crop = whole_lr[:, top : top + 8, left : left + 8]
         hr_crop = whole_hr[:, 3 * top : 3 * top + 24, 3 * left : 3 * left + 24]
         assert lr_crop.shape == (3, 8, 8) and hr_crop.shape == (3, 24, 24)
@@ -72,8 +73,8 @@ def test_batches_are_full_and_run_across_the_end_of_an_epoch(make_stream) -> Non
     assert lr.shape == (4, 3, 8, 8) and hr.shape == (4, 3, 16, 16)
     for i in range(4):
         assert torch.equal(lr[i], stream.sample(i)[0]) and torch.equal(hr[i], stream.sample(i)[1])
-    assert stream.names(0) == [stream.image_names[stream.image_index(g)] for g in range(4)]
-    assert sorted(stream.names(0)[:3]) == ["p00", "p01", "p02"]
+    assert stream.names(0) == [f"toy/p{stream.image_index(g):02}" for g in range(4)]
+    assert sorted(stream.names(0)[:3]) == ["toy/p00", "toy/p01", "toy/p02"]
 
 
 def test_crops_and_orientations_are_uniform(make_stream) -> None:
@@ -174,23 +175,22 @@ def test_spawned_workers_give_the_same_samples(make_stream, monkeypatch) -> None
 
 
 def test_the_manifest_changes_with_a_pixel_but_not_with_the_place(make_stream, tmp_path: Path) -> None:
-    stream = make_stream()
-    manifest = stream.manifest
+    manifest = make_stream().manifest
     (tmp_path / "data").rename(tmp_path / "moved")
     pairs = find_pairs(tmp_path / "moved", "toy", 2)
     cache = ImageCache(tmp_path / "cache")
-    assert PatchStream(pairs, 2, 16, 4, cache).manifest == manifest
-    assert PatchStream(pairs[1:], 2, 16, 4, cache).manifest != manifest
+    assert TrainingSet("moved", pairs, cache).digest == manifest
+    assert TrainingSet("moved", pairs[1:], cache).digest != manifest
     image = read_rgb(pairs[0].hr)
     image[0, 0, 0] ^= 1
     save_image(pairs[0].hr, image)
-    assert PatchStream(pairs, 2, 16, 4, cache).manifest != manifest
+    assert TrainingSet("moved", pairs, cache).digest != manifest
 
 
 def test_images_smaller_than_a_patch_are_counted_and_named(make_pairs, tmp_path: Path) -> None:
     pairs = make_pairs(3) + make_pairs(5, size=(8, 60))[3:]
-    with pytest.raises(BadInputError, match=r"2 of 5 .* patch_size 16: p03, p04;"):
-        PatchStream(pairs, 2, 16, 4, ImageCache(tmp_path / "cache"))
+    with pytest.raises(BadInputError, match=r"2 of 5 images of toy .* patch of 8x8: p03, p04; .*patch_size"):
+        TrainingSet("toy", pairs, ImageCache(tmp_path / "cache"), smallest=8)
     assert not (tmp_path / "cache").exists()
 
 
@@ -203,15 +203,15 @@ def test_what_cannot_be_streamed_is_refused(make_stream, tmp_path: Path) -> None
         make_stream(patch_size=15)
     with pytest.raises(ConfigError, match="batch_size"):
         make_stream().loader(0, 4, 0, 3)
-    with pytest.raises(MissingInputError):
-        PatchStream([], 2, 16, 4, ImageCache(tmp_path))
+    with pytest.raises(MissingInputError, match="toy has no images"):
+        TrainingSet("toy", [], ImageCache(tmp_path))
 
 
 def test_a_damaged_image_ends_before_the_first_step(make_pairs, tmp_path: Path) -> None:
     pairs = make_pairs(3)
     pairs[1].lr.write_bytes(pairs[1].lr.read_bytes()[:-15])
     with pytest.raises(BadInputError, match=r"p01x2\.png"):
-        PatchStream(pairs, 2, 16, 4, ImageCache(tmp_path / "cache"))
+        TrainingSet("toy", pairs, ImageCache(tmp_path / "cache"))
 
 
 def _workers() -> list[int]:
@@ -249,7 +249,8 @@ def test_workers_outlive_group_signals(make_stream) -> None:
 
 def test_an_error_in_a_worker_arrives_as_one_line(make_stream) -> None:
     stream = make_stream()
-    stream.hr[stream.image_index(9)].path.unlink()
+    images, index = stream.image(9)
+    images.hr[index].path.unlink()
     with pytest.raises(MissingInputError) as caught:
         list(stream.loader(0, 30, threads=2))
     assert "\n" not in str(caught.value)
@@ -280,7 +281,9 @@ from pathlib import Path
 from ssiu.data.cache import ImageCache
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
-stream = PatchStream(find_pairs(sys.argv[1], "toy", 2), 2, 16, 4, ImageCache(sys.argv[2]))
+from ssiu.data.training_set import TrainingSet
+toy = TrainingSet("toy", find_pairs(sys.argv[1], "toy", 2), ImageCache(sys.argv[2]))
+stream = PatchStream([toy], 2, 16, 4)
 batches = iter(stream.loader(0, 10**6, threads=3))
 next(batches)
 print(Path(f"/proc/self/task/{os.getpid()}/children").read_text(), flush=True)
