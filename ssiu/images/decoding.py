@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
@@ -23,6 +23,7 @@ from ssiu.images import png, tiff
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B")  # of Pillow; I;16: 16-bit gray
 MAX_PIXELS = 64_000_000
+MAX_TEXT = PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # bytes; the default refuses sound files
 PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")  # turned by their EXIF orientation; MPO: a camera's JPEG with previews behind it
 
 
@@ -74,6 +75,10 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
         except MemoryError:
             raise BadInputError(f"{path}: not enough memory to decode it") from None
         except Exception as error:  # decoders raise many kinds on damaged files; all of them mean the same here
+            if "MAX_TEXT" in str(error):
+                raise BadInputError(
+                    f"{path}: more than {MAX_TEXT / 1e6:.0f} MB of text or colour profile: remove it first"
+                ) from None
             raise _damaged(path, str(error) or type(error).__name__, kind) from error
 
 

@@ -218,3 +218,22 @@ def test_a_png_of_47000_chunks_is_read_in_the_time_of_its_bytes(tmp_path: Path, 
     for read in (lambda path: read_image(path).pixels, read_rgb):
         np.testing.assert_array_equal(read(tmp_path / "a.png"), RGB)
     assert time.process_time() - start < 10
+
+
+def text_chunks(length: int) -> dict[str, bytes]:
+    """The chunks of a PNG that hold as many bytes, compressed."""
+    body = zlib.compress(bytes(length))
+    return {"iCCP": b"p\0\0" + body, "zTXt": b"t\0\0" + body, "iTXt": b"t\0\1\0\0\0" + body}
+
+
+@pytest.mark.parametrize("kind", ["iCCP", "zTXt", "iTXt"])
+def test_a_png_may_hold_60_mb_of_text_or_profile_but_not_more(tmp_path: Path, kind: str) -> None:
+    readers = (image_size, read_rgb, read_image)
+    for length in (1_500_000, 60_000_000):
+        (tmp_path / "a.png").write_bytes(png(RGB, 8, 2, **{kind: text_chunks(length)[kind]}))
+        for read in readers:
+            read(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes(png(RGB, 8, 2, **{kind: text_chunks(70_000_000)[kind]}))
+    for read in readers:
+        with pytest.raises(BadInputError, match=r"a\.png: more than 67 MB of text or colour profile: remove it first$"):
+            read(tmp_path / "a.png")

@@ -83,3 +83,12 @@ def test_a_image_too_large_for_the_format_is_refused(tmp_path: Path, suffix: str
         write_image(tmp_path / f"a{suffix}", DecodedImage(np.zeros((1, side, 3), np.uint8)))
     write_image(tmp_path / f"a{suffix}", DecodedImage(np.zeros((1, side - 1, 3), np.uint8)))
     assert read_image(tmp_path / f"a{suffix}").pixels.shape[1] == side - 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg"])
+def test_what_is_written_with_a_large_profile_is_read_again(tmp_path: Path, suffix: str) -> None:
+    profile = PROFILE + np.random.default_rng(0).bytes(1_500_000)
+    for name in ("once", "again"):
+        write_image(tmp_path / f"{name}{suffix}", DecodedImage(noise(3), profile))
+        assert read_image(tmp_path / f"{name}{suffix}").icc_profile == profile
+        profile = read_image(tmp_path / f"{name}{suffix}").icc_profile
