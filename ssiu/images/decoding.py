@@ -4,6 +4,7 @@ Pillow decodes up to 8 bits and OpenCV 16; what they would cut, wrap, mix up or 
 """
 
 import io
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin
-from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES
+from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES, TiffImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
 from ssiu.errors import BadInputError, MissingInputError, SSIUError
@@ -24,6 +25,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B")  # of Pillow; I;16: 16-bit gray
 MAX_PIXELS = 64_000_000
 MAX_TEXT = PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # bytes; the default refuses sound files
+MAX_BYTES = 8 * MAX_PIXELS + MAX_TEXT  # of a file: RGBA of 16 bits, uncompressed
 PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")  # turned by their EXIF orientation; MPO: a camera's JPEG with previews behind it
 
 
@@ -40,12 +42,16 @@ class DecodedImage:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """Opens ``path``; raises MissingInputError (66), or BadInputError (65) for a folder, pipe or device."""
+    """Opens ``path``; raises MissingInputError (66), or BadInputError (65) for what is no file, or a vast one."""
     try:
         if path.is_dir():
             raise BadInputError(f"{path}: is a folder, expected an image")
         if path.exists() and not path.is_file():  # opening a pipe would wait for its writer
             raise BadInputError(f"{path}: is a pipe or device, expected an image file")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            most = f"at most {MAX_BYTES / 1e9:.2g} GB are read"
+            raise BadInputError(f"{path}: a file of {size / 1e9:.3g} GB; {most}: cut it into parts")
         return path.open("rb")
     except FileNotFoundError:
         raise MissingInputError(f"{path}: no such file") from None
@@ -62,9 +68,10 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
         try:
             with Image.open(file, formats=FORMATS) as image:
                 kind = image.format or kind
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise _too_large(path, f"{width}x{height} = {width * height / 1e6:,.8g}", max_pixels)
+                tile = tiff.tile(image.tag_v2) if isinstance(image, TiffImageFile) else (0, 0)
+                for what, (width, height) in (("", image.size), ("tiles of ", tile)):
+                    if width * height > max_pixels:
+                        raise _too_large(path, f"{what}{width}x{height} = {width * height / 1e6:,.8g}", max_pixels)
                 yield image
         except SSIUError:
             raise
@@ -75,6 +82,8 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
         except MemoryError:
             raise BadInputError(f"{path}: not enough memory to decode it") from None
         except Exception as error:  # decoders raise many kinds on damaged files; all of them mean the same here
+            if str(error).startswith("Unsupported"):  # what Pillow says of kinds of BMP
+                raise _not_read(path, str(error)) from None
             if "MAX_TEXT" in str(error):
                 raise BadInputError(
                     f"{path}: more than {MAX_TEXT / 1e6:.0f} MB of text or colour profile: remove it first"
@@ -88,7 +97,8 @@ def _too_large(path: Path, declared: str, max_pixels: int) -> BadInputError:
 
 
 def _not_read(path: Path, kind: str) -> BadInputError:
-    return BadInputError(f"{path}: {kind}; expected gray, RGB or palette of 8 or 16 bits: convert it first")
+    expected = "" if "; expected" in kind else "; expected gray, RGB or palette of 8 or 16 bits"
+    return BadInputError(f"{path}: {kind}{expected}: convert it first")
 
 
 def _damaged(path: Path, how: str, what: str) -> BadInputError:
@@ -98,7 +108,10 @@ def _damaged(path: Path, how: str, what: str) -> BadInputError:
 def _unidentified(path: Path, file: BinaryIO) -> BadInputError:
     """Says what Pillow does not know: a kind of TIFF, or no image at all."""
     file.seek(0)
-    if file.read(4) not in tiff.SIGNATURES:
+    signature = file.read(4)
+    if signature == b"MM\0+":
+        return _not_read(path, "a big-endian BigTIFF; expected little-endian")
+    if signature not in tiff.SIGNATURES:
         return BadInputError(f"{path}: not a readable image; expected {', '.join(FORMATS)}")
     try:
         tags = tiff.read_tags(file)
@@ -129,6 +142,8 @@ def decode(
         depth = 8
         if image.format == "PNG":
             depth = png.check_rows(png.read_chunks(content))
+        elif image.format == "BMP" and _drops_alpha(content):
+            raise _not_read(path, "a BMP of 16 bits a pixel, one of them alpha")
         elif image.format == "TIFF":
             if problem := tiff.problem(image.tag_v2):
                 raise _not_read(path, problem)
@@ -137,7 +152,14 @@ def decode(
             raise _not_read(path, {"CMYK": "a CMYK image"}.get(image.mode, f"an image of mode {image.mode}"))
         pixels = _pixels16(image, content) if depth == 16 else _pixels8(image, depth)
         pixels = _upright(pixels, orientation(image, turned))  # in PNG it may stand behind the pixels
-        return DecodedImage(np.ascontiguousarray(pixels), image.info.get("icc_profile"))
+        profile = image.info.get("icc_profile")  # in a TIFF it may be a number or a text, which is none
+        return DecodedImage(np.ascontiguousarray(pixels), profile if isinstance(profile, bytes) else None)
+
+
+def _drops_alpha(bmp: bytes) -> bool:
+    """Whether the header has a mask of alpha that Pillow passes over: it looks for one at 32 bits a pixel only."""
+    header, bits, method = struct.unpack_from("<14xI10xHI", bmp)
+    return bits == 16 and method == 3 and header >= 56 and any(bmp[66:70])
 
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from ssiu.errors import (
     OutputError,
     SaveError,
     SSIUError,
+    is_out_of_memory,
     one_line,
 )
 from ssiu.files import make_folder, refuse_folder, remove_leftovers
@@ -60,6 +61,8 @@ class Report:
             raise
         except Exception as error:  # decoders, networks and file systems have more kinds than anybody thought of
             line = str(error) if isinstance(error, SSIUError) else f"{type(error).__name__}: {error}"
+            if is_out_of_memory(error):  # Python's own says nothing
+                line = "not enough memory; upscale it alone, or cut it into parts"
             self.failed.append(one_line(line if str(source) in line else f"{source}: {line}"))
         finally:
             self.seconds = time.perf_counter() - self.started

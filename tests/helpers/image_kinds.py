@@ -79,10 +79,35 @@ def packed_tiff(bits: int) -> bytes:
     samples = noise(1, np.uint16) & (2**bits - 1)
     rows = np.unpackbits(samples.astype(">u2").view(np.uint8), axis=1).reshape(HEIGHT, WIDTH, 16)[..., 16 - bits :]
     data = np.packbits(rows.reshape(HEIGHT, -1), axis=1).tobytes()
-    entries = [(256, WIDTH), (257, HEIGHT), (258, bits), (259, 1), (262, 1), (273, 8 + 2 + 9 * 12 + 4), (277, 1)]
-    entries += [(278, HEIGHT), (279, len(data))]
-    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
-    return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + directory + bytes(4) + data
+    return tiff_by_hand({256: WIDTH, 257: HEIGHT, 258: bits, 278: HEIGHT}, data)
+
+
+def tiff_by_hand(tags: dict[int, int], data: bytes) -> bytes:
+    """A gray TIFF of one strip, or of one tile where ``tags`` have its size."""
+    offset, length = (324, 325) if 322 in tags else (273, 279)
+    tags = {258: 8, 259: 1, 262: 1, 277: 1, **tags, length: len(data)}
+    tags[offset] = 8 + 2 + 12 * (len(tags) + 1) + 4
+    directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + directory + bytes(4) + data
+
+
+def retagged(content: bytes, changes: dict[int, tuple[int, int]]) -> bytes:
+    """A little-endian TIFF of which entries, by tag, become others: (tag, value); a value of 0 stays as it is."""
+    data = bytearray(content)
+    start = struct.unpack_from("<I", data, 4)[0]
+    for at in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", data, start)[0], 12):
+        tag, value = changes.get(struct.unpack_from("<H", data, at)[0], (0, 0))
+        if tag:
+            struct.pack_into("<H", data, at, tag)
+        if value:
+            struct.pack_into("<I", data, at + 8, value)
+    return bytes(data)
+
+
+def bmp(bits: int, masks: tuple[int, int, int, int]) -> bytes:
+    """A BMP of 4x4 pixels with such masks of red, green, blue and alpha."""
+    header = struct.pack("<IiiHHIIiiII4I", 56, 4, 4, 1, bits, 3, 2 * bits, 0, 0, 0, 0, *masks)
+    return struct.pack("<2sIII", b"BM", 70 + 2 * bits, 0, 70) + header + noise(1, height=2, width=bits).tobytes()
 
 
 def two(kind: str) -> bytes:
@@ -146,6 +171,8 @@ def read_kinds() -> dict[str, bytes]:
         "palette.bmp": saved(PILLOW.convert("P"), "BMP"),
         "1 bit.bmp": saved(PILLOW.convert("1"), "BMP"),
         "alpha.bmp": saved(OPAQUE, "BMP"),
+        "R5G6B5.bmp": bmp(16, (0xF800, 0x7E0, 0x1F, 0)),
+        "X1R5G5B5.bmp": bmp(16, (0x7C00, 0x3E0, 0x1F, 0)),
         "keyed gray.png": noise_png(2, 0, tRNS=b"\0\1"),
         "keyed gray 16.png": noise_png(16, 0, tRNS=b"\0\1"),
         "keyed.png": noise_png(8, 2, tRNS=(noise(3, np.uint16)[0, 0] & 255).astype(">u2").tobytes()),
@@ -165,7 +192,18 @@ def refused_kinds() -> dict[str, bytes]:
     colours16 = (("cielab", RGB16), ("ycbcr", RGB16), ("separated", RGBA16), ("minisblack", noise(2, np.uint16)))
     for colour, pixels in colours16:
         kinds[f"{colour} 16.tif"] = tiff(pixels, colour, planarconfig="contig")
+    for compression in (34712, 34887, 34933, 50001, 50002, 9999):
+        kinds[f"compression {compression}.tif"] = retagged(tiff(RGB), {259: (259, compression)})
+    for compression in (4, 7, 34925, 50000, 50001, 50002):
+        kinds[f"16 bits, compression {compression}.tif"] = retagged(tiff(RGB16), {259: (259, compression)})
     return kinds | {
+        "tiles as strips.tif": retagged(tiff(RGB, tile=(16, 16)), {324: (273, 0), 325: (279, 0)}),
+        "MM BigTIFF.tif": tiff(RGB, byteorder=">", bigtiff=True),
+        "MM BigTIFF 16.tif": tiff(RGB16, byteorder=">", bigtiff=True),
+        "A1R5G5B5.bmp": bmp(16, (0x7C00, 0x3E0, 0x1F, 0x8000)),
+        "R4G4B4.bmp": bmp(16, (0xF00, 0xF0, 0xF, 0)),
+        "A4R4G4B4.bmp": bmp(16, (0xF00, 0xF0, 0xF, 0xF000)),
+        "R10G10B10.bmp": bmp(32, (0x3FF00000, 0xFFC00, 0x3FF, 0)),
         "planes 16.tif": tiff(np.moveaxis(RGB16, 2, 0), planarconfig="separate"),
         "premultiplied 16.tif": tiff(RGBA16, extrasamples=["assocalpha"]),
         "premultiplied gray.tif": tiff(noise(2), "minisblack", planarconfig="contig", extrasamples=["assocalpha"]),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from image_kinds import PROFILE, noise
+from image_kinds import PROFILE, noise, tiff
 from PIL import Image
 
 from ssiu.errors import OutputError
@@ -92,3 +92,11 @@ def test_what_is_written_with_a_large_profile_is_read_again(tmp_path: Path, suff
         write_image(tmp_path / f"{name}{suffix}", DecodedImage(noise(3), profile))
         assert read_image(tmp_path / f"{name}{suffix}").icc_profile == profile
         profile = read_image(tmp_path / f"{name}{suffix}").icc_profile
+
+
+@pytest.mark.parametrize("tag", [("s", 0, "text"), ("H", 1, 5), ("I", 2, (7, 8)), ("d", 1, 0.5)])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".jpg"])
+def test_a_tiff_whose_profile_is_no_bytes_has_none(tmp_path: Path, suffix: str, tag: tuple) -> None:
+    (tmp_path / "a.tif").write_bytes(tiff(noise(3), extratags=[(34675, *tag, True)]))
+    write_image(tmp_path / f"b{suffix}", read_image(tmp_path / "a.tif"))
+    assert read_image(tmp_path / f"b{suffix}").icc_profile is None

@@ -2,6 +2,7 @@
 
 import os
 import re
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from image_kinds import (
     refused_kinds,
     saved,
     tiff,
+    tiff_by_hand,
     two,
 )  # fmt: skip
 from PIL import Image
@@ -65,6 +67,7 @@ READ_ROWS: dict[str, tuple[dict[str, bytes], dict[str, bytes]]] = {
             "lossy.webp",
             "RGB (?!16).*tif",
             "RGB.bmp",
+            "[RX].*5.bmp",
             "jpeg.tif",
         )
         | {name: READ[name] for name in ("planes.tif", "lossless.webp")},
@@ -110,6 +113,11 @@ REFUSED_ROWS: dict[str, dict[str, bytes]] = {
         of(REFUSED, r"1[024] bits\.tif", r"(gray|RGB) (u?int(8|16|32)|float\d+)\.tif")
         | {"complex.tif": tiff(GRAY.astype(np.complex64), "minisblack")}
     ),
+    "TIFF compressed by JPEG 2000, JPEG XL, LERC, PNG or WebP; at 16 bits also by JPEG, CCITT, LZMA or Zstandard": (
+        of(REFUSED, ".*compression.*")
+    ),
+    "TIFF whose tiles are listed as strips; big-endian BigTIFF": of(REFUSED, "tiles as.*", "MM BigTIFF.*"),
+    "BMP with 4 or 10 bits a channel, or with one bit of alpha": of(REFUSED, "[AR][14].*bmp"),
     "TIFF of 16 bits in separate planes": of(REFUSED, "planes 16.tif"),
     "premultiplied alpha at 16 bits, or with gray": of(REFUSED, "premultiplied.*"),
     "gray with alpha in a 16-bit TIFF, more than four samples": (
@@ -129,11 +137,26 @@ REFUSED_ROWS: dict[str, dict[str, bytes]] = {
         f"{side}.png": WHOLE[:8] + chunk(b"IHDR", side.to_bytes(4, "big") * 2 + b"\x08\x02\0\0\0") + WHOLE[33:]
         for side in (8_001, 20_000, 100_000)
     },
-    "a folder, a pipe, a device": {},
+    "TIFF with tiles of more than 64 megapixels": {
+        f"{name}.tif": tiff_by_hand({256: 64, 257: 64, 322: side, 323: side, 259: compression}, zlib.compress(GRAY))
+        for name, side, compression in (("zip", 20_000, 8), ("vast", 2**31, 8), ("lzw", 8_001, 5))
+    },
+    "a folder, a pipe, a device; a file of more than 0.58 GB": {},
 }
+
+
+def with_holes(path: Path, content: bytes, size: int) -> Path:
+    """A file of ``size`` bytes that begins as an image does."""
+    path.write_bytes(content)
+    os.truncate(path, size)
+    return path
+
+
 SPECIAL: dict[str, Callable[[Path], Path]] = {
     "folder.png": lambda path: path.mkdir() or path,
     "pipe.png": lambda path: os.mkfifo(path) or path,
+    "holes.bmp": lambda path: with_holes(path, READ["RGB.bmp"], 30 * 10**9),
+    "holes.png": lambda path: with_holes(path, WHOLE, 10**9),
     "null.png": lambda path: path.symlink_to("/dev/null") or path,
 }
 WRITTEN_ROWS: dict[str, list[tuple[bytes, str]]] = {

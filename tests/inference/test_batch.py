@@ -60,7 +60,14 @@ class Acting(Doubling):
 
 
 @pytest.mark.parametrize(
-    "error", [RuntimeError("no such\nkernel"), KeyError("x"), MemoryError(), NonFiniteError("NaN")]
+    "error",
+    [
+        RuntimeError("no such\nkernel"),
+        KeyError("x"),
+        MemoryError(),
+        MemoryError("Unable to allocate"),
+        NonFiniteError("NaN"),
+    ],
 )
 def test_an_exception_nobody_thought_of_is_one_line_and_the_others_go_on(photos: Path, error: Exception) -> None:
     def fail() -> None:
@@ -71,6 +78,7 @@ def test_an_exception_nobody_thought_of_is_one_line_and_the_others_go_on(photos:
     report = upscale(photos, model)
     assert report.done == 2 and len(report.failed) == 1
     assert "b.png: " in report.failed[0] and "\n" not in report.failed[0]
+    assert ("not enough memory" in report.failed[0]) == isinstance(error, MemoryError)
     assert sorted(path.name for path in (photos.parent / "out").iterdir()) == ["a.png", "c.png"]
 
 
