@@ -18,6 +18,7 @@ from ssiu.data.cache import ImageCache
 from ssiu.data.pairs import Pair, find_pairs
 from ssiu.data.patches import PatchStream, orient
 from ssiu.data.prepare import make_pairs
+from ssiu.data.training_set import TrainingSet
 from ssiu.images.bicubic import make_lr
 from ssiu.images.decoding import DecodedImage
 from ssiu.images.encoding import encode
@@ -73,7 +74,8 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> Table:
     scale, side, samples = arguments.scale, arguments.patch_size, arguments.samples
-    stream = PatchStream(pairs, scale, side, arguments.batch_size, ImageCache(folder / "cache"), data_repeat=1000)
+    images = TrainingSet("noise", pairs, ImageCache(folder / "cache"), side // scale)
+    stream = PatchStream([images], scale, side, arguments.batch_size, data_repeat=1000)
 
     def from_whole(lr: np.ndarray, hr: np.ndarray, g: int) -> object:
         """The same crop and orientation from images (3, H, W), then float tensors in [0, 1]."""
@@ -89,7 +91,7 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
 
     def from_npy(g: int) -> object:
         index = stream.image_index(g)
-        return from_whole(*(np.load(image.path) for image in (stream.lr[index], stream.hr[index])), g)
+        return from_whole(*(np.load(image.path) for image in (images.lr[index], images.hr[index])), g)
 
     variants = {
         "decode both PNG files, float": from_png,

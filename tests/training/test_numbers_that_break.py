@@ -63,7 +63,7 @@ def test_a_non_finite_loss_stops_the_run_and_names_step_and_images(folder, broke
         original(batches)
 
     run.train_step = train_step
-    with pytest.raises(NonFiniteError, match=r"not finite at step \d+ \(p\d") as caught:
+    with pytest.raises(NonFiniteError, match=r"not finite at step \d+ \(train/p\d") as caught:
         run.run()
     assert caught.value.exit_code == 70
     report = json.loads((run.config.run_folder / "non_finite.json").read_text())
