@@ -24,13 +24,18 @@ from ssiu.weights.torch_files import read_torch_file
 
 log = logging.getLogger("ssiu")
 
+DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
+DTYPES |= {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
+MOST_DIMENSIONS = 64  # that torch's operators take
+
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     """The sha256 over name, dtype, shape and bytes of every tensor, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        row = tensor.detach().cpu().contiguous().as_strided((tensor.numel(),), (1,))
+        digest.update(row.view(torch.uint8).numpy())
     return digest.hexdigest()
 
 
@@ -43,6 +48,11 @@ def check_tensor(name: str, tensor: Tensor) -> Tensor:
     """Returns ``tensor`` if it is an ordinary one; raises ValueError if it claims more memory than its file gave it."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise ValueError(f"tensor {name!a:.80} is {tensor.layout} on {tensor.device}")
+    if tensor.dtype not in DTYPES:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise ValueError(f"tensor {name!a:.80} is {kind}; convert it to float32, or to float16 or bfloat16")
+    if tensor.dim() > MOST_DIMENSIONS:
+        raise ValueError(f"tensor {name!a:.80} has {tensor.dim()} dimensions; expected {MOST_DIMENSIONS} at most")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"tensor {name!a:.80} of shape {tuple(tensor.shape)} is larger than its data")
     return tensor.detach()

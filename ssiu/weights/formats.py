@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -106,6 +107,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:  # a damaged or hostile file can make the reader raise anything
         raise BadInputError(f"{path} is truncated or no safetensors file ({quoted(error, 100)})") from None
+    tensors = _state_dict(tensors, path)
     stored = {"sha256": tensors_digest(tensors), "metadata_sha256": _metadata_digest(metadata)}
     if any(key in metadata and metadata[key] != digest for key, digest in stored.items()):
         raise BadInputError(f"{path} is damaged: its contents do not match the sha256 stored in it; copy it again")
@@ -128,18 +130,23 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
     if not isinstance(document, dict) or not document:
         raise BadInputError(f"{path} holds a {type(document).__name__} and no weights; expected names with tensors")
-    averaged = "n_averaged" in document  # torch's AveragedModel counts its updates beside the weights, module.NAME
+    if "n_averaged" in document:  # torch's AveragedModel counts its updates beside the weights, module.NAME
+        del document["n_averaged"]
+        document = {str(name).removeprefix("module."): tensor for name, tensor in document.items()}
+    return _state_dict(document, path), metadata
+
+
+def _state_dict(document: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """``document`` if it holds names with ordinary tensors, else BadInputError (65)."""
     tensors = {}
     for name, tensor in document.items():
-        if name == "n_averaged":
-            continue
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise BadInputError(f"{path}: entry {name!a:.80} is no tensor; expected a network's state dict")
         try:
-            tensors[name.removeprefix("module.") if averaged else name] = check_tensor(name, tensor)
+            tensors[name] = check_tensor(name, tensor)
         except ValueError as error:
             raise BadInputError(f"{path} is refused: {error}") from None
-    return tensors, metadata
+    return tensors
 
 
 def _finite_tensors(network: nn.Module) -> dict[str, Tensor]:

@@ -19,6 +19,7 @@ from ssiu.files import user_cache_folder
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.ssiu import SSIU
 from ssiu.plugins import is_plugin
+from ssiu.weights.checkpoint import first_non_finite
 from ssiu.weights.external import ExternalNetwork, UnknownNetworkError, build_external
 from ssiu.weights.formats import Weights, read_weights
 
@@ -217,7 +218,7 @@ def _refuse_misfit(
     for title, group in (("missing", set(names) - tensors.keys()), ("unexpected", tensors.keys() - set(names))):
         if group:
             problems.append(f"{len(group)} {title} ({', '.join(sorted(group)[:5])!a:.400})")
-    wrong = [name for name in names if name in tensors and _kind(tensors[name]) != _kind(own[name])]
+    wrong = [name for name in names if name in tensors and not _fits(tensors[name], own[name])]
     problems += [f"{name} is {_kind(tensors[name])}, expected {_kind(own[name])}" for name in wrong[:5]]
     if problems:
         raise BadInputError(f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}")
@@ -227,8 +228,28 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[s
     """Copies ``tensors`` into the parameters ``names``; everything is checked before the first one is touched."""
     _refuse_misfit(network, tensors, path, names)
     own = network.state_dict()
-    network.load_state_dict({**own, **tensors}, strict=True)
-    log.info("loaded %d/%d tensors from %s", len(tensors), len(own), path)
+    converted = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}
+    broken = first_non_finite(converted)
+    if broken:
+        raise BadInputError(f"{path}: tensor {broken!a:.80} holds numbers too large for {own[broken].dtype}")
+    network.load_state_dict({**own, **converted}, strict=True)
+    log.info("loaded %d/%d tensors from %s%s", len(tensors), len(own), path, _conversion(tensors, converted))
+
+
+def _conversion(tensors: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> str:
+    """What the log says of numbers that were of another kind than the network's."""
+    others = {name for name, tensor in tensors.items() if tensor.dtype != converted[name].dtype}
+    if not others:
+        return ""
+    exact = all(torch.equal(converted[name].to(tensors[name].dtype), tensors[name]) for name in others)
+    kinds = sorted({str(tensors[name].dtype).removeprefix("torch.") for name in others})
+    return f", {'converted exactly' if exact else 'rounded'} from {' and '.join(kinds)}"
+
+
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Of the shape and, but for the precision, of the kind of ``own``."""
+    same_kind = tensor.dtype == own.dtype or (tensor.is_floating_point() and own.is_floating_point())
+    return tensor.shape == own.shape and same_kind
 
 
 def _kind(tensor: Tensor) -> str:

@@ -171,7 +171,8 @@ def mutate(path: Path, write: Callable[[Any], bytes], count: int) -> None:
     for _ in range(count):
         data = bytearray(mutated)
         for _ in range(rng.choice((1, 1, 2, 5))):
-            place, other, length = rng.randrange(end), rng.randrange(end), rng.randrange(1, 40)
+            last = min(end, len(data))
+            place, other, length = rng.randrange(last), rng.randrange(last), rng.randrange(1, 40)
             kind = rng.randrange(4)
             if kind == 0:
                 data[place] ^= 1 << rng.randrange(8)

@@ -22,7 +22,7 @@ from ssiu.models.ssiu import SSIU
 from ssiu.weights import load as weights_module
 from ssiu.weights.checkpoint import save_checkpoint, tensors_digest
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights
-from ssiu.weights.load import find_weights, load_configured, load_model, load_trunk
+from ssiu.weights.load import find_weights, load_configured, load_model, load_trunk, load_weights
 
 
 @pytest.fixture
@@ -63,6 +63,44 @@ def test_every_format_gives_the_same_weights(tmp_path: Path, model: SSIU) -> Non
         assert equal(loaded.state_dict(), model.state_dict()), path
         assert not loaded.training and loaded.arguments() == model.arguments()
         assert read_weights(path).sha256 == tensors_digest(model.state_dict())
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_copy_in_another_precision_is_converted_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: SSIU, kind: torch.dtype, suffix: str
+) -> None:
+    path = tmp_path / f"copy{suffix}"
+    state = {name: tensor.to(kind) for name, tensor in model.state_dict().items()}
+    path.write_bytes(saved(state) if suffix == ".pt" else safetensors.torch.save(state))
+    expected = {name: tensor.float() for name, tensor in state.items()}
+    network = tiny(seed=1)
+    with caplog.at_level(logging.INFO, "ssiu"):
+        load_weights(network, path)
+        assert equal(network.state_dict(), expected) and equal(load_model(path).state_dict(), expected)
+        load_trunk(network, path)
+    assert caplog.text.count(f"converted exactly from {str(kind).removeprefix('torch.')}") == 3
+
+
+def test_numbers_finer_than_the_networks_are_rounded_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: SSIU
+) -> None:
+    state = {name: tensor.double() / 3 for name, tensor in model.state_dict().items()}
+    (tmp_path / "fine.pt").write_bytes(saved(state))
+    with caplog.at_level(logging.INFO, "ssiu"):
+        loaded = load_model(tmp_path / "fine.pt")
+    assert equal(loaded.state_dict(), {name: tensor.float() for name, tensor in state.items()})
+    assert "fine.pt, rounded from float64" in caplog.text
+
+
+def test_tensors_stored_with_strides_are_read(tmp_path: Path, model: SSIU) -> None:
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    strided = {name: torch.stack([tensor, tensor], dim=-1)[..., 0] for name, tensor in state.items()}
+    (tmp_path / "strided.pt").write_bytes(saved(strided))
+    assert equal(load_model(tmp_path / "strided.pt").state_dict(), state)
+    assert read_weights(tmp_path / "strided.pt").sha256 == tensors_digest(state)
+    one = torch.zeros(1, 3, 9)[0, :1, 0]  # a single number whose stride is 9
+    assert tensors_digest({"a": one}) == tensors_digest({"a": torch.zeros(1)})
 
 
 def test_what_was_read_outlasts_its_file(tmp_path: Path, model: SSIU) -> None:

@@ -68,8 +68,14 @@ def reshaped(state: Tensors) -> Tensors:
     return {**state, "stages.0.msgm1.gate.weight": state["stages.0.msgm1.gate.weight"].reshape(1, 8, 8, 1)}
 
 
-def halved(state: Tensors) -> Tensors:
-    return {name: tensor.half() for name, tensor in state.items()}
+def numbered(state: Tensors) -> Tensors:
+    return {**state, "head.weight": torch.ones(8, 3, 3, 3, dtype=torch.int64)}
+
+
+def enormous(state: Tensors) -> Tensors:
+    return {name: tensor.double() for name, tensor in state.items()} | {
+        "tail.0.bias": torch.full((12,), 1e300, dtype=torch.float64)
+    }
 
 
 def poisoned(state: Tensors) -> Tensors:
@@ -112,7 +118,8 @@ def expanded(state: Tensors) -> Tensors:
         (headless, "1 missing .'head.weight'."),
         (extra, "1 unexpected .'stages.0.extra'."),
         (reshaped, r"stages.0.msgm1.gate.weight is float32 \(1, 8, 8, 1\), expected float32 \(8, 8, 1, 1\)"),
-        (halved, r"head.weight is float16 \(8, 3, 3, 3\), expected float32"),
+        (numbered, r"head.weight is int64 \(8, 3, 3, 3\), expected float32"),
+        (enormous, r"'tail.0.bias' holds numbers too large for torch.float32"),
         (poisoned, "'tail.0.bias' holds NaN or infinity"),
         (infinite, "'tail.0.bias' holds NaN or infinity"),
         (twice, "two tensors of one name"),
@@ -135,6 +142,29 @@ def test_weights_that_do_not_fit_exactly_are_refused_and_the_network_is_untouche
     assert equal(network.state_dict(), tiny(seed=1).state_dict())
     with pytest.raises(BadInputError):
         load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "expected"),
+    [
+        (torch.ones(2).to(torch.float8_e4m3fn), "is float8_e4m3fn; convert it to float32"),
+        (torch.ones(2).to(torch.float8_e5m2), "is float8_e5m2; convert it to float32"),
+        (torch.ones(2, dtype=torch.complex64), "is complex64; convert it to float32"),
+        (torch.ones(2, dtype=torch.uint16), "is uint16; convert it to float32"),
+        (torch.ones((1,) * 65), "has 65 dimensions; expected 64 at most"),
+    ],
+)
+def test_tensors_that_no_network_is_computed_with_are_named(
+    tmp_path: Path, tensor: torch.Tensor, expected: str
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(safetensors.torch.save({"odd": tensor}))
+    with pytest.raises(BadInputError, match=f"weights.safetensors is refused: tensor 'odd' {expected}"):
+        read_weights(path)
+    path = tmp_path / "weights.pt"
+    path.write_bytes(saved({"odd": tensor}))
+    with pytest.raises(BadInputError, match=r"weights.pt is refused: (tensor 'odd'|it would call torch\.)"):
+        read_weights(path)
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
