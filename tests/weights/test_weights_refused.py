@@ -73,9 +73,7 @@ def numbered(state: Tensors) -> Tensors:
 
 
 def enormous(state: Tensors) -> Tensors:
-    return {name: tensor.double() for name, tensor in state.items()} | {
-        "tail.0.bias": torch.full((12,), 1e300, dtype=torch.float64)
-    }
+    return {**state, "tail.0.bias": state["tail.0.bias"].double() + 1e300}
 
 
 def poisoned(state: Tensors) -> Tensors:
