@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import tempfile
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
@@ -54,6 +55,21 @@ def user_cache_folder(name: str) -> Path:
     except RuntimeError:  # a container run with an id that its passwd does not know
         cache = Path(tempfile.gettempdir())
     return cache / "ssiu" / name
+
+
+def size_text(count: float) -> str:
+    """A number of bytes as people say it: ``3.5 GB``."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def require_space(folder: Path, needed: float, what: str, otherwise: str, kind: type[SSIUError] = SaveError) -> None:
+    """Raises SaveError (74) when ``what`` needs more bytes than ``folder`` has; ``otherwise`` says what to do then."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise kind(f"{what} needs {size_text(needed)} in {folder} and {size_text(free)} are free: {otherwise}")
 
 
 def require_file(path: Path, expected: str) -> None:

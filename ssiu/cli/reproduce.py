@@ -3,23 +3,26 @@
 ssiu reproduce                                     the authors' weights, every scale and test set
 ssiu reproduce --scale 4 --sets Set5 Set14 --weights ours
 
-Weights and test sets that are missing are downloaded first (see ssiu download). Both protocols are computed. Writes a
-table, JSON and a page into results/reproduce_authors or _ours. It may be stopped and run again: finished cells are
-kept. Manga109 has to be asked for by yourself; it is left out where it is not there, unless --sets names it.
+Weights and test sets that are missing are downloaded first (see ssiu download); what cannot be had is named at the end,
+after everything else is computed. Both protocols are computed. Writes a table, JSON and a page into
+results/reproduce_authors or _ours. It may be stopped and run again: finished cells are kept. Manga109 has to be asked
+for by yourself; it is left out where it is not there, unless --sets names it.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from ssiu.cli.check import raise_listed
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config.load import make_config
-from ssiu.data.catalog import TEST_SETS, known_name, usual_name
-from ssiu.data.pairs import find_pairs, set_folders
-from ssiu.data.test_sets import load_test_set, refuse_twice
+from ssiu.data.catalog import CATALOG_FILE, SETS, TEST_SETS, Catalog, known_name, read_catalog, usual_name
+from ssiu.data.pairs import set_folders
+from ssiu.data.test_sets import BenchmarkSet, load_test_set, refuse_twice
 from ssiu.device import keep_freed_memory, select_device, set_arithmetic
-from ssiu.download.sources import MANIFEST, Manifest, obtain_sets, obtain_weights, read_manifest, require_released
-from ssiu.errors import ConfigError, MissingInputError
+from ssiu.download.sources import by_hand, obtain_sets, obtain_weights, require_released
+from ssiu.errors import ConfigError, MissingInputError, SSIUError
 from ssiu.files import make_folder, nonempty_path
 from ssiu.report.paper.reproduce import (
     MODEL,
@@ -30,38 +33,64 @@ from ssiu.report.paper.reproduce import (
 )
 from ssiu.report.paper.table1 import Row, published_rows, table1
 from ssiu.weights.formats import read_weights
-from ssiu.weights.load import SHIPPED, load_model, shipped_file, weights_folder
+from ssiu.weights.load import SHIPPED, load_model, released_name, shipped_file, weights_folder
 
 
-def weights_of(kind: str, scale: int, manifest: Manifest) -> Path:
+@contextmanager
+def noting(problems: list[SSIUError]) -> Iterator[None]:
+    """What goes wrong inside is kept for the end."""
+    try:
+        yield
+    except SSIUError as error:
+        problems.append(error)
+
+
+def weights_of(kind: str, scale: int, catalog: Catalog) -> Path:
     """The authors' file, downloaded where it is missing and never another one, or ours."""
+    name = released_name(scale) if kind == "authors" else f"{MODEL}_x{scale}.safetensors"
+    path = shipped_file(name)
     if kind == "ours":
-        name = f"{MODEL}_x{scale}.safetensors"
-        path = shipped_file(name)
         if path is None:
             raise MissingInputError(f"{name} is in none of {', '.join(map(str, SHIPPED))}; clone the repository again")
         return path
-    path = shipped_file(manifest.weights_file(scale).name)
     if path is None:
-        (path,) = obtain_weights(manifest, weights_folder(), [scale])
-    require_released(manifest, path, scale)
+        try:
+            path = obtain_weights(catalog, weights_folder(), scale)
+        except SSIUError as error:
+            raise type(error)(f"{error}; or put {name} into {weights_folder()} yourself") from None
+    require_released(catalog, path, scale)
     return path
 
 
-def sets_to_score(data_path: Path, asked: Sequence[str] | None, scales: Sequence[int], manifest: Manifest) -> list[str]:
-    """The names of the sets, downloaded where they are missing; Manga109 only where it is there or was asked for."""
+def asked_sets(asked: Sequence[str] | None, data_path: Path) -> list[str]:
+    """The names of the sets, in our spelling; Manga109 only where it is there or was asked for."""
     names = list(dict.fromkeys(known_name(name) for name in asked or TEST_SETS))
     for name in names:
         if usual_name(name) not in TEST_SETS:
             raise ConfigError(f"--sets {name}: the paper's sets are {', '.join(TEST_SETS)}, a copy of one 'Set5 mod12'")
+    return [name for name in names if asked or not SETS[name].page or set_folders(data_path, name)]
+
+
+def get_sets(
+    names: Sequence[str], data_path: Path, scales: Sequence[int], catalog: Catalog, problems: list[SSIUError]
+) -> dict[int, list[BenchmarkSet]]:
+    """The sets by scale, downloaded where they are missing; those that cannot be had become problems."""
     absent = [name for name in names if set_folders(data_path, name) is None]
+    if downloads := [name for name in absent if name in SETS and not SETS[name].page]:
+        with noting(problems):
+            obtain_sets(catalog, downloads, data_path, scales)
     for name in absent:
-        if asked and not any(name in archive.sets for archive in manifest.archives.values()):
-            find_pairs(data_path, name, scales[0])  # says what to do, before anything is downloaded
-    for name, archive in manifest.archives.items():
-        if archive.sets.keys() & absent:
-            obtain_sets(manifest, name, data_path, scales)
-    return [name for name in names if asked or set_folders(data_path, name)]
+        if set_folders(data_path, name) is None:
+            how = by_hand(usual_name(name), data_path, scales)
+            problems.append(MissingInputError(f"{name} is not in {data_path.absolute()}: {how}"))
+    found: dict[int, list[BenchmarkSet]] = {scale: [] for scale in scales}
+    for scale in scales:
+        for name in names:
+            if set_folders(data_path, name):
+                with noting(problems):
+                    found[scale].append(load_test_set(data_path, name, scale))
+        refuse_twice("--sets", found[scale])
+    return found
 
 
 def row_of(cells: Sequence[CellResult], scale: int, weights: Path) -> Row:
@@ -77,32 +106,42 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--weights", choices=("authors", "ours"), default="authors")
     parser.add_argument("--data", type=Path, default=Path("data"), help="your data_path; default: data")
     parser.add_argument("--output", type=nonempty_path, metavar="DIR", help="default: results/reproduce_{authors,ours}")
-    parser.add_argument("--sources", type=Path, default=MANIFEST, metavar="FILE", help="see ssiu download")
+    parser.add_argument("--sources", type=Path, default=CATALOG_FILE, metavar="FILE", help="see ssiu download")
     args = parser.parse_args(argv)
     log_to_console()
-    manifest, scales = read_manifest(args.sources), sorted(set(args.scale))
-    names = sets_to_score(args.data, args.sets, scales, manifest)
-    test_sets = {scale: [load_test_set(args.data, name, scale) for name in names] for scale in scales}
-    refuse_twice("--sets", test_sets[scales[0]])
-    paths = {scale: weights_of(args.weights, scale, manifest) for scale in scales}
+    catalog, scales = read_catalog(args.sources), sorted(set(args.scale))
+    problems: list[SSIUError] = []
+    test_sets = get_sets(asked_sets(args.sets, args.data), args.data, scales, catalog, problems)
+    paths: dict[int, Path] = {}
+    for scale in scales:
+        with noting(problems):
+            paths[scale] = weights_of(args.weights, scale, catalog)
+    if not any(test_sets[scale] for scale in paths):
+        raise_listed(problems)
     output = make_folder(args.output or Path("results") / f"reproduce_{args.weights}")
     config = make_config({})
     device = select_device(config.device, config.gpu_ids)
     keep_freed_memory()
     set_arithmetic("fp32", config.deterministic)
 
-    cells, tables = [], []
+    cells: list[CellResult] = []
+    tables = []
     facts = {"command": shlex.join(["ssiu", "reproduce", *argv])}
-    for scale in scales:
-        weights = read_weights(paths[scale])
+    for scale, path in paths.items():
+        weights = read_weights(path)
         network = load_model(weights, device, scale, MODEL)
-        rows = [score_cell(output / "cells", network, weights, each, device) for each in test_sets[scale]]
+        rows = []
+        for each in test_sets[scale]:
+            with noting(problems):
+                rows.append(score_cell(output / "cells", network, weights, each, device))
         cells += rows
         facts[f"weights x{scale}"] = f"{weights.path} (sha256 of the tensors {weights.sha256[:12]})"
         tables.append(table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)]))
     facts["computed with"] = "; ".join(dict.fromkeys(each.computed_with for each in cells))
-    absent = [name for name in TEST_SETS if not args.sets and name not in names]
+    scored = {usual_name(each.set_name) for each in cells}
+    absent = [name for name in TEST_SETS if not args.sets and name not in scored]
     table = reproduction_table(cells, absent)
     write_reproduction(output, table, cells, facts, tables)
     print(table.text())
     print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'reproduce.html'}", sep="\n")
+    raise_listed(problems)

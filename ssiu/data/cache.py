@@ -11,7 +11,6 @@ import json
 import logging
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,8 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError, SSIUError, first_names
-from ssiu.files import make_folder, remove_leftovers, user_cache_folder, write_atomically
+from ssiu.errors import BadInputError, MissingInputError, OutputError, SSIUError, first_names
+from ssiu.files import make_folder, remove_leftovers, require_space, user_cache_folder, write_atomically
 from ssiu.images.io import decode_rgb, image_size, read_bytes
 from ssiu.images.parallel import in_parallel, raise_all
 
@@ -171,12 +170,7 @@ class ImageCache:
             if path.name.split("-")[0] in obsolete:
                 path.unlink()
         needed = sum(3 * height * width for height, width in map(image_size, sources))
-        free = shutil.disk_usage(self.folder).free
-        if free < needed:
-            raise SaveError(
-                f"the image cache {self.folder} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free; "
-                "set cache_dir to a folder with more space"
-            )
+        require_space(self.folder, needed, "the image cache", "set cache_dir to a folder with more space")
         results = in_parallel(self._build_one, sources, "decoding images")
         raise_all([problem for problem in results if problem])
         if sources:

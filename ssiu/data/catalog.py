@@ -1,11 +1,15 @@
-"""What is known of data sets by name: `catalog.yaml`."""
+"""What is known of data sets by name, and where they and the authors' weights come from: `catalog.yaml`."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ssiu.errors import ConfigError
+from ssiu.files import require_file
+
+CATALOG_FILE = Path(__file__).with_name("catalog.yaml")  # explains every key
 MOD12 = " mod12"  # ends the name of the copy of a set that is cropped to multiples of 12
 
 
@@ -13,6 +17,14 @@ class Entry(BaseModel):
     """A part of the catalogue; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Entry):
+    """Where a file is, and what is known of it."""
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    about: Annotated[int, Field(gt=0)]
+    digest: Annotated[str, Field(pattern=r"^((sha256|md5|git):[0-9a-f]+)?$")] = ""
 
 
 class FolderFacts(Entry):
@@ -39,6 +51,8 @@ class KnownSet(Entry):
     also: tuple[str, ...] = ()
     get: str = ""
     hr: str
+    members: str = ""
+    page: str = ""
     licence: str
     parts: dict[str, Part] = {}
     copies: dict[Literal["usual", "mod12"], dict[str, FolderFacts]] = {}
@@ -53,13 +67,50 @@ class KnownSet(Entry):
         return {new for name in self.parts for new in self.names_of_part(name).values()}
 
 
+class Archive(Entry):
+    """Sets in one file, from the first of its sources that gives it; ``unpacked`` is the bytes of their images."""
+
+    sets: tuple[str, ...]
+    unpacked: int
+    sources: Annotated[tuple[Source, ...], Field(min_length=1)]
+
+
+class ReleasedWeights(Entry):
+    """The authors' files by scale."""
+
+    licence: str
+    files: dict[int, Source]
+
+
 class Catalog(Entry):
     """All of `catalog.yaml`, where every key is explained."""
 
     sets: dict[str, KnownSet]
+    archives: dict[str, Archive]
+    weights: ReleasedWeights
+
+    @model_validator(mode="after")
+    def _sets_of_archives(self) -> Self:
+        for name, archive in self.archives.items():
+            if unknown := [each for each in archive.sets if each not in self.sets]:
+                raise ValueError(f"archive '{name}' holds {', '.join(unknown)}, which 'sets' does not have")
+        return self
 
 
-SETS = Catalog.model_validate(yaml.safe_load(Path(__file__).with_name("catalog.yaml").read_text(encoding="utf-8"))).sets
+def read_catalog(path: Path = CATALOG_FILE) -> Catalog:
+    """Raises MissingInputError (66), or ConfigError (78) naming the key that is wrong."""
+    require_file(path, "a file like ssiu/data/catalog.yaml")
+    try:
+        return Catalog.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: key '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a 13th month, 5,000 brackets
+        raise ConfigError(f"{path}: no YAML ({str(error).partition(chr(10))[0]})") from None
+
+
+CATALOG = read_catalog()
+SETS = CATALOG.sets
 TEST_SETS = tuple(name for name, each in SETS.items() if each.use == "test")
 """The usual test sets, in the order of the papers' tables."""
 

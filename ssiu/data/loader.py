@@ -8,7 +8,6 @@ its shutdown relies on SIGTERM, which our workers must ignore.)
 """
 
 import atexit
-import shutil
 import signal
 import weakref
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from torch import Tensor, multiprocessing
 
 from ssiu.data.stream import BatchSource
 from ssiu.errors import BusyError, SSIUError
+from ssiu.files import require_space
 
 SLOTS = 3  # micro-batches that a worker prepares ahead
 STALLED_AFTER = 120  # seconds without the next batch: hung storage, not slow storage
@@ -67,11 +67,8 @@ class PatchLoader:
         """Shared memory for every worker."""
         empty = self.stream.empty_batch(self.world)
         needed = self.threads * SLOTS * sum(tensor.nbytes for tensor in empty)
-        if SHARED_MEMORY.exists() and (free := shutil.disk_usage(SHARED_MEMORY).free) < needed:
-            raise BusyError(
-                f"{self.threads} loader workers need {needed / 1e6:.0f} MB of shared memory and {free / 1e6:.0f} MB "
-                f"are free: {ADVICE}"
-            )
+        if SHARED_MEMORY.exists():
+            require_space(SHARED_MEMORY, needed, "what the loader workers share", ADVICE, BusyError)
         return [
             [tuple(torch.empty_like(tensor).share_memory_() for tensor in empty) for _ in range(SLOTS)]
             for _ in range(self.threads)

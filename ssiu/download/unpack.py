@@ -1,98 +1,63 @@
 """Takes chosen files out of a tar or zip archive that nobody has to be trusted for.
 
-Nothing is ever written under a name from the archive: the caller says where each file goes, and only regular files
-are written. An archive that tries to leave its folder, or has a link or a device among what is wanted, is refused.
+Of a member's path only the last part is used, so nothing is written outside the folders that the caller names.
 """
 
-import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ssiu.download.http import require_space
-from ssiu.errors import BadInputError
-from ssiu.files import make_folder, write_error
-
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
-DAMAGED += (NotImplementedError, RuntimeError)  # zipfile's
-
-Member = tuple[str, bool, int, Callable[[], IO[bytes]]]
-"""Name, whether it is a regular file, size in bytes, and what opens it."""
+from ssiu.errors import BadInputError, SSIUError, quoted
+from ssiu.files import make_folder, require_space, write_error
 
 
-def unpack(archive: Path, place: Callable[[str], str | None], folder: Path) -> int:
-    """Writes the members that ``place`` gives a path in ``folder`` for; returns how many.
+def unpack(archive: Path, wanted: Mapping[str, Path]) -> None:
+    """Writes the members whose path ends as a key of ``wanted`` says, with wildcards, into the folder it has there.
 
-    Raises BadInputError (65) for an archive that is damaged, cut short or hostile, SaveError (74) when the disk has no
-    room for what the archive says it holds, OutputError (73) where it may not be written. After an error ``folder`` may
-    hold some of the files.
+    Hidden files are passed over. Raises BadInputError (65) for an archive that is damaged, or where a member that is
+    wanted is a link or a device or there twice, SaveError (74) when the disk has no room, OutputError (73) where it may
+    not be written. After an error the folders may hold some of the files.
     """
-    written: set[str] = set()
     try:
-        with archive.open("rb") as file:
-            for name, regular, size, opened in _members(archive, file):
-                target = place(name)
-                if ".." in PurePosixPath(name.replace("\\", "/")).parts or name.startswith("/"):
-                    raise BadInputError(f"{archive}: member {name!a:.100} points out of the archive; it is refused")
-                if target is None:
-                    continue
-                if not regular:
-                    raise BadInputError(f"{archive}: member {name!a:.100} is a link or a device; it is refused")
-                if target in written:
-                    raise BadInputError(f"{archive}: two members fit {target}; which one is meant?")
-                written.add(target)
-                require_space(archive.parent, size, f"unpacking {name!a:.100}")
-                _write(opened, size, folder / target, f"{archive}: member {name!a:.100}")
-    except DAMAGED as error:
-        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
-        raise BadInputError(f"{archive} is damaged or no archive ({reason})") from None
-    return len(written)
+        for name, regular, size, opened in _members(archive):
+            file = Path(name).name
+            folder = next((wanted[ending] for ending in wanted if PurePosixPath(name).match(ending)), None)
+            if folder is None or file.startswith("."):
+                continue
+            if not regular:
+                raise BadInputError(f"{archive}: member {quoted(name, 100)} is a link or a device; it is refused")
+            require_space(make_folder(folder), size, f"unpacking {file}", "free some space and run it again")
+            target = folder / file
+            try:
+                with opened() as source, target.open("xb") as file:
+                    shutil.copyfileobj(source, file)
+            except FileExistsError:
+                raise BadInputError(f"{archive}: two members are called {file}; which is meant?") from None
+            except OSError as error:
+                if error.errno is None:  # of the archive's reader, not of the disk
+                    raise
+                raise write_error(target, error, "free some space and run it again") from None
+    except SSIUError:
+        raise
+    except Exception as error:  # the readers of archives have more kinds than they document
+        raise BadInputError(f"{archive} is damaged or no archive ({quoted(error, 100)})") from None
 
 
-def _members(archive: Path, file: IO[bytes]) -> Iterator[Member]:
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as opened:
+def _members(archive: Path) -> Iterator[tuple[str, bool, int, Callable[[], IO[bytes]]]]:
+    """Name, whether it is a regular file, size in bytes, and what opens it."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as opened:
             for info in opened.infolist():
-                if not info.is_dir():
-                    mode = info.external_attr >> 16  # zero where the archive was not made on Unix
-                    regular = stat.S_IFMT(mode) in (0, stat.S_IFREG)
-                    yield info.filename, regular, info.file_size, lambda info=info: opened.open(info)
-        return
-    file.seek(0)
-    with tarfile.open(fileobj=file, mode="r:*") as opened:
-        for info in opened:
-            if not info.isdir():
-                yield info.name, info.isreg(), info.size, lambda info=info: opened.extractfile(info)
-        while opened.fileobj.read(1 << 20):  # to the end, where gzip has the checksum of it all
-            pass
-
-
-def _write(opened: Callable[[], IO[bytes]], size: int, target: Path, what: str) -> None:
-    make_folder(target.parent)
-    with opened() as source:
-        try:
-            with target.open("xb") as file:
-                shutil.copyfileobj(_Limited(source, size), file)
-        except OSError as error:
-            if error.errno is None:  # of the archive's reader, not of the disk
-                raise
-            raise write_error(target, error, "free some space and run it again") from None
-    if target.stat().st_size != size:
-        raise BadInputError(f"{what} has not the {size:,} bytes that the archive says")
-
-
-class _Limited:
-    """Reads at most one byte more than ``size``: a member cannot fill the disk beyond what was looked for."""
-
-    def __init__(self, source: IO[bytes], size: int):
-        self._source, self._left = source, size + 1
-
-    def read(self, count: int) -> bytes:
-        data = self._source.read(min(count, self._left))
-        self._left -= len(data)
-        return data
+                kind = stat.S_IFMT(info.external_attr >> 16)  # zero where the archive was not made on Unix
+                yield info.filename, kind in (0, stat.S_IFREG), info.file_size, partial(opened.open, info)
+    else:
+        with tarfile.open(archive) as opened:
+            for info in opened:
+                yield info.name, info.isreg(), info.size, partial(opened.extractfile, info)
+            while opened.fileobj.read(1 << 20):  # to the end, where gzip has the checksum of it all
+                pass

@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from ssiu.errors import BusyError, OutputError, SaveError
-from ssiu.files import make_folder, write_atomically, write_error
+from ssiu.files import make_folder, require_space, write_atomically, write_error
 from ssiu.images.io import save_image
 
 log = logging.getLogger("ssiu")
@@ -84,12 +84,8 @@ class RunFolder:
 
     def require_space(self, checkpoint: int) -> None:
         """Raises SaveError (74) when there is no room for three checkpoints of that many bytes."""
-        free = shutil.disk_usage(self.path).free
-        if free < ROOM * checkpoint:
-            raise SaveError(
-                f"{self.path} has {free / 1e6:.1f} MB of free space and must have room for {ROOM} checkpoints of "
-                f"{checkpoint / 1e6:.1f} MB; free some space or set log_path"
-            )
+        needed = ROOM * checkpoint
+        require_space(self.path, needed, f"a run with {ROOM} checkpoints", "free some space or set log_path")
 
     def open(self, config_yaml: str, step: int, validated: int) -> None:
         """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``."""

@@ -22,7 +22,8 @@ from typing import BinaryIO
 import torch
 from torch import nn
 
-from ssiu.download.http import Connection, Source, fetch
+from ssiu.data.catalog import Source
+from ssiu.download.http import fetch
 from ssiu.download.unpack import unpack
 from ssiu.errors import BusyError, OutputError
 from ssiu.export import onnx
@@ -36,10 +37,9 @@ log = logging.getLogger("ssiu")
 
 RUNTIME = Source(
     url="https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-1.30.0.tgz",
-    bytes=33_106_585,
+    about=33_106_585,
     digest="sha256:d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71",
 )
-CONNECTION = Connection(timeout=30, attempts=3, wait=1)
 RUNTIME_FILES = {  # of the package -> of the folder; .mjs becomes .js, which every host sends as JavaScript
     "ort.wasm.min.mjs": "ort.wasm.js",
     "ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.js",
@@ -134,13 +134,13 @@ def _runtime(cache: Path) -> dict[str, bytes]:
     """The files of ONNX Runtime for browsers, by their name in the folder; see `fetch` for what it raises."""
     package, unpacked = cache / RUNTIME.url.rpartition("/")[2], cache / "unpacked"
     try:
-        fetch(RUNTIME, package, CONNECTION)
+        fetch(RUNTIME, package)
     except BusyError as error:
         raise BusyError(f"{error}; it is needed once and then kept in {cache}") from None
     shutil.rmtree(unpacked, ignore_errors=True)
     try:
-        unpack(package, lambda member: RUNTIME_FILES.get(member.removeprefix("package/dist/")), make_folder(unpacked))
-        return {f"runtime/{name}": (unpacked / name).read_bytes() for name in RUNTIME_FILES.values()}
+        unpack(package, {f"dist/{name}": unpacked for name in RUNTIME_FILES})
+        return {f"runtime/{name}": (unpacked / packed).read_bytes() for packed, name in RUNTIME_FILES.items()}
     finally:
         shutil.rmtree(unpacked, ignore_errors=True)
 

@@ -131,7 +131,7 @@ def find_weights(model: str, scale: int) -> Path:
     if model not in MODELS:
         raise MissingInputError(f"there are no weights for {model} here; name a file with pretrain=FILE")
     name = MODELS[model].__name__
-    files = ([f"model_x{scale}_290.pt"] if MODELS[model] is SSIU else []) + [f"{name}_x{scale}.safetensors"]
+    files = ([released_name(scale)] if MODELS[model] is SSIU else []) + [f"{name}_x{scale}.safetensors"]
     places = [folder / file for file in files for folder in SHIPPED]
     found = next((path for path in places if path.is_file()), None)
     if found is None:
@@ -141,6 +141,11 @@ def find_weights(model: str, scale: int) -> Path:
             f"no weights for {name} x{scale}; looked for {looked}; {get}name a file with pretrain=FILE"
         )
     return found
+
+
+def released_name(scale: int) -> str:
+    """The name of the authors' file for a scale."""
+    return f"model_x{scale}_290.pt"
 
 
 def shipped_file(name: str) -> Path | None:

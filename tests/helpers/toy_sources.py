@@ -1,4 +1,4 @@
-"""A small benchmark archive on a local server, and the manifest that points there."""
+"""A small benchmark archive on a local server, and the catalogue that points there."""
 
 import hashlib
 import io
@@ -11,6 +11,7 @@ from file_server import FileServer
 from toy_sets import write_set
 
 from ssiu.download.http import digest_of
+from ssiu.weights.load import released_name
 
 NAMES = ["a", "b", "c"]
 
@@ -30,47 +31,36 @@ def toy_benchmark(folder: Path) -> bytes:
     return tar_of(folder, "baseline-c9e9")
 
 
-def manifest_of(
+def toy_set(get: str, hr: str, images: int) -> dict[str, Any]:
+    """A set whose images lie in the archive as in data_path."""
+    return {"use": "test", "images": images, "get": get, "hr": hr, "members": f"{hr}/*.png", "licence": "none"}
+
+
+def catalog_of(
     server: FileServer, *paths: str, sets: tuple[str, ...] = ("Toy", "Toy2"), digests: bool = False, images: int = 3
 ) -> dict[str, Any]:
-    """The manifest whose archive ``benchmark`` has these paths of ``server`` for sources, with their digests or not."""
+    """The catalogue whose archive has these paths of ``server`` for sources, with their digests or not."""
     sources: list[dict[str, Any]] = []
     for path in paths:
         source: dict[str, Any] = {"url": server.url(path), "about": 1_000_000}
         if digests:
             source["digest"] = "sha256:" + hashlib.sha256(server.files[path]).hexdigest()
         sources.append(source)
-    benchmark = {
-        "unpacked": 1_000_000,
-        "sources": sources,
-        "sets": {
-            name: {
-                "hr": f"benchmark/{name}/HR",
-                "images": images,
-                "members": rf"(?:.*/)?benchmark/{name}/HR/([^/]+\.png)",
-                "licence": "none",
-            }
-            for name in sets
-        },
-    }
     return {
-        "connection": {"timeout": 0.3, "attempts": 2, "wait": 0},
-        "archives": {"benchmark": benchmark},
+        "sets": {name: toy_set("benchmark", f"benchmark/{name}/HR", images) for name in sets},
+        "archives": {"all": {"sets": list(sets), "unpacked": 1_000_000, "sources": sources}},
         "weights": {"licence": "MIT", "files": {}},
-        "by_application": {
-            "Manga109": {"page": "https://example.org", "hr": "benchmark/Manga109/HR", "images": 109, "licence": "ask"}
-        },
     }
 
 
-def add_weights(manifest: dict[str, Any], server: FileServer, scale: int, file: Path) -> None:
+def add_weights(catalog: dict[str, Any], server: FileServer, scale: int, file: Path) -> None:
     """Serves ``file`` as the authors' weights of a scale."""
-    name = f"model_x{scale}_290.pt"
-    server.files[f"/{name}"] = file.read_bytes()
-    source = {"url": server.url(f"/{name}"), "about": 10_000_000, "digest": f"git:{digest_of(file, 'git')}"}
-    manifest["weights"]["files"][scale] = {"name": name, "source": source}
+    path = f"/{released_name(scale)}"
+    server.files[path] = file.read_bytes()
+    source = {"url": server.url(path), "about": 10_000_000, "digest": f"git:{digest_of(file, 'git')}"}
+    catalog["weights"]["files"][scale] = source
 
 
-def write_manifest(path: Path, manifest: dict[str, Any]) -> Path:
-    path.write_text(yaml.safe_dump(manifest))
+def write_catalog(path: Path, catalog: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(catalog))
     return path

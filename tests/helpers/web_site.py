@@ -19,7 +19,7 @@ from ssiu.files import user_cache_folder
 from ssiu.images.decoding import DecodedImage
 from ssiu.images.io import read_image
 from ssiu.web import site as web_page
-from ssiu.web.site import CONNECTION, RUNTIME, export_web
+from ssiu.web.site import RUNTIME, export_web
 
 PIXELS = 13_000  # LR pixels at once: images with more become tiles
 LONGEST = 120_000  # ms, on a busy machine
@@ -30,7 +30,7 @@ def export_site(folder: Path, networks: list[nn.Module]) -> Path:
     """The page with ``networks``, which does no more than `PIXELS` at once; only the fetched runtime is kept."""
     kept = user_cache_folder("web") / Path(RUNTIME.url).name
     try:
-        fetch(RUNTIME, kept, CONNECTION)
+        fetch(RUNTIME, kept)
     except BusyError as error:
         pytest.skip(f"no ONNX Runtime for browsers: {error}")
     cache = folder.parent / "cache/ssiu/web"

@@ -20,7 +20,7 @@ from tiny import tiny
 from web_site import serving
 
 from ssiu.cli.export import main
-from ssiu.download.http import Connection, Source
+from ssiu.data.catalog import Source
 from ssiu.errors import BadInputError, BusyError, OutputError
 from ssiu.export.onnx import OnnxNetwork
 from ssiu.files import held
@@ -56,9 +56,8 @@ def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]
         server.files["/runtime.tgz"] = content
         digest = f"sha256:{sha256(content).hexdigest()}"
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-        source = Source(url=server.url("/runtime.tgz"), bytes=len(content), digest=digest)
+        source = Source(url=server.url("/runtime.tgz"), about=len(content), digest=digest)
         monkeypatch.setattr(web_page, "RUNTIME", source)
-        monkeypatch.setattr(web_page, "CONNECTION", Connection(timeout=5, attempts=2, wait=0))
         yield server
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 from faults import in_child
-from file_server import serving
+from file_server import impatient, serving
 from printed import printed_rows
 from tiny import tiny
 from toy_sets import write_set
-from toy_sources import add_weights, manifest_of, tar_of, write_manifest
+from toy_sources import add_weights, catalog_of, tar_of, write_catalog
 
 from ssiu.cli import reproduce as command
 from ssiu.cli import table as table_command
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError
 from ssiu.evaluation import evaluate as evaluate_module
 from ssiu.evaluation.metrics import Score
 from ssiu.report.paper.published import paper_rows
@@ -67,17 +67,18 @@ Run = Callable[..., None]
 @pytest.fixture
 def run(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """`ssiu reproduce` in an empty folder; a server has Set5 and small networks for the authors' weights."""
+    impatient(monkeypatch)
     made, here = tmp_path / "made", tmp_path / "here"
     for folder in (made, here, here / "pretrain_model"):
         folder.mkdir()
     with serving() as server:
         server.files["/benchmark"] = tar_of(shared / "data/benchmark/Set5", "r/benchmark/Set5")
-        manifest = manifest_of(server, "/benchmark", sets=("Set5",), images=5)
-        manifest["archives"]["benchmark"]["sources"][0]["about"] = 10_000_000
+        catalog = catalog_of(server, "/benchmark", sets=("Set5",), images=5)
+        catalog["archives"]["all"]["sources"][0]["about"] = 10_000_000
         for scale in (3, 4):
             save_authors_weights(made / f"{scale}.pt", tiny(scale))
-            add_weights(manifest, server, scale, made / f"{scale}.pt")
-        sources = write_manifest(made / "sources.yaml", manifest)
+            add_weights(catalog, server, scale, made / f"{scale}.pt")
+        sources = write_catalog(made / "sources.yaml", catalog)
         monkeypatch.setattr(weights_module, "SHIPPED", (here / "pretrain_model",))
         monkeypatch.chdir(here)
         run = lambda *arguments: command.main(["--sources", str(sources), *arguments])  # noqa: E731
@@ -212,11 +213,38 @@ def test_one_copy_is_not_scored_under_two_names(run: Run, tmp_path: Path) -> Non
 def test_what_cannot_be_had_is_said(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--sets Set55: the paper's sets are Set5, "):
         run("--sets", "Set55")
-    with pytest.raises(MissingInputError, match=r"python -m ssiu download manga109"):
-        run("--scale", "4", "--sets", "Set5", "Manga109")
     with pytest.raises(MissingInputError, match=r"SSIU_x4\.safetensors is in none of"):
         run("--scale", "4", "--sets", "Set5", "--weights", "ours")
     run.server.always["/model_x4_290.pt"] = "page"
-    with pytest.raises(BadInputError, match="sends a web page"):
+    with pytest.raises(BadInputError, match=r"sends a web page .*or put model_x4_290\.pt into .*pretrain_model"):
         run("--scale", "4", "--sets", "Set5")
     assert not (tmp_path / "here/results").exists()
+
+
+def test_what_is_there_is_finished_and_what_is_missing_is_named_with_the_way_to_put_it_there(
+    run: Run, tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """No network but for the x4 weights: Set14 is there, Set5 and Manga109 are not, nor the x3 weights."""
+    run.server.always |= {"/benchmark": "busy", "/model_x3_290.pt": "silence"}
+    set14 = tmp_path / "here/data/benchmark/Set14"
+    for folder, name in (("HR", "bridge.png"), ("LR_bicubic/X4", "bridgex4.png")):
+        (set14 / folder).mkdir(parents=True)
+        (set14 / folder / name).symlink_to(shared / "data/benchmark/Set14" / folder / name)
+    with pytest.raises(BusyError, match="answers 503"):
+        run("--scale", "3", "4", "--sets", "Set5", "Set14", "Manga109")
+    folder = tmp_path / "here/results/reproduce_authors"
+    document = json.loads((folder / "reproduce.json").read_text())
+    assert [(each["scale"], each["set"]) for each in document["cells"]] == [(4, "Set14")]
+    listed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    hr = "data/benchmark/{}/HR and make their LR: python -m ssiu prepare data/benchmark/{}/HR"
+    for expected in (
+        "put its 5 images into " + hr.format("Set5", "Set5"),
+        "apply at https://manga109.org, then put its 109 images into " + hr.format("Manga109", "Manga109"),
+        "data set 'Set14' has no x3 LR images",
+        "nothing came for 0.3 s; or put model_x3_290.pt into",
+    ):
+        assert sum(expected in line for line in listed) == 1, (expected, listed)
+    run.server.always.clear()
+    run("--scale", "4", "--sets", "Set5", "Set14")
+    document = json.loads((folder / "reproduce.json").read_text())
+    assert [(each["scale"], each["set"]) for each in document["cells"]] == [(4, "Set5"), (4, "Set14")]
