@@ -35,11 +35,10 @@ def obtain(catalog: Catalog, word: str, data_path: Path, scales: Sequence[int]) 
     fetched, when there is one that is incomplete and was not made here.
     """
     names = [name for name, known in catalog.sets.items() if known.get == word]
-    for name in names:
-        if catalog.sets[name].parts:
-            _obtain_df2k(catalog, data_path, scales)
-        else:
-            obtain_sets(catalog, [name], data_path, scales)
+    if names == ["DF2K"]:
+        _obtain_df2k(catalog, data_path, scales)
+    else:
+        obtain_sets(catalog, names, data_path, scales)
     return names
 
 
