@@ -78,6 +78,13 @@ def set_arithmetic(precision: str, deterministic: bool = False) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes all memory once more
 
 
+def warn_of_emulation(device: torch.device, precision: str) -> None:
+    """One warning where a CPU has no instructions for ``precision``: it then takes tens of times as long as fp32."""
+    native = precision == "bf16" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if device.type == "cpu" and precision in AUTOCAST and not native:
+        log.warning("this CPU only emulates %s, which is many times slower: use precision=fp32", precision)
+
+
 def seed_draws(device: torch.device, *numbers: int) -> None:
     """What torch draws next on the host and on ``device`` depends on these ``numbers`` alone."""
     seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])

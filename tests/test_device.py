@@ -91,6 +91,16 @@ def test_cudnn_is_tuned_only_around_steps_of_one_size():
     assert not torch.utils.deterministic.fill_uninitialized_memory
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
+@pytest.mark.parametrize("native", [True, False])
+def test_a_precision_that_the_cpu_only_emulates_is_named_once(precision, native, monkeypatch, caplog):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: native)
+    device.warn_of_emulation(torch.device("cpu"), precision)
+    device.warn_of_emulation(torch.device("cuda"), precision)
+    slow = precision == "fp16" or (precision == "bf16" and not native)
+    assert [f"only emulates {precision}" in line for line in caplog.messages] == [True] * slow
+
+
 @pytest.mark.parametrize(("free", "whole"), [(100 * GIB, True), (1 * GIB, False)])
 def test_auto_takes_what_a_gpu_has_free(free, whole, monkeypatch):
     """An image of 600x500 needs 6 GB."""

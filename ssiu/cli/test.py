@@ -19,7 +19,7 @@ from ssiu.bench.complexity import count_macs
 from ssiu.cli.console import command_parser, log_to_console, terminal_width
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
-from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic
+from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import Bicubic, check_sets, evaluate
 from ssiu.files import nonempty_path
@@ -70,6 +70,7 @@ def main(argv: Sequence[str]) -> None:
         )
     other = args.beside and other_results(args.beside, test_sets)
     device = select_device(config.device, config.gpu_ids)
+    warn_of_emulation(device, config.precision)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
     model = load_configured(config, weights)

@@ -14,7 +14,7 @@ import cv2
 
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config.load import load_config
-from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic
+from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import BadInputError, ConfigError, OutputError
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
@@ -61,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     jobs = plan(args.inputs, args.output, args.format and f".{args.format}")
     set_arithmetic(args.precision)
     device = select_device(args.device)
+    warn_of_emulation(device, args.precision)
     keep_freed_memory()
     if args.config:
         config = load_config(args.config)

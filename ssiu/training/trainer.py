@@ -33,6 +33,7 @@ from ssiu.device import (
     seed_draws,
     set_arithmetic,
     tuned_convolutions,
+    warn_of_emulation,
 )
 from ssiu.errors import (
     ConfigError,
@@ -254,6 +255,7 @@ class Trainer:
         config, schedule = self.config, self.schedule
         parameters = sum(p.numel() for p in self.model.parameters())
         log_environment()
+        warn_of_emulation(self.device, self.config.precision)
         log.info("device: %s x %d, precision %s", describe(self.device), self.processes.world, config.precision)
         log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
         sets = ", ".join(
