@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.files import make_folder, nonempty_path, write_atomically
+from ssiu.report.pages import encoded, tables_page
 from ssiu.report.paper.table1 import (
     anew_table,
     bicubic_row,
@@ -21,13 +22,6 @@ from ssiu.report.paper.table1 import (
     rows_csv,
     set_names,
     table1,
-)
-from ssiu.report.parts import encoded
-
-PAGE = (
-    '<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>:root{{color-scheme:light dark}}'
-    "body{{font:1rem system-ui,sans-serif}}td,th{{padding:.2rem .6rem;text-align:right;white-space:nowrap}}"
-    "td:first-child{{text-align:left}}.scroll{{overflow-x:auto}}</style>{sections}</html>\n"
 )
 
 
@@ -52,10 +46,10 @@ def main(argv: Sequence[str]) -> None:
             print(table.text(terminal_width()), end="\n\n")
         if args.output:
             formats = {
-                "md": "\n".join(table.markdown() for table in tables),
-                "csv": rows_csv(rows),
-                "tex": "\n".join(table.latex() for table in tables),
-                "html": PAGE.format(title=tables[0].title, sections="".join(table.section() for table in tables)),
+                "md": encoded("\n".join(table.markdown() for table in tables)),
+                "csv": encoded(rows_csv(rows)),
+                "tex": encoded("\n".join(table.latex() for table in tables)),
+                "html": tables_page(tables[0].title, tables),
             }
-            for suffix, text in formats.items():
-                write_atomically(args.output / f"table1_x{scale}.{suffix}", encoded(text))
+            for suffix, content in formats.items():
+                write_atomically(args.output / f"table1_x{scale}.{suffix}", content)

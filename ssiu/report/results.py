@@ -15,7 +15,6 @@ from ssiu.evaluation.evaluate import Evaluation, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.images.io import image_size
-from ssiu.report.parts import encoded
 from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page
 from ssiu.report.tables import Table
 
@@ -92,7 +91,7 @@ def write_results(
         choices += choose(each, evaluation, bicubic, images, pixels, shown, other)
     saved = Path("images") if images.is_dir() else None
     page = report_page(table, facts, summary, evaluation, bicubic, choices, saved)
-    write_atomically(folder / "report.html", encoded(page))
+    write_atomically(folder / "report.html", page)
 
 
 def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:

@@ -5,10 +5,8 @@ computed by the page.
 """
 
 import base64
-import html
 import io
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +21,8 @@ from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.images.bicubic import imresize
 from ssiu.images.io import read_rgb
-from ssiu.report.parts import fill_page, page_part
-from ssiu.report.tables import Table
+from ssiu.report.pages import render
+from ssiu.report.tables import Number, Table
 
 SHOWN = 6  # images of each set
 LONGEST = 16_383  # pixels of a side of a WebP image
@@ -52,6 +50,35 @@ class Shown:
     box: tuple[int, int, int, int]  # left, top, width, height in HR pixels
     images: dict[str, np.ndarray]
 
+    @property
+    def place(self) -> str:
+        """Its size, and where it was cut out of a larger image."""
+        left, top, width, height = self.box
+        if (width, height) == (self.result.width, self.result.height):
+            return _size(width, height)
+        return f"{_size(width, height)} at ({left}, {top}) of {_size(self.result.width, self.result.height)}"
+
+    @property
+    def numbers(self) -> str:
+        """PSNR and SSIM of every image that has them."""
+        return "; ".join(f"{title} {psnr:.2f} / {ssim:.4f}" for title, (psnr, ssim) in self.scores.items())
+
+    def addresses(self) -> Iterator[tuple[str, str]]:
+        """Every image as a data URI, with its name."""
+        for title, image in self.images.items():
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "WEBP", lossless=True, method=3)
+            yield title, "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image in the table of all: where its name leads, if anywhere, and its numbers with all digits."""
+
+    result: ImageResult
+    link: str
+    numbers: list[Number]
+
 
 def report_page(
     table: Table,
@@ -61,29 +88,29 @@ def report_page(
     bicubic: Evaluation,
     shown: Sequence[Shown],
     image_folder: Path | None,
-) -> str:
-    """The page as text.
+) -> bytes:
+    """The page.
 
     Args:
-        table: the summary table; ``summary`` is the same as ``summary.json``.
+        table: the means; ``summary`` is the same as ``summary.json``.
         facts: what stands under the title, such as the weights and the command.
         evaluation, bicubic: all images, in one order; the columns of the second table.
         shown: the images to compare, see `choose`.
         image_folder: folder of the SR images relative to the page, or None where they were not saved.
     """
-    listed = "".join(f"<b>{html.escape(key)}</b> <code>{html.escape(value)}</code><br>" for key, value in facts.items())
-    images = "".join(_set_section(name, [s for s in shown if s.result.set_name == name]) for name in evaluation.sets)
-    if image_folder is None:
-        images = "<p>No images: this run did not save them (save_image: false).</p>"
-    return fill_page(
+    titles = [f"{number} ({protocol})" for protocol in evaluation.protocols for number in ("PSNR", "SSIM")]
+    by_set = {name: [each for each in shown if each.result.set_name == name] for name in evaluation.sets}
+    return render(
         "report/results_page.html",
-        title=html.escape(table.title),
-        facts=f"<p>{listed}</p>",
-        summary_table=table.html(),
-        image_table=_image_table(evaluation, bicubic, shown, summary["scale"], image_folder),
-        images=images,
+        title=table.title,
+        facts=facts,
+        means=table,
         above_one=_above_one(evaluation),
-        summary_json=json.dumps(summary).replace("<", "\\u003c"),  # no file name may end the script element
+        titles=[*titles, "bicubic PSNR (standard)", "gain dB"],
+        rows=_rows(evaluation, bicubic, shown, summary["scale"], image_folder),
+        shown={name: figures for name, figures in by_set.items() if figures},
+        saved=image_folder is not None,
+        summary=summary,
     )
 
 
@@ -150,87 +177,27 @@ def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     return int(left), int(top), box_width, box_height
 
 
-def _set_section(name: str, shown: Sequence[Shown]) -> str:
-    if not shown:
-        return ""
-    figures = "".join(map(_figure, shown))
-    return f"<h2>{html.escape(name)}</h2>" + page_part("report/slider.html") + f'<div class="images">{figures}</div>'
+def _above_one(evaluation: Evaluation) -> dict[str, str] | None:
+    """Whose `official` SSIM is more than 1, which a similarity cannot be."""
+    found = {image.key: image.scores["official"].ssim for image in evaluation.images if "official" in image.scores}
+    above = {key: ssim for key, ssim in found.items() if ssim > 1}
+    return {"names": first_names(above), "largest": f"{max(above.values()):.4f}"} if above else None
 
 
-def _figure(shown: Shown) -> str:
-    result = shown.result
-    label = html.escape(result.key)
-    left, top, width, height = shown.box
-    size = _size(width, height)
-    if (width, height) != (result.width, result.height):
-        size += f" at ({left}, {top}) of {_size(result.width, result.height)}"
-    numbers = html.escape("; ".join(f"{title} {' / '.join(_digits(value))}" for title, value in shown.scores.items()))
-    layers = "".join(
-        f'<img alt="{html.escape(title)}" src="{_data_uri(image)}">' for title, image in shown.images.items()
-    )
-    return (
-        f'<figure id="{label}" data-name="{label}"><figcaption><b>{html.escape(result.name)}</b>'
-        f"<span>{size}</span><span>{numbers} (standard)</span></figcaption>"
-        f'<div class="view" tabindex="0" role="group" aria-label="{label}: compare" data-width="{width}" '
-        f'data-height="{height}">{layers}</div></figure>'
-    )
-
-
-def _above_one(evaluation: Evaluation) -> str:
-    """A remark where the `official` SSIM of images is more than 1, which a similarity cannot be."""
-    above = [result for result in evaluation.images if result.scores.get("official", Score(0, 0)).ssim > 1]
-    if not above:
-        return ""
-    largest = max(above, key=lambda result: result.scores["official"].ssim)
-    names = first_names([html.escape(result.key) for result in above])
-    return (
-        f"<p>The <b>official</b> SSIM of {names} is above 1 (up to {largest.scores['official'].ssim:.4f}), which "
-        "no similarity can be: that code computes variances near 0 as differences of numbers near 1.8e7 in float32, "
-        "where neighbours are 1 or 2 apart. The number is what it prints; look at <b>standard</b>.</p>"
-    )
-
-
-def _image_table(
+def _rows(
     evaluation: Evaluation, bicubic: Evaluation, shown: Sequence[Shown], scale: int, image_folder: Path | None
-) -> str:
-    """Every image; ``data-value`` is what the page sorts by, with all digits."""
-    titles = [("set", "text"), ("image", "text"), ("pixels", "")]
-    titles += [(f"{number} ({protocol})", "") for protocol in evaluation.protocols for number in ("PSNR", "SSIM")]
-    titles += [("bicubic PSNR (standard)", ""), ("gain dB", "")]
-    header = "".join(f'<th scope="col" class="{kind}">{title}</th>' for title, kind in titles)
-    viewers = {choice.result.key for choice in shown}
-    body = ""
+) -> Iterator[Row]:
+    figures = {each.result.key for each in shown}
     for result, baseline in zip(evaluation.images, bicubic.images, strict=True):
-        name = html.escape(result.name)
+        link = ""
         if image_folder is not None:
             file = image_folder / image_file(result.set_name, result.name, scale)
-            link = f"#{quote(result.key)}" if result.key in viewers else quote(file.as_posix())
-            name = f'<a href="{link}">{name}</a>'
-        numbers = [number for score in result.scores.values() for number in zip(_digits(score), score, strict=True)]
-        base = baseline.scores["standard"]
-        ours = result.scores["standard"].psnr
-        gain = 0.0 if ours == base.psnr else ours - base.psnr  # both may be infinite
-        numbers += [(_digits(base)[0], base.psnr), (f"{gain:+.2f}", gain)]
-        cells = [_cell(html.escape(result.set_name), result.set_name, "text"), _cell(name, result.name, "text")]
-        cells += [_cell(_size(result.width, result.height), result.width * result.height)]
-        body += f"<tr>{''.join(cells + [_cell(*number) for number in numbers])}</tr>"
-    return f'<table class="sortable"><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>'
-
-
-def _cell(content: str, value: str | float, kind: str = "") -> str:
-    value = value if isinstance(value, str) else json.dumps(value)  # an infinity as JavaScript writes it
-    return f'<td class="{kind}" data-value="{html.escape(value)}">{content}</td>'
+            link = f"#{quote(result.key)}" if result.key in figures else quote(file.as_posix())
+        scores = [Number(*each) for score in result.scores.values() for each in zip(score, (".2f", ".4f"), strict=True)]
+        ours, base = result.scores["standard"].psnr, baseline.scores["standard"].psnr
+        gain = 0.0 if ours == base else ours - base  # both may be infinite
+        yield Row(result, link, [*scores, Number(base, ".2f"), Number(gain, "+.2f")])
 
 
 def _size(width: int, height: int) -> str:
     return f"{width}\N{MULTIPLICATION SIGN}{height}"
-
-
-def _digits(value: Score) -> tuple[str, str]:
-    return f"{value.psnr:.2f}", f"{value.ssim:.4f}"
-
-
-def _data_uri(image: np.ndarray) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "WEBP", lossless=True, method=3)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

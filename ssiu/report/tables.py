@@ -1,6 +1,5 @@
-"""Tables of numbers, printed as text, Markdown, LaTeX and HTML; every score under its protocol."""
+"""Tables of numbers and how they are printed as text, Markdown and LaTeX; `ssiu.report.pages` makes HTML of them."""
 
-import html
 import math
 import textwrap
 from collections.abc import Callable, Sequence
@@ -19,7 +18,6 @@ ABSENT = "-"
 _PLAIN = {0: ("", ""), 1: ("", "¹"), 2: ("", "²"), 3: ("", "³")}
 _MARKDOWN = {0: ("", ""), 1: ("**", "**"), 2: ("<u>", "</u>"), 3: ("*", "*")}
 _LATEX = {0: ("", ""), 1: (r"\textbf{", "}"), 2: (r"\underline{", "}"), 3: (r"\textit{", "}")}
-_HTML = {0: ("", ""), 1: ("<b>", "</b>"), 2: ("<u>", "</u>"), 3: ("<i>", "</i>")}
 
 
 @dataclass(frozen=True)
@@ -102,18 +100,6 @@ class Table:
         comments = [f"% {one_line(line)}" for line in (self.title, *self.notes)]
         return "\n".join([*comments, rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
 
-    def html(self) -> str:
-        """A ``table`` element; title and notes are left to the page around it."""
-        header = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in self.header)
-        rows = ("".join(f"<td>{text}</td>" for text in row) for row in self._rendered(html.escape, _HTML))
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
-
-    def section(self) -> str:
-        """Title, notes and table for a page of several; its class ``scroll`` scrolls what is too wide."""
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        return f'<h2>{html.escape(self.title)}</h2>{notes}<div class="scroll">{self.html()}</div>'
-
     def _rendered(
         self, escape: Callable[[str], str], marks: dict[int, tuple[str, str]], *before: Sequence[Cell]
     ) -> list[list[str]]:
@@ -121,7 +107,7 @@ class Table:
             opening, closing = marks[part.place if isinstance(part, Number) else 0]
             return opening + escape(one_line(part)) + closing
 
-        return [[" / ".join(map(rendered, _parts(content))) for content in row] for row in (*before, *self.rows)]
+        return [[" / ".join(map(rendered, parts(content))) for content in row] for row in (*before, *self.rows)]
 
 
 def comparison(
@@ -157,7 +143,8 @@ def _count(evaluation: Evaluation, set_name: str) -> Number:
     return Number(len(evaluation.of(set_name)), "d")
 
 
-def _parts(content: Cell) -> tuple[Part, ...]:
+def parts(content: Cell) -> tuple[Part, ...]:
+    """What stands in a cell, with a slash between them."""
     return content if isinstance(content, tuple) else (content,)
 
 

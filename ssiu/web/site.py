@@ -16,7 +16,6 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import BinaryIO
 
 import torch
@@ -30,7 +29,7 @@ from ssiu.export import onnx
 from ssiu.export.one_file import network_source
 from ssiu.files import contents, held, make_folder, remove_leftovers, user_cache_folder, write_atomically
 from ssiu.inference.tiles import MARGIN, Network
-from ssiu.report.parts import fill_page, page_part
+from ssiu.report.pages import render, source
 from ssiu.weights.checkpoint import tensors_digest
 
 log = logging.getLogger("ssiu")
@@ -98,11 +97,11 @@ def _is_of_an_export(settings: Path) -> bool:
 def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]]) -> dict[str, bytes]:
     """The files of the folder by name, `SETTINGS` first."""
     names = [path.name for path in files("ssiu.web").iterdir() if path.name.endswith((".css", ".js"))]
-    page = {name: page_part(f"web/{name}") for name in sorted(names)}
-    page |= {name: page_part(f"report/{name}") for name in ("base.css", "slider.css", "slider.js")}
-    page["index.html"] = fill_page("web/index.html", slider_html=page_part("report/slider.html"))
+    page = {name: source(f"web/{name}").encode() for name in sorted(names)}
+    page |= {name: source(f"report/{name}").encode() for name in ("base.css", "slider.css", "slider.js")}
+    page["index.html"] = render("web/index.html")
     worker = page.pop("sw.js")
-    content = {name: text.encode() for name, text in page.items()} | runtime
+    content = page | runtime
     known = {}
     for network, model in models:
         name = f"{type(network).__name__}_x{network.scale}.onnx"
@@ -114,8 +113,8 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]
     for name, data in sorted(content.items()):
         digest.update(f"{name} {len(data)}\n".encode() + data)
     version = digest.hexdigest()[:16]
-    kept = json.dumps(["./", SETTINGS, *sorted(page.keys() - {"index.html"})])
-    content["sw.js"] = Template(worker).substitute(version=version, files=kept).encode()
+    kept = ["./", SETTINGS, *sorted(page.keys() - {"index.html"})]
+    content["sw.js"] = render("web/sw.js", version=version, files=kept)
     return {SETTINGS: (json.dumps({"version": version, **settings}, indent=2) + "\n").encode()} | content
 
 

@@ -1,6 +1,6 @@
 // Answers where there is no network, and gives every answer the headers that allow threads, which few static hosts send.
-const CACHE = "ssiu " + registration.scope + " $version";
-const PAGE = $files;
+const CACHE = "ssiu " + registration.scope + " {{ version }}";
+const PAGE = {{ files | tojson }};
 
 async function install() {
   const cache = await caches.open(CACHE);

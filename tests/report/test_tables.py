@@ -7,6 +7,7 @@ from printed import printed
 
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import Score
+from ssiu.report.pages import tables_page
 from ssiu.report.paper.published import paper_facts, paper_rows, published
 from ssiu.report.tables import Number, Table, cell, comparison, score_table
 
@@ -93,7 +94,7 @@ def test_no_name_breaks_a_row():
     names = ["a|b", "two\nlines", "caf\udce9", "\\{~^}$"]
     table = Table("t", ["method", "x|y"], [[name, "1"] for name in names], ("a\nnote",))
     assert len(table.text().splitlines()) == 1 + 2 + 4 + 2
-    assert r"two\nlines" in table.text() and r"caf\udce9" in table.html()
+    assert r"two\nlines" in table.text() and r"caf\udce9" in tables_page("t", [table]).decode()
     assert [line for line in table.markdown().splitlines() if "|" in line][:4] == [
         r"| method | x\|y |", "| --- | ---: |", r"| a\|b | 1 |", r"| two\nlines | 1 |"
     ]  # fmt: skip
@@ -103,7 +104,9 @@ def test_no_name_breaks_a_row():
 
 
 def test_html_escapes_what_html_would_read():
-    page = Table("t", ["<a>"], [["b & c"], [(Number(1, ".1f", 1), Number(2, ".1f", 2))]]).html()
+    rows = [["b & c"], [(Number(1, ".1f", 1), Number(2, ".1f", 2))]]
+    page = tables_page("<t>", [Table("t", ["<a>"], rows, ("<note>",))], {"<key>": "<value>"}).decode()
+    assert all(f"<{word}>" not in page for word in ("t", "key", "value", "note"))
     assert '<th scope="col">&lt;a&gt;</th>' in page
     assert "<td>b &amp; c</td>" in page
     assert "<td><b>1.0</b> / <u>2.0</u></td>" in page

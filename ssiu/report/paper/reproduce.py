@@ -5,7 +5,6 @@ A cell is one test set at one scale. Each is kept in a file of its own as soon a
 """
 
 import hashlib
-import html
 import json
 import logging
 import math
@@ -24,8 +23,8 @@ from ssiu.device import describe
 from ssiu.evaluation.evaluate import NO_SUMMARY, evaluate, summary_means
 from ssiu.evaluation.metrics import PROTOCOLS, Score, rounded
 from ssiu.files import make_folder, write_atomically
+from ssiu.report.pages import encoded, tables_page
 from ssiu.report.paper.published import published
-from ssiu.report.parts import encoded, fill_page
 from ssiu.report.results import summary_json
 from ssiu.report.tables import ABSENT, Cell, Number, Table, cell
 from ssiu.weights.formats import Weights
@@ -141,16 +140,9 @@ def write_reproduction(
     """
     listed = "".join(f"\n- {key}: `{value}`" for key, value in facts.items())
     document = {**facts, "verdict": verdict(cells), "cells": [each.document() for each in cells]}
-    page = fill_page(
-        "report/paper/reproduce.html",
-        title=f"{MODEL}: Table I computed again",
-        facts="".join(
-            f"<b>{html.escape(key)}</b> <code>{html.escape(value)}</code><br>" for key, value in facts.items()
-        ),
-        sections="".join(each.section() for each in (table, *tables)),
-    )
+    page = tables_page(f"{MODEL}: Table I computed again", (table, *tables), facts)
     write_atomically(folder / "reproduce.md", encoded(f"{table.markdown()}{listed}\n"))
-    write_atomically(folder / "reproduce.html", encoded(page))
+    write_atomically(folder / "reproduce.html", page)
     write_atomically(folder / "reproduce.json", (json.dumps(document, indent=2) + "\n").encode())
 
 
