@@ -1,7 +1,7 @@
-"""Training steps of a network, side by side: forward, SRLoss, backward and fused AdamW on one batch of noise.
+"""Training steps of a network, side by side: forward, loss, backward and optimizer on one batch of noise.
 
-literal is ssiu/models/literal.py (SSIU only): fp32, NCHW. The others: fp32 and bf16 as the trainer runs
-them, and both compiled. Batch, LR size (patch_size / scale) and ``checkpoint_activations`` are the config's. "times
+literal is ssiu/models/literal.py (SSIU only): fp32, NCHW. The others: fp32 and bf16 as the trainer runs them, and both
+compiled. Loss, optimizer, batch, LR size (patch_size / scale) and ``checkpoint_activations`` are the config's. "times
 faster" compares with the first, "from" and "to" are its quartiles; "x limit" is time over what the products of the
 network and its gradient need at this machine's fp32 rate; "peak MiB" is what a step needs beyond weights and batch.
 """
@@ -24,7 +24,7 @@ from ssiu.errors import ConfigError
 from ssiu.models import build_model
 from ssiu.models.layers import checkpoint_activations
 from ssiu.report.tables import Table
-from ssiu.training.losses import SRLoss, total_loss
+from ssiu.training.losses import build_loss, total_loss
 from ssiu.training.optimizers import build_optimizer
 
 LITERAL_SIDE = 9  # it reflects LR up to the next multiple of 16, which takes more pixels than are added
@@ -75,7 +75,7 @@ def variant(name: str, model: nn.Module, config: Config) -> nn.Module:
 def training_step(network: nn.Module, precision: str, config: Config, device: torch.device) -> Callable[[], None]:
     """One optimizer step of ``network`` on a batch of noise, the same for all."""
     optimizer = build_optimizer(network, config)
-    loss = SRLoss(config.lambda_l1, config.lambda_fft)
+    loss = build_loss(config).to(device)
     noise = torch.Generator().manual_seed(0)
     lr_side, hr_side = config.patch_size // config.scale, config.patch_size
     lr, hr = (torch.rand(config.batch_size, 3, s, s, generator=noise).to(device) for s in (lr_side, hr_side))

@@ -140,7 +140,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected 'key: value' lines, got a {type(values).__name__}")
-    where = str(path)
+    given: dict[str, Any] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
         key = key.strip()
@@ -148,6 +148,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             raise ConfigError(f"command line: expected key=value, got {override!r}")
         if key not in Config.model_fields:
             raise _unknown(key, "command line")
-        values[key] = _parse_override(key, value)
-        where = f"{path} with the command line"
-    return make_config(values, where)
+        given[key] = _parse_override(key, value)
+    unsaid = ("lambda_l1", "lambda_fft") if given.get("losses") else ()  # in the file: the command line wins
+    values = {key: value for key, value in values.items() if key not in unsaid} | given
+    return make_config(values, f"{path} with the command line" if given else str(path))

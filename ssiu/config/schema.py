@@ -6,6 +6,7 @@ Keys are flat, so that the YAML files of the paper's release run unchanged; `ssi
 import inspect
 import os
 import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +24,7 @@ from ssiu.config.yaml import write_yaml
 from ssiu.models import ANY, MODELS
 from ssiu.plugins import class_of, is_plugin
 
+LOSSES = ("l1", "fft", "charbonnier", "mse", "ssim", "gradient")
 MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
 
 
@@ -42,6 +44,11 @@ def _own_blocks(values: dict[str, Any]) -> int:
         return 1
     argument = inspect.signature(MODELS[values["model"]]).parameters.get("n_blocks")
     return argument.default if argument else 1
+
+
+def _unless(other: str, value: Any) -> Callable[[dict[str, Any]], Any]:
+    """The default ``value`` of a key that says nothing, so is null, where the key ``other`` says it."""
+    return lambda values: value if values.get(other) is None else None
 
 
 def _usable_path(value: str) -> str:
@@ -167,8 +174,19 @@ class Config(BaseModel):
     decays: list[int] = Field(default_factory=list, description="multistep: epochs after which lr is multiplied")
     gamma: float = Field(0.5, gt=0, le=1, description="multistep: by this")
     decay_share: float = Field(0.3, gt=0, le=1, description="wsd: share of the run, at its end, in which lr falls")
-    lambda_l1: float = Field(1.0, ge=0, description="weight of the L1 loss")
-    lambda_fft: float = Field(0.01, ge=0, description="weight of the L1 loss between Fourier transforms")
+    losses: dict[str, float | dict[str, Any]] | None = Field(
+        None,
+        description=f"weights of the losses that are summed: {', '.join(LOSSES)}, package.module:Class or "
+        "FILE.py:Class of your own; {weight: 1.0, ...} also gives arguments; empty = lambda_l1 and lambda_fft",
+    )
+    lambda_l1: float | None = Field(
+        default_factory=_unless("losses", 1.0), ge=0, description="weight of the L1 loss, without losses"
+    )
+    lambda_fft: float | None = Field(
+        default_factory=_unless("losses", 0.01),
+        ge=0,
+        description="weight of the L1 loss between Fourier transforms, without losses",
+    )
     grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
     accumulate: int = Field(1, ge=1, le=65_536, description="batches per optimizer step")
     ema_decay: float = Field(
@@ -234,6 +252,19 @@ class Config(BaseModel):
             raise ValueError("two numbers in [0, 1)")
         return tuple(value)
 
+    @field_validator("losses")
+    @classmethod
+    def _known_losses(cls, value: dict[str, float | dict[str, Any]] | None) -> Any:
+        for name, given in (value or {}).items():
+            if name not in LOSSES and not is_plugin(name):
+                raise ValueError(f"names of losses ({', '.join(LOSSES)}, package.module:Class or FILE.py:Class)")
+            weight = given.get("weight") if isinstance(given, dict) else given
+            if type(weight) not in (int, float) or weight < 0:
+                raise ValueError(f"a weight from 0 for {name}, such as {name}: 0.1 or {name}: {{weight: 0.1}}")
+        if len({class_of(name) for name in value or ()}) < len(value or ()):
+            raise ValueError("classes of different names, by which they are logged")
+        return value
+
     @field_validator("eval_sets")
     @classmethod
     def _once(cls, value: list[str]) -> list[str]:
@@ -260,8 +291,10 @@ class Config(BaseModel):
             raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
         if self.scheduler == "multistep" and not self.decays:
             raise ValueError("scheduler multistep needs decays, such as [150, 220, 260]")
-        if self.lambda_l1 == 0 and self.lambda_fft == 0:
-            raise ValueError("lambda_l1 and lambda_fft are both 0: nothing to minimise")
+        if self.losses is not None and (self.lambda_l1, self.lambda_fft) != (None, None):
+            raise ValueError("losses, and lambda_l1 or lambda_fft, both say what is minimised: give one of the two")
+        if not any(w.get("weight") if isinstance(w, dict) else w for w in self.loss_terms.values()):
+            raise ValueError("every loss has the weight 0: nothing to minimise")
         if self.pretrain and self.init_trunk:
             raise ValueError("pretrain and init_trunk both say where to start: give one")
         if self.model_args and not is_plugin(self.model):
@@ -289,6 +322,11 @@ class Config(BaseModel):
         return dict(given) if isinstance(given, dict) else dict.fromkeys([given] if isinstance(given, str) else given)
 
     @property
+    def loss_terms(self) -> dict[str, Any]:
+        """The weight of each loss by name, or its weight and arguments."""
+        return _loss_terms(vars(self))
+
+    @property
     def validates(self) -> bool:
         """Whether sets are scored during training."""
         return self.validate_every is not None or self.test_every > 0
@@ -314,6 +352,17 @@ FREE_ON_RESUME = frozenset(
     + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")
 )
 """Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""
+
+
+def _loss_terms(values: Mapping[str, Any]) -> dict[str, Any]:
+    old = {"l1": values["lambda_l1"] or 0.0, "fft": values["lambda_fft"] or 0.0}
+    return old if values["losses"] is None else values["losses"]
+
+
+def in_one_spelling(values: dict[str, Any]) -> dict[str, Any]:
+    """The settings ``values``, so that two that mean the same are equal: lambda_l1 and lambda_fft are losses."""
+    terms = {name: term for name, term in _loss_terms(values).items() if term}
+    return {**values, "losses": terms, "lambda_l1": None, "lambda_fft": None}
 
 
 def default_of(key: str, values: dict[str, Any]) -> Any:

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ssiu.config.schema import FREE_ON_RESUME, Config, default_of
+from ssiu.config.schema import FREE_ON_RESUME, Config, default_of, in_one_spelling
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
 from ssiu.weights.checkpoint import find_checkpoint, load_checkpoint
 
@@ -49,6 +49,7 @@ def refuse_changes(config: Config, manifest: str, state: dict[str, Any], path: P
     """ConfigError (78) or BadInputError (65) when settings or data are not the checkpoint's; ``allowed`` logs them."""
     now = config.model_dump(mode="json")
     then = {key: state["config"].get(key, default_of(key, now)) for key in now}  # an older version had fewer keys
+    now, then = in_one_spelling(now), in_one_spelling(then)
     changes = [
         f"{key}: {then[key]} -> {now[key]}" for key in now if key not in FREE_ON_RESUME and then[key] != now[key]
     ]

@@ -49,7 +49,7 @@ from ssiu.models.layers import checkpoint_activations
 from ssiu.training.distributed import join_processes
 from ssiu.training.ema import MovingAverage
 from ssiu.training.loss_log import LossLog
-from ssiu.training.losses import SRLoss, total_loss
+from ssiu.training.losses import build_loss, total_loss
 from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
 from ssiu.training.resume import find_state, refuse_changes
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
@@ -115,7 +115,6 @@ class Trainer:
         self.stream = stream or build_stream(config)
         self._warn_of_shared_images()
         self.schedule = Schedule(config, self.stream.samples_per_epoch)
-        self.loss = SRLoss(config.lambda_l1, config.lambda_fft)
 
         self.step = 0  # completed optimizer steps
         self.saved = (0, 0)  # step and validated in last.pt
@@ -126,6 +125,7 @@ class Trainer:
 
         torch.manual_seed(config.seed)
         self.model = build_model(config).to(self.device)
+        self.loss = build_loss(config).to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.ema = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None

@@ -9,7 +9,7 @@ from ssiu.config.load import load_config
 from ssiu.config.schema import FREE_ON_RESUME
 from ssiu.models import build_model
 from ssiu.report.paper.published import paper_facts
-from ssiu.training.losses import SRLoss
+from ssiu.training.losses import build_loss, total_loss
 
 FOLDER = Path(__file__).parents[2] / "configs/ablations"
 PARAMETERS = {
@@ -64,13 +64,13 @@ def test_each_idea_of_idsa_net_is_left_out_alone(name):
 def test_every_row_trains(name):
     config = load_config(FOLDER / f"{name}.yml", ["n_feats=16", "n_blocks=3"])
     torch.manual_seed(0)
-    model, loss = build_model(config), SRLoss(config.lambda_l1, config.lambda_fft)
+    model, loss = build_model(config), build_loss(config)
     lr, hr = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 64, 64)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(5):
         optimizer.zero_grad()
-        total, _, _ = loss(model(lr), hr)
+        total = total_loss(loss(model(lr), hr))
         total.backward()
         assert all(parameter.grad is not None for parameter in model.parameters())
         optimizer.step()
