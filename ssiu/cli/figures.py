@@ -32,7 +32,7 @@ from ssiu.report.figures import (
     save_figure,
     tradeoff_figure,
 )  # fmt: skip
-from ssiu.report.paper.table1 import result_rows
+from ssiu.report.paper.rows import result_rows
 from ssiu.weights.load import load_model
 
 BOX_PIXELS = 64 * 64

@@ -31,7 +31,8 @@ from ssiu.report.paper.reproduce import (
     score_cell,
     write_reproduction,
 )
-from ssiu.report.paper.table1 import Row, published_rows, table1
+from ssiu.report.paper.rows import Row, published_rows
+from ssiu.report.paper.table1 import table1
 from ssiu.weights.formats import read_weights
 from ssiu.weights.load import SHIPPED, load_model, released_name, shipped_file, weights_folder
 

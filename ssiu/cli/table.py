@@ -13,16 +13,8 @@ from pathlib import Path
 from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.pages import encoded, tables_page
-from ssiu.report.paper.table1 import (
-    anew_table,
-    bicubic_row,
-    in_order,
-    published_rows,
-    result_rows,
-    rows_csv,
-    set_names,
-    table1,
-)
+from ssiu.report.paper.rows import bicubic_row, in_order, published_rows, result_rows, rows_csv, set_names
+from ssiu.report.paper.table1 import anew_table, table1
 
 
 def main(argv: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from ssiu.errors import BadInputError, MissingInputError, OutputError, one_line
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.paper.table1 import Row, published_rows
+from ssiu.report.paper.rows import Row, published_rows
 from ssiu.report.results_page import heaviest_box
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold $

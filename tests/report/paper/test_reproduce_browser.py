@@ -7,7 +7,8 @@ import pytest
 
 from ssiu.evaluation.metrics import Score
 from ssiu.report.paper.reproduce import CellResult, reproduction_table, write_reproduction
-from ssiu.report.paper.table1 import published_rows, table1
+from ssiu.report.paper.rows import published_rows
+from ssiu.report.paper.table1 import table1
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (390, "dark")])

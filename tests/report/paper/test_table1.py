@@ -14,16 +14,8 @@ from ssiu.cli import table as table_command
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.metrics import Score
 from ssiu.report.pages import tables_page
-from ssiu.report.paper.table1 import (
-    Row,
-    anew_table,
-    bicubic_row,
-    in_order,
-    published_rows,
-    result_rows,
-    rows_csv,
-    table1,
-)
+from ssiu.report.paper.rows import Row, bicubic_row, in_order, published_rows, result_rows, rows_csv
+from ssiu.report.paper.table1 import anew_table, table1
 
 
 def _column(table, title):

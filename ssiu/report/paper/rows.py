@@ -1,0 +1,155 @@
+"""The rows of Table I: the paper's, bicubic and our runs, each number under the protocol it was computed with."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ssiu.data.catalog import TEST_SETS
+from ssiu.data.test_sets import BenchmarkSet, load_test_set
+from ssiu.errors import BadInputError, MissingInputError
+from ssiu.evaluation.evaluate import NO_SUMMARY, Bicubic, evaluate, summary_means
+from ssiu.evaluation.metrics import Score, rounded
+from ssiu.report.paper.published import paper_row, paper_rows
+from ssiu.report.tables import ABSENT
+
+BICUBIC = "bicubic"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path.
+
+    ``anew`` is the paper's row that this one measures again.
+    """
+
+    method: str
+    scale: int
+    source: str
+    means: dict[str, dict[str, Score]]
+    training_set: str = ABSENT
+    params_k: float = math.nan
+    flops_g: float = math.nan
+    rounded: bool = False  # printed numbers: never rounded again
+    anew: str = ""
+
+    def printed(self, protocol: str, set_name: str) -> Score | None:
+        """PSNR and SSIM rounded as they stand in the table; None where there are none."""
+        score = self.means.get(protocol, {}).get(set_name)
+        return score and rounded(score, "standard" if self.rounded else protocol)
+
+
+def published_rows(scale: int) -> list[Row]:
+    """What the paper prints."""
+    return [
+        Row(
+            row.method, scale, "paper", {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
+            rounded=True,
+        )
+        for row in paper_rows(scale)
+    ]  # fmt: skip
+
+
+def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tuple[Row, list[str]]:
+    """MATLAB's bicubic on the paper's and ``others``' test sets in ``data_path``, and the names of those not there."""
+    found: dict[str, BenchmarkSet] = {}  # by the name with the copy: "Set5" may be "Set5 mod12", which others name too
+    absent = []
+    for name in dict.fromkeys((*TEST_SETS, *others)):
+        try:
+            test_set = load_test_set(data_path, name, scale)
+            found.setdefault(test_set.name, test_set)
+        except MissingInputError:
+            absent.append(name)
+    means = evaluate(Bicubic(scale), list(found.values())).means if found else {}
+    return Row(BICUBIC, scale, "computed", means), [name for name in absent if name not in found]
+
+
+def set_names(rows: Iterable[Row]) -> list[str]:
+    """The test sets that ``rows`` have numbers on."""
+    return list(dict.fromkeys(name for row in rows for sets in row.means.values() for name in sets))
+
+
+def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
+    """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`, each with a name or None.
+
+    Files of one name, scale, network and settings that share no set make one row, so a method's sets may be scored one
+    by one. Rows without a name are called after the model, and after their folder where the paper or another run of
+    that scale has the same name.
+    Raises MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or
+    when two files give one set of one named row, or are of different networks or settings.
+    """
+    rows: list[Row] = []
+    keys: list[tuple] = []
+    for name, path in files:
+        row, run = _read_summary(path)
+        key = (name, name or row.method, row.scale, run)
+        paper = paper_row(name, row.scale) if name else paper_row(row.method, row.scale, 1e3 * row.params_k)
+        row = dataclasses.replace(row, method=name or row.method, anew=paper.method if paper else "")
+        if name and any(other[:3] == key[:3] and other != key for other in keys):
+            raise BadInputError(
+                f"{path}: of another network than the file before it that is called {name} x{row.scale}, or of other "
+                "settings (precision, self_ensemble); give each a name of its own"
+            )
+        same = next((index for index, other in enumerate(keys) if other == key), None)
+        twice = [] if same is None else sorted(set(set_names([row])) & set(set_names([rows[same]])))
+        if twice and name:
+            raise BadInputError(f"{path}: {', '.join(twice)} of {name} x{row.scale} is given twice; name it once")
+        if same is None or twice:
+            rows.append(row)
+            keys.append(key)
+        else:
+            for protocol, sets in row.means.items():
+                rows[same].means.setdefault(protocol, {}).update(sets)
+    named_alike = [(row.anew or row.method, row.scale) for row in rows]
+    taken = Counter([*named_alike, *((row.method, row.scale) for row in paper_rows())])
+    return [
+        dataclasses.replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
+        for row, alike, (named, *_) in zip(rows, named_alike, keys, strict=True)
+    ]
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """What was measured anew right below the paper's row, the others as they stand."""
+    below = [row for row in rows if row.anew]
+    return [each for row in rows if not row.anew for each in (row, *(b for b in below if b.anew == row.method))]
+
+
+def rows_csv(rows: Iterable[Row]) -> str:
+    """A line per method, protocol and set, with all digits."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["scale", "method", "from", "protocol", "set", *Score._fields])
+    for row in rows:
+        for protocol, sets in row.means.items():
+            writer.writerows(
+                [row.scale, row.method, row.source, protocol, name, *score] for name, score in sets.items()
+            )
+    return text.getvalue()
+
+
+def _read_summary(path: Path) -> tuple[Row, tuple]:
+    """The row of one file, called after its model, and what its numbers were computed by: network and settings.
+
+    Nothing is known of the network behind images (score.py), nor of the settings of a run by an earlier version.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        row = Row(
+            str(document["model"]),
+            int(document["scale"]),
+            path.absolute().parent.name if path.name == "summary.json" else path.stem,
+            summary_means(document),
+            params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
+            flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
+        )
+        network = document.get("weights_sha256") or document["checkpoint"]
+        return row, (network, document.get("precision"), document.get("self_ensemble"))
+    except OSError as error:
+        raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
+    except NO_SUMMARY:
+        raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
