@@ -2,14 +2,19 @@
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ssiu.config.schema import FREE_ON_RESUME, Config, default_of, in_one_spelling
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, quoted
 from ssiu.weights.checkpoint import find_checkpoint, load_checkpoint
 
 log = logging.getLogger("ssiu")
+
+STATE = {"step": int, "validated": int, "skipped_steps": int, "data": str, "terms": object, "best": dict}
+STATE |= {"config": dict, "model": dict, "ema": object, "optimizer": dict, "scaler": dict}
+"""The entries of a training's checkpoint."""
 
 
 def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -21,9 +26,9 @@ def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
     """
     source = own if resume == "auto" else Path(resume)
     if resume != "auto" and not source.is_dir():
-        found = source, load_checkpoint(source)
+        found = source, load_checkpoint(source, STATE)
     else:
-        found = find_checkpoint(source / "models")
+        found = find_checkpoint(source / "models", STATE)
     if found is None:
         if resume != "auto":
             raise MissingInputError(
@@ -36,13 +41,26 @@ def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
             raise OutputError(f"{own} holds another run than {path}; choose another log_name")
     elif not source.is_dir():
         with contextlib.suppress(BadInputError):  # none that is intact
-            newest = find_checkpoint(own / "models")
+            newest = find_checkpoint(own / "models", STATE)
             if newest and newest[1]["step"] > state["step"]:
                 raise OutputError(
                     f"{own} has gone on to step {newest[1]['step']} since {path}, which is at step {state['step']}: "
                     "continue that one in a new log_name"
                 )
     return found
+
+
+@contextlib.contextmanager
+def taken_over(path: Path) -> Iterator[None]:
+    """BadInputError (65) where an entry of the checkpoint ``path`` does not hold what this version puts there."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        said = quoted(f"{type(error).__name__}: {error}", 200)
+        raise BadInputError(
+            f"{path} is a checkpoint of another version or program ({said}); use an older checkpoint, or start a new "
+            f"run with pretrain={path}"
+        ) from None
 
 
 def refuse_changes(config: Config, manifest: str, state: dict[str, Any], path: Path, allowed: bool) -> None:

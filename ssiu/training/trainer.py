@@ -51,7 +51,7 @@ from ssiu.training.ema import MovingAverage
 from ssiu.training.loss_log import LossLog
 from ssiu.training.losses import build_loss, total_loss
 from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
-from ssiu.training.resume import find_state, refuse_changes
+from ssiu.training.resume import find_state, refuse_changes, taken_over
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
@@ -380,30 +380,31 @@ class Trainer:
             return False
         path, state = found
         refuse_changes(self.config, self.stream.manifest, state, path, allow_changes)
-        try:
-            self.model.load_state_dict(state["model"])
-        except RuntimeError:
-            raise ConfigError(
-                f"{path} holds another network than the config: start a new run, or undo the change"
-            ) from None
-        if not load_optimizer_state(self.optimizer, state["optimizer"]):
-            log.warning("the optimizer is another than that of %s: its moments start from zero", path)
-        if state["scaler"]:  # empty where the checkpoint's precision was not fp16
-            self.scaler.load_state_dict(state["scaler"])
-        if self.ema and state["ema"]:
-            self.ema.load_state_dict(state["ema"])
-        elif self.ema:  # ema_decay was 0: the average begins here
-            self.ema.module.load_state_dict(state["model"])
-        self.step, self.validated = state["step"], state["validated"]
+        with taken_over(path):
+            try:
+                self.model.load_state_dict(state["model"])
+            except RuntimeError:
+                raise ConfigError(
+                    f"{path} holds another network than the config: start a new run, or undo the change"
+                ) from None
+            if not load_optimizer_state(self.optimizer, state["optimizer"]):
+                log.warning("the optimizer is another than that of %s: its moments start from zero", path)
+            if state["scaler"]:  # empty where the checkpoint's precision was not fp16
+                self.scaler.load_state_dict(state["scaler"])
+            if self.ema and state["ema"]:
+                self.ema.load_state_dict(state["ema"])
+            elif self.ema:  # ema_decay was 0: the average begins here
+                self.ema.module.load_state_dict(state["model"])
+            self.step, self.validated = state["step"], state["validated"]
+            same_set = state["config"].get("validation_set") == self.config.validation_set
+            if same_set and (own / "models" / "best.pt").exists():
+                self.best = {key: state["best"][key] for key in self.best}
+            self.loss_log.restore(state)
         if self.step > self.schedule.total_steps:
             raise ConfigError(
                 f"{path} is at step {self.step}, and the run would end at {self.schedule.total_steps}: raise "
                 "max_iterations or epochs, or choose another log_name"
             )
-        same_set = state["config"].get("validation_set") == self.config.validation_set
-        if same_set and (own / "models" / "best.pt").exists():
-            self.best = state["best"]
-        self.loss_log.restore(state)
         if path.resolve() == (own / "models" / "last.pt").resolve():
             self.saved = (self.step, self.validated)
         log.info("resumed at step %d from %s", self.step, path)

@@ -13,12 +13,13 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.errors import BadInputError, MissingInputError, NonFiniteError
 from ssiu.files import write_atomically
 from ssiu.weights.torch_files import read_torch_file
 
@@ -26,6 +27,7 @@ log = logging.getLogger("ssiu")
 
 DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 DTYPES |= {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
+EXPECTED = {int: "a whole number from 0", str: "a text", dict: "a dict", object: "any value"}
 MOST_DIMENSIONS = 64  # that torch's operators take
 
 
@@ -74,9 +76,22 @@ def save_checkpoint(path: Path | str, state: Mapping[str, Any]) -> None:
     write_atomically(Path(path), buffer.getvalue())
 
 
-def load_checkpoint(path: Path | str) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote, on the CPU; raises BadInputError (65) if one bit of it has changed."""
-    return verified(read_torch_file(path), path)
+def load_checkpoint(path: Path | str, entries: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
+    """The state that `save_checkpoint` wrote, on the CPU.
+
+    Raises BadInputError (65) if one bit of it has changed, or if one of ``entries`` is missing or of another type.
+    """
+    state = verified(read_torch_file(path), path)
+    for name, kind in entries.items():
+        value = state.get(name)
+        if name in state and isinstance(value, kind) and (kind is not int or value >= 0):
+            continue
+        got = "missing" if name not in state else value if type(value) is int else f"of type {type(value).__name__}"
+        raise BadInputError(
+            f"{path} is a checkpoint of another version or program: its entry {name!r} is {got}, expected "
+            f"{EXPECTED[kind]}; use an older checkpoint, or start a new run with pretrain={path}"
+        )
+    return state
 
 
 def is_checkpoint(document: Any) -> bool:
@@ -103,8 +118,10 @@ def verified(document: Any, path: Path | str) -> dict[str, Any]:
     return state
 
 
-def find_checkpoint(folder: Path | str) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint in ``folder`` that loads, with its state; None when there is no ``*.pt`` at all.
+def find_checkpoint(
+    folder: Path | str, entries: Mapping[str, type] = MappingProxyType({})
+) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint in ``folder`` that loads with its ``entries``; None when there is no ``*.pt`` at all.
 
     ``last.pt`` comes first, then the others from the highest number in the name down. One that does not load is
     skipped with a warning. Raises BadInputError (65) when none loads: starting over is for the user to decide.
@@ -112,8 +129,8 @@ def find_checkpoint(folder: Path | str) -> tuple[Path, dict[str, Any]] | None:
     paths = sorted(Path(folder).glob("*.pt"), key=_age)
     for path in paths:
         try:
-            state = load_checkpoint(path)
-        except BadInputError as error:
+            state = load_checkpoint(path, entries)
+        except (BadInputError, MissingInputError) as error:  # the latter for a folder, or one that may not be read
             log.warning("skipped a checkpoint: %s", error)
             continue
         if path != paths[0]:
