@@ -22,7 +22,7 @@ from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
 from ssiu.weights.external import ExternalNetwork
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights, target_file
-from ssiu.weights.load import load_configured, load_model, load_weights
+from ssiu.weights.load import load_configured, load_model, load_weights, network_of
 
 
 def to_safetensors(network: nn.Module, arguments: Namespace) -> str:
@@ -63,7 +63,7 @@ def convert(arguments: Namespace) -> None:
     source, config = arguments.source, arguments.config
     target_file(arguments.target, arguments.suffix)
     arguments.weights = weights = read_weights(source)  # once: a training run may replace the file meanwhile
-    network = load_configured(load_config(config), weights) if config else load_model(weights)
+    network = load_configured(load_config(config), weights) if config else network_of(weights)
     if isinstance(network, ExternalNetwork):
         raise BadInputError(
             f"{source} holds {network.architecture}, another method's network; export takes this package's"

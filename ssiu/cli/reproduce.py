@@ -34,7 +34,7 @@ from ssiu.report.paper.reproduce import (
 from ssiu.report.paper.rows import Row, published_rows
 from ssiu.report.paper.table1 import table1
 from ssiu.weights.formats import read_weights
-from ssiu.weights.load import SHIPPED, load_model, released_name, shipped_file, weights_folder
+from ssiu.weights.load import SHIPPED, network_of, released_name, shipped_file, weights_folder
 
 
 @contextmanager
@@ -130,7 +130,7 @@ def main(argv: Sequence[str]) -> None:
     facts = {"command": shlex.join(["ssiu", "reproduce", *argv])}
     for scale, path in paths.items():
         weights = read_weights(path)
-        network = load_model(weights, device, scale, MODEL)
+        network = network_of(weights, device, scale, MODEL)
         rows = []
         for each in test_sets[scale]:
             with noting(problems):

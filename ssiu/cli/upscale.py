@@ -21,6 +21,7 @@ from ssiu.files import nonempty_path
 from ssiu.inference.batch import Report, plan, upscale_files
 from ssiu.inference.tiles import Tile
 from ssiu.inference.upscaler import Upscaler
+from ssiu.weights.formats import read_weights
 from ssiu.weights.load import load_configured
 
 FORMATS = ("png", "jpg", "webp", "tif", "bmp")
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> int:
         config = load_config(args.config)
         if args.scale not in (None, config.scale):
             raise ConfigError(f"--scale {args.scale}: {args.config} is of scale {config.scale}; leave --scale out")
-        model = load_configured(config, args.weights, device)
+        model = load_configured(config, args.weights and read_weights(args.weights), device)
     else:
         model = load_network(args.weights, args.scale, device)
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from ssiu.errors import OutputError
-from ssiu.export.one_file import PACKAGE, network_source
-from ssiu.files import contents, make_folder, remove_leftovers, write_atomically
+from ssiu.export.one_file import network_source
+from ssiu.files import PACKAGE, contents, make_folder, remove_leftovers, write_atomically
 
 COMFYUI = '''"""SSIU for ComfyUI: put this folder into custom_nodes; "Load Upscale Model" then reads SSIU's weights.
 

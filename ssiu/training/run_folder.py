@@ -21,13 +21,12 @@ import torch
 from filelock import FileLock, Timeout
 
 from ssiu.errors import BusyError, OutputError, SaveError
-from ssiu.files import make_folder, require_space, write_atomically, write_error
+from ssiu.files import PACKAGE, make_folder, require_space, write_atomically, write_error
 from ssiu.images.io import save_image
 
 log = logging.getLogger("ssiu")
 
 PATIENCE = 0.5  # seconds for the loader workers of a run that was just killed, which hold its lock until they notice
-PACKAGE = Path(__file__).resolve().parents[1]
 ROOM = 3  # checkpoints that must fit before a run starts: the last, the next and the best
 
 

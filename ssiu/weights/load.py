@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ssiu.config.schema import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
-from ssiu.files import user_cache_folder
+from ssiu.files import PACKAGE, user_cache_folder
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.ssiu import SSIU
 from ssiu.plugins import is_plugin
@@ -25,19 +25,18 @@ from ssiu.weights.formats import Weights, read_weights
 
 log = logging.getLogger("ssiu")
 
-PACKAGE = Path(__file__).resolve().parents[1]
 # of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
 SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
 MAX_BLOCKS = 99  # as in a config
 
 
 def load_model(
-    path_or_scale: Path | str | int | Weights,
+    path_or_scale: Path | str | int,
     device: torch.device | str = "cpu",
     scale: int | None = None,
     model: str | None = None,
 ) -> nn.Module:
-    """The network of a weights file, read now or before, or the shipped one of a scale, in eval mode on ``device``.
+    """The network of a weights file, or the shipped one of a scale, in eval mode on ``device``.
 
     The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes an `ExternalNetwork`
     if it can. ``scale`` and ``model`` (a name of `MODELS`) are what the caller expects. Raises MissingInputError (66),
@@ -47,7 +46,13 @@ def load_model(
     if isinstance(path_or_scale, int):
         scale = path_or_scale
         path_or_scale = find_weights(model or "SSIU", scale)
-    weights = _read(path_or_scale)
+    return network_of(read_weights(path_or_scale), device, scale, model)
+
+
+def network_of(
+    weights: Weights, device: torch.device | str = "cpu", scale: int | None = None, model: str | None = None
+) -> nn.Module:
+    """The network of weights that have been read; otherwise as `load_model`."""
     path = weights.path
     architecture = _architecture(weights)
     if architecture is None:
@@ -91,22 +96,18 @@ def _refuse_scale(path: Path, scale: int, expected: int | None) -> None:
         raise BadInputError(f"{path} upscales by {scale}, not {expected}; ask for that scale or use another file")
 
 
-def load_weights(network: nn.Module, source: Path | str | Weights) -> None:
-    """Loads every tensor of ``source`` into ``network``, which is unchanged when this raises BadInputError (65)."""
-    weights = _read(source)
-    _compare(network, weights, ignore=())
-    _load(network, weights.state_dict, network.state_dict().keys(), weights.path)
+def load_weights(network: nn.Module, path: Path | str) -> None:
+    """Loads every tensor of a file into ``network``, which is unchanged when this raises BadInputError (65)."""
+    _load_all(network, read_weights(path))
 
 
-def load_configured(
-    config: Config, source: Path | Weights | None = None, device: torch.device | str = "cpu"
-) -> nn.Module:
-    """The network of ``config``, which may be of the user's own, in eval mode; weights: ``source``, else its own."""
-    source = source or configured_weights(config)
+def load_configured(config: Config, weights: Weights | None = None, device: torch.device | str = "cpu") -> nn.Module:
+    """The network of ``config``, which may be a custom model, in eval mode; ``weights``: by default its own."""
+    weights = weights or read_weights(configured_weights(config))
     if config.model == ANY:
-        return load_model(source, device, config.scale)
+        return network_of(weights, device, config.scale)
     network = build_model(config)
-    load_weights(network, source)
+    _load_all(network, weights)
     return network.to(device).eval()
 
 
@@ -158,10 +159,6 @@ def weights_folder() -> Path:
     return SHIPPED[0] if SHIPPED[0].is_dir() else SHIPPED[-1]
 
 
-def _read(source: Path | str | Weights) -> Weights:
-    return source if isinstance(source, Weights) else read_weights(source)
-
-
 def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
     """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
     for kind in dict.fromkeys(MODELS.values()):
@@ -180,6 +177,11 @@ def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | 
                 ) from None
             return kind, {key: value for key, value in recorded if key in known} | arguments
     return None
+
+
+def _load_all(network: nn.Module, weights: Weights) -> None:
+    _compare(network, weights, ignore=())
+    _load(network, weights.state_dict, network.state_dict().keys(), weights.path)
 
 
 def _compare(network: nn.Module, weights: Weights, ignore: tuple[str, ...]) -> None:

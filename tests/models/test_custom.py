@@ -21,7 +21,7 @@ from ssiu.images.io import read_rgb, save_image
 from ssiu.models import build_model
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint, save_checkpoint
-from ssiu.weights.formats import save_weights
+from ssiu.weights.formats import read_weights, save_weights
 from ssiu.weights.load import load_configured, load_model
 
 NET = """
@@ -260,9 +260,9 @@ def test_parts_may_have_the_names_that_other_codes_put_in_front(here: Path, ema_
     run = Trainer(config)
     run.run()
     expected = (run.ema.module if ema_decay else run.model).state_dict()
-    loaded = load_configured(config, config.run_folder / "models/last.pt")
+    loaded = load_configured(config, read_weights(config.run_folder / "models/last.pt"))
     assert loaded.state_dict().keys() == expected.keys() and "module.body.0.weight" in expected
     save_weights(here / "w.safetensors", loaded)
     for path in ("w.safetensors", config.run_folder / "models/last.pt"):
-        again = load_configured(config, Path(path)).state_dict()
+        again = load_configured(config, read_weights(path)).state_dict()
         assert all(torch.equal(again[name], tensor) for name, tensor in expected.items())

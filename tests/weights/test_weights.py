@@ -22,7 +22,7 @@ from ssiu.models.ssiu import SSIU
 from ssiu.weights import load as weights_module
 from ssiu.weights.checkpoint import save_checkpoint, tensors_digest
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights
-from ssiu.weights.load import find_weights, load_configured, load_model, load_trunk, load_weights
+from ssiu.weights.load import find_weights, load_configured, load_model, load_trunk, load_weights, network_of
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_was_read_outlasts_its_file(tmp_path: Path, model: SSIU) -> None:
     weights = read_weights(tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").unlink()
     config = make_config({"model": "SSIU", **model.arguments()})
-    for loaded in (load_model(weights), load_model(weights, scale=2, model="SSIU"), load_configured(config, weights)):
+    for loaded in (network_of(weights), network_of(weights, scale=2, model="SSIU"), load_configured(config, weights)):
         assert equal(loaded.state_dict(), model.state_dict())
         assert tensors_digest(loaded.state_dict()) == weights.sha256
 
