@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ssiu.config.schema import Config
-from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
+from ssiu.errors import ConfigError, DeviceMemoryError, counted, is_out_of_memory
 from ssiu.models.layers import check_choice
 
 try:
@@ -181,7 +181,7 @@ def describe(device: torch.device) -> str:
     """One phrase for the log."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)} ({device})"
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    return f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 @contextlib.contextmanager

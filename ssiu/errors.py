@@ -88,6 +88,11 @@ def first_names(names: Iterable[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 image``, ``3,450 images``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def one_line(message: object) -> str:
     """Its text; line ends, control characters and what is no UTF-8, which a file name may hold, are escaped."""
     escaped = ("Cc", "Cs", "Zl", "Zp")

@@ -19,14 +19,14 @@ from ssiu.data.catalog import SETS, known_name, usual_name
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import image_files, list_images, set_folders
-from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names, one_line
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, counted, first_names, one_line
 from ssiu.report.tables import Table
 
 
 def row(report: FolderReport) -> list[str]:
     expected = f" of {report.expected}" if report.expected else ""
     differing = f"{report.differing:,} of {report.values:,}" if report.part != "HR" and report.values else "-"
-    verdict = "ok" if not report.problems else f"{len(report.problems)} problems"
+    verdict = "ok" if not report.problems else counted(len(report.problems), "problem")
     return [report.set_name, report.part, f"{report.images}{expected}", report.digest, differing, verdict]
 
 
@@ -44,7 +44,7 @@ def raise_listed(problems: Sequence[SSIUError]) -> None:
         print()
         for problem in problems:
             print(f"- {one_line(problem)}")
-        raise type(problems[0])(f"{len(problems)} problems, listed above; the first: {problems[0]}")
+        raise type(problems[0])(f"{counted(len(problems), 'problem')}, listed above; the first: {problems[0]}")
 
 
 def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Path]:
@@ -64,17 +64,18 @@ def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Pa
 def report_leaks(train: Sequence[Path], tests: Sequence[Path]) -> list[SSIUError]:
     """Prints which of ``train``, the images of one folder, show one of ``tests``."""
     leaks, problems = find_leaks(train, tests)
+    if not leaks:
+        print(f"\nNo training image shows any of {counted(len(tests), 'test image')}.")
+        return problems
     header = ["training image", "shows test image", "correlation", "of its area", "size"]
     rows = [
         [str(leak.train), str(leak.test), f"{leak.correlation:.3f}", f"{leak.covered:.0%}", f"{leak.scale:.2f}"]
         for leak in leaks
     ]
     print("\n" + Table(f"Training images that show one of {len(tests)} test images", header, rows).text())
-    if leaks:
-        images = sorted({leak.train.name for leak in leaks})
-        folder = train[0].parent
-        problems.append(BadInputError(f"{folder}: {len(images)} images show test images: {first_names(images)}"))
-    return problems
+    images = sorted({leak.train.name for leak in leaks})
+    folder = train[0].parent
+    return [*problems, BadInputError(f"{folder}: {len(images)} images show test images: {first_names(images)}")]
 
 
 def main(argv: Sequence[str]) -> None:
@@ -93,7 +94,8 @@ def main(argv: Sequence[str]) -> None:
     if arguments.deep:
         cache = ImageCache(arguments.cache_dir or default_cache_folder(data_path))
         compared, cache_problems = check_cache(arguments.root, cache)
-        print(f"\ncache {cache.folder}: {compared} images compared, {len(cache_problems)} problems")
+        found = f"{counted(compared, 'image')} compared, {counted(len(cache_problems), 'problem')}"
+        print(f"\ncache {cache.folder}: {found}")
         problems += cache_problems
     if arguments.leaks:
         problems += report_leaks(train, tests)

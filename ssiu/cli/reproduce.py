@@ -33,8 +33,8 @@ from ssiu.report.paper.reproduce import (
 )
 from ssiu.report.paper.rows import Row, published_rows
 from ssiu.report.paper.table1 import table1
-from ssiu.weights.formats import read_weights
-from ssiu.weights.load import SHIPPED, network_of, released_name, shipped_file, weights_folder
+from ssiu.weights.formats import read_weights, released_name
+from ssiu.weights.load import SHIPPED, network_of, shipped_file, weights_folder
 
 
 @contextmanager

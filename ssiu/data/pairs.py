@@ -22,6 +22,7 @@ from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.images.encoding import IMAGE_SUFFIXES
 from ssiu.images.io import image_size
 
+VALIDATION = "_val"  # ends the name of the set that `ssiu prepare --holdout` keeps for validation
 HEADER_READERS = 16  # threads: on network disks the wait is latency
 
 
@@ -108,6 +109,11 @@ def _roots(data_path: Path, name: str) -> tuple[Path, Path]:
     return child(child(data_path, "benchmark"), name), child(data_path, name)
 
 
+def folder_of(data_path: Path, set_name: str) -> Path | None:
+    """The folder of that name where a set would lie, whatever is in it."""
+    return next((root for root in _roots(data_path, set_name) if root.is_dir()), None)
+
+
 def copies(root: Path) -> Iterator[SetFolders]:
     """The copies of a set in its folder, the one that is read first."""
     name = root.name
@@ -164,10 +170,13 @@ def prepare_command(hr: Path, scales: Iterable[int]) -> str:
 
 
 def download_hint(set_names: Iterable[str], data_path: Path) -> str:
-    """The commands that get those of the sets which can be had, to end a message with; empty without any."""
-    wanted = {known_name(name) for name in set_names}
+    """The commands that download those of the sets which are known, and make the others, to end a message with."""
+    wanted = {known_name(usual_name(name)) for name in set_names}
     words = dict.fromkeys(known.get for name, known in SETS.items() if name in wanted)
     commands = [f"python -m ssiu download {word} --to {shlex.quote(str(data_path))}" for word in words]
+    for name in dict.fromkeys(name.removesuffix(VALIDATION) for name in sorted(wanted - SETS.keys())):
+        holdout = " --holdout 20" if f"{name}{VALIDATION}" in wanted else ""
+        commands.append(f"python -m ssiu prepare PHOTOS --output {shlex.quote(str(data_path / name))}{holdout}")
     return f"; get {'it' if len(commands) == 1 else 'them'}: {' and '.join(commands)}" if commands else ""
 
 

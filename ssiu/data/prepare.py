@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ssiu.data.catalog import SETS
 from ssiu.data.links import is_placed, place_hr
-from ssiu.data.pairs import SetFolders, child, copies, image_files, list_images, lr_names
+from ssiu.data.pairs import VALIDATION, SetFolders, child, copies, image_files, list_images, lr_names
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
 from ssiu.files import make_folder, remove_leftovers
 from ssiu.images.bicubic import make_lr
@@ -91,7 +91,7 @@ def _new_set(output: Path) -> SetFolders:
 
 
 def _validation_set(output: Path) -> SetFolders:
-    return _new_set(output.with_name(f"{output.name}_val"))
+    return _new_set(output.with_name(output.name + VALIDATION))
 
 
 def _there(folders: SetFolders) -> dict[str, Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from ssiu.config.schema import Config
 from ssiu.data.cache import CachedImage
 from ssiu.data.catalog import MOD12, TEST_SETS, known_name
-from ssiu.data.pairs import Pair, available_sets, download_hint, find_pairs, set_folders
+from ssiu.data.pairs import Pair, available_sets, download_hint, find_pairs, folder_of, set_folders
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.images.io import read_rgb
 from ssiu.images.parallel import in_parallel
@@ -60,16 +60,19 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
             f"data_path {data_path.absolute()}: no such folder, so there is no test set yet"
             f"{_next_steps(names, data_path)}"
         )
-    unknown = [name for name in names if name not in TEST_SETS and set_folders(data_path, name) is None]
-    if unknown:
+    absent = [name for name in names if set_folders(data_path, name) is None]
+    if unknown := [name for name in absent if name not in TEST_SETS and not folder_of(data_path, name)]:
         known = sorted(set(available_sets(data_path)) | set(TEST_SETS))
         raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
     sets, missing, failed = [], [], []
-    absent = [name for name in names if set_folders(data_path, name) is None]
-    if absent:
-        missing.append(f"{', '.join(absent)}: not in {data_path.absolute()} (expected benchmark/{absent[0]}/HR there)")
+    if nowhere := [name for name in absent if not folder_of(data_path, name)]:
+        missing.append(
+            f"{', '.join(nowhere)}: not in {data_path.absolute()} (expected benchmark/{nowhere[0]}/HR there)"
+        )
     for name in names:
         if name in absent:
+            if folder := folder_of(data_path, name):
+                missing.append(f"{name}: {folder.absolute()} has no HR folder")
             failed.append(name)
         else:
             try:

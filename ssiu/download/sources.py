@@ -20,7 +20,7 @@ from ssiu.download.http import fetch, mismatch
 from ssiu.download.unpack import unpack
 from ssiu.errors import BadInputError, BusyError, ConfigError, OutputError, SSIUError
 from ssiu.files import held, make_folder, require_space
-from ssiu.weights.load import released_name
+from ssiu.weights.formats import released_name
 
 WORK = ".ssiu_download"
 ELSEWHERE = "free some space or choose another folder with --to"

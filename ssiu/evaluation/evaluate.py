@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ssiu.config.schema import MAX_NAME_BYTES
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import autocast, autocast_type
-from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.errors import BadInputError, NonFiniteError, first_names
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
 from ssiu.images.bicubic import imresize
@@ -75,6 +75,30 @@ class Evaluation:
         """``means[protocol][set name]``."""
         return {protocol: {name: self.mean(name, protocol) for name in self.sets} for protocol in self.protocols}
 
+    def exact(self, set_name: str, protocol: str) -> list[str]:
+        """The images of a set that equal their originals: their PSNR is infinite and not in its mean."""
+        return [image.name for image in self.of(set_name) if image.scores[protocol].psnr == math.inf]
+
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of the means has to know, a sentence each."""
+        found = []
+        for name in self.sets:
+            for protocol in self.protocols:
+                if exact := self.exact(name, protocol):
+                    found.append(
+                        f"{name} ({protocol}): {len(exact)} of {len(self.of(name))} images equal their originals "
+                        f"({first_names(exact)}); their PSNR is infinite and left out of the mean."
+                    )
+        above = [image for image in self.images if image.scores.get("official", Score(0, 0)).ssim > 1]
+        if above:
+            largest = max(image.scores["official"].ssim for image in above)
+            found.append(
+                f"The official SSIM of {first_names(image.key for image in above)} is above 1 (up to {largest:.4f}), "
+                "which no similarity can be: that code computes variances near 0 as differences of numbers near 1.8e7 "
+                "in float32, where neighbours are 1 or 2 apart. The number is what it prints; look at standard."
+            )
+        return tuple(found)
+
     def summary(
         self,
         *,
@@ -85,7 +109,10 @@ class Evaluation:
         precision: str | None = None,
         self_ensemble: bool | None = None,
     ) -> dict[str, Any]:
-        """What ``summary.json`` holds; an infinite PSNR (equal images) is null there, as is what is not known."""
+        """What ``summary.json`` holds; what is not known is null there, as is the PSNR of a set of equal images.
+
+        Where some images equal their originals, ``exact`` names them.
+        """
         return {
             "model": model,
             "scale": scale,
@@ -96,6 +123,7 @@ class Evaluation:
             "protocols": {
                 protocol: {
                     name: {"psnr": _finite(mean.psnr), "ssim": mean.ssim, "images": len(self.of(name))}
+                    | ({"exact": exact} if (exact := self.exact(name, protocol)) else {})
                     for name, mean in sets.items()
                 }
                 for protocol, sets in self.means.items()

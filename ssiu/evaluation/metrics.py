@@ -80,9 +80,10 @@ def _rounded(image: Tensor) -> Tensor:
 
 
 def mean_score(scores: Iterable[Score]) -> Score:
-    """The mean of each number over the images of a set."""
-    scores = list(scores)
-    return Score(*(math.fsum(values) / len(scores) for values in zip(*scores, strict=True)))
+    """The mean of each number over the images of a set; an infinite PSNR is left out, unless all are infinite."""
+    psnr, ssim = zip(*scores, strict=True)
+    finite = [value for value in psnr if value != math.inf] or [math.inf]
+    return Score(math.fsum(finite) / len(finite), math.fsum(ssim) / len(ssim))
 
 
 def rounded(mean: Score, protocol: str) -> Score:

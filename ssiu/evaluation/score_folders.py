@@ -3,8 +3,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ssiu.data.catalog import MOD12, known_name
 from ssiu.data.pairs import list_images
 from ssiu.data.test_sets import copy_name
@@ -12,6 +10,7 @@ from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
 from ssiu.images.io import image_size, read_rgb
+from ssiu.progress import Progress
 
 Match = tuple[str, Path, Path]
 """Name, SR image, HR image."""
@@ -39,7 +38,7 @@ def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool =
 
     with ThreadPoolExecutor(2) as pool:
         scores = pool.map(result, matches)
-        bar = tqdm(scores, total=len(matches), unit="image", leave=False, disable=None if progress else True)
+        bar = Progress(scores, total=len(matches), desc="scored", unit="images", leave=False, disable=not progress)
         return Evaluation(list(bar), PROTOCOLS)
 
 

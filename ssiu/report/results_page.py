@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.errors import first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
 from ssiu.evaluation.metrics import Score
 from ssiu.images.bicubic import imresize
@@ -105,7 +104,6 @@ def report_page(
         title=table.title,
         facts=facts,
         means=table,
-        above_one=_above_one(evaluation),
         titles=[*titles, "bicubic PSNR (standard)", "gain dB"],
         rows=_rows(evaluation, bicubic, shown, summary["scale"], image_folder),
         shown={name: figures for name, figures in by_set.items() if figures},
@@ -175,13 +173,6 @@ def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     over = over - sums[box_height:, :-box_width] + sums[:-box_height, :-box_width]
     top, left = np.unravel_index(over.argmax(), over.shape)
     return int(left), int(top), box_width, box_height
-
-
-def _above_one(evaluation: Evaluation) -> dict[str, str] | None:
-    """Whose `official` SSIM is more than 1, which a similarity cannot be."""
-    found = {image.key: image.scores["official"].ssim for image in evaluation.images if "official" in image.scores}
-    above = {key: ssim for key, ssim in found.items() if ssim > 1}
-    return {"names": first_names(above), "largest": f"{max(above.values()):.4f}"} if above else None
 
 
 def _rows(

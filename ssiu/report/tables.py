@@ -127,7 +127,8 @@ def comparison(
         rows.append(
             [*row, cell(paper.get(usual_name(name)), "standard")] if paper else row
         )  # printed numbers are rounded already
-    return Table(title, [*header, f"paper's {model} ({paper_protocol})"] if paper else header, rows)
+    header += [f"paper's {model} ({paper_protocol})"] if paper else []
+    return Table(title, header, rows, (*(f"Bicubic, {remark}" for remark in bicubic.remarks()), *ours.remarks()))
 
 
 def score_table(title: str, evaluation: Evaluation) -> Table:
@@ -136,7 +137,7 @@ def score_table(title: str, evaluation: Evaluation) -> Table:
         [name, _count(evaluation, name), *[cell(evaluation.mean(name, p), p) for p in evaluation.protocols]]
         for name in evaluation.sets
     ]
-    return Table(title, ["PSNR dB / SSIM", "images", *evaluation.protocols], rows)
+    return Table(title, ["PSNR dB / SSIM", "images", *evaluation.protocols], rows, evaluation.remarks())
 
 
 def _count(evaluation: Evaluation, set_name: str) -> Number:

@@ -40,12 +40,19 @@ class Weights:
     sha256: str
 
 
+def released_name(scale: int) -> str:
+    """The name of the authors' file for a scale."""
+    return f"model_x{scale}_290.pt"
+
+
 def read_weights(path: Path | str) -> Weights:
     """The tensors of a weights file under this project's names, verified as far as the format allows.
 
     Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
     """
     path = Path(path)
+    if path.name in map(released_name, (2, 3, 4)):
+        require_file(path, "the authors' weights; get them: python -m ssiu download weights")
     if path.suffix in (".pt2", ".onnx") and path.is_file():
         raise BadInputError(
             f"{path} is an exported network, not weights; expected .safetensors or .pt here "

@@ -21,7 +21,7 @@ from ssiu.models.ssiu import SSIU
 from ssiu.plugins import is_plugin
 from ssiu.weights.checkpoint import first_non_finite
 from ssiu.weights.external import ExternalNetwork, UnknownNetworkError, build_external
-from ssiu.weights.formats import Weights, read_weights
+from ssiu.weights.formats import Weights, read_weights, released_name
 
 log = logging.getLogger("ssiu")
 
@@ -142,11 +142,6 @@ def find_weights(model: str, scale: int) -> Path:
             f"no weights for {name} x{scale}; looked for {looked}; {get}name a file with pretrain=FILE"
         )
     return found
-
-
-def released_name(scale: int) -> str:
-    """The name of the authors' file for a scale."""
-    return f"model_x{scale}_290.pt"
 
 
 def shipped_file(name: str) -> Path | None:

@@ -151,6 +151,19 @@ def test_a_missing_set_is_named_before_any_work_with_the_key_for_the_others(run,
     assert not (tmp_path / "results").exists()
 
 
+def test_a_set_with_lr_images_only_lacks_its_hr_images(run, tmp_path):
+    for name in ("My", "benchmark/Other"):
+        (tmp_path / "data" / name / "LR_bicubic/X2").mkdir(parents=True)
+    for name, folder in (("My", "My"), ("Other", "benchmark/Other"), ("other", "benchmark/Other")):
+        with pytest.raises(MissingInputError, match=rf"{name}: .*data/{folder} has no HR folder"):
+            run(f"eval_sets=[Set5,{name}]", "data_path=data")
+
+
+def test_weights_of_the_authors_that_are_not_there_can_be_downloaded(run):
+    with pytest.raises(MissingInputError, match=r"model_x2_290\.pt; .*python -m ssiu download weights"):
+        run("pretrain=pretrain_model/model_x2_290.pt")
+
+
 def test_without_any_data_the_next_steps_are_named(run, tmp_path):
     for data_path, reason in (("nowhere", r"nowhere: no such folder"), ("empty here", "missing test sets: Set5")):
         (tmp_path / "empty here").mkdir(exist_ok=True)

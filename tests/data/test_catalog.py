@@ -8,7 +8,9 @@ from toy_sets import write_set
 from ssiu.config.load import make_config
 from ssiu.data.catalog import SETS, TEST_SETS, facts_of, known_name
 from ssiu.data.check import check_set
+from ssiu.data.pairs import find_pairs
 from ssiu.data.test_sets import load_test_set, load_test_sets
+from ssiu.errors import MissingInputError
 from ssiu.report.paper.published import paper_rows
 
 
@@ -27,6 +29,20 @@ def test_a_folder_with_another_name_of_a_set_is_read_as_that_set(tmp_path: Path)
         assert [each.name for each in load_test_sets(config)] == ["B100"]
         assert load_test_set(tmp_path, asked, 2).name == "B100"
     assert check_set(tmp_path, "BSDS100")[0].expected == 100
+
+
+@pytest.mark.parametrize("folder", [".", "absent"])
+def test_a_missing_set_comes_with_the_command_that_gets_or_makes_it(tmp_path: Path, folder: str) -> None:
+    data = tmp_path / folder
+    for name, command in {
+        "mine": f"prepare PHOTOS --output {data}/mine",
+        "mine_val": f"prepare PHOTOS --output {data}/mine --holdout 20",
+        "df2k": f"download df2k --to {data}",
+        "BSD100 mod12": f"download benchmark --to {data}",
+    }.items():
+        with pytest.raises(MissingInputError) as caught:
+            find_pairs(data, name, 2)
+        assert str(caught.value).endswith(f"get it: python -m ssiu {command}")
 
 
 def test_every_column_of_the_paper_is_a_set_of_the_catalogue() -> None:

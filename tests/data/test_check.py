@@ -288,7 +288,7 @@ def test_the_command_line_prints_a_table_and_an_exit_code(tmp_path: Path, capsys
     shutil.rmtree(tmp_path / "train")
     shutil.rmtree(tmp_path / "DIV2K")
     (tmp_path / "toy/LR_bicubic/X2/ax2.png").unlink()
-    with pytest.raises(MissingInputError, match=r"1 problems, listed above; the first: 1 HR images have no LR"):
+    with pytest.raises(MissingInputError, match=r"1 problem, listed above; the first: 1 HR images have no LR"):
         check_command.main([str(tmp_path)])
     assert "1 HR images have no LR" in capsys.readouterr().out
     with pytest.raises(MissingInputError):
@@ -313,7 +313,7 @@ def test_leaks_are_sought_in_every_set_but_the_training_sets(others: list[str], 
     shutil.rmtree(tmp_path / "div2k")
     shutil.rmtree(tmp_path / "set5", ignore_errors=True)
     check_command.main(command)
-    assert "show one of 1 test images" in capsys.readouterr().out
+    assert "No training image shows any of 1 test image." in capsys.readouterr().out
 
 
 def test_a_set_that_another_one_hides_is_not_reported_as_that_one(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_other_errors_do_not_keep_the_problems_from_being_listed(tmp_path: Path,
     with pytest.raises(MissingInputError, match="problems, listed above"):
         check_command.main([str(tmp_path), "--deep", "--leaks", str(tmp_path / "train/HR")])
     printed = capsys.readouterr().out
-    for text in ("no LR image", "X3: holds no images", "0 images compared", "show one of 3 test images"):
+    for text in ("no LR image", "X3: holds no images", "0 images compared", "No training image shows any of 3 test"):
         assert text in printed
 
 

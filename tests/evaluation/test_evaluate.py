@@ -28,6 +28,7 @@ from ssiu.images.io import read_rgb
 from ssiu.inference import tiles
 from ssiu.models import SSIU
 from ssiu.report.results import summary_json
+from ssiu.report.tables import comparison, score_table
 
 
 def _sets(root, scale=2, names=("Set5",)):
@@ -184,8 +185,20 @@ def _result(name, psnr, ssim=0.5):
     return ImageResult("Set5", name, 30, 20, {"standard": Score(psnr, ssim)})
 
 
-def test_summary_has_the_documented_keys_and_null_for_infinity():
-    found = Evaluation([_result("a", math.inf, 1.0), _result("b", 30.0)], ("standard",))
+def test_an_image_that_equals_its_original_is_left_out_of_the_mean_and_named():
+    found = Evaluation([_result("a", math.inf, 1.0), _result("b", 30.0), _result("c", 32.0)], ("standard",))
+    assert found.mean("Set5") == (31.0, pytest.approx(2 / 3))
+    summary = found.summary(model="SSIU", scale=2)["protocols"]["standard"]["Set5"]
+    assert summary == {"psnr": 31.0, "ssim": pytest.approx(2 / 3), "images": 3, "exact": ["a"]}
+    (remark,) = score_table("t", found).notes
+    assert "Set5 (standard): 1 of 3 images equal their originals (a)" in remark
+    other = Evaluation([_result("a", 29.0), _result("b", math.inf), _result("c", math.inf)], ("standard",))
+    assert "Bicubic, Set5 (standard): 2 of 3 images" in comparison("t", "SSIU", 2, found, other).notes[0]
+    assert not score_table("t", Evaluation([_result("b", 30.0)], ("standard",))).notes
+
+
+def test_summary_has_the_documented_keys_and_null_where_all_images_are_exact():
+    found = Evaluation([_result("a", math.inf, 1.0), _result("b", math.inf, 1.0)], ("standard",))
     summary = found.summary(model="SSIU", scale=2, checkpoint="w.safetensors", weights_sha256="ab", precision="bf16")
     assert json.loads(summary_json(summary)) == {
         "model": "SSIU",
@@ -194,7 +207,7 @@ def test_summary_has_the_documented_keys_and_null_for_infinity():
         "weights_sha256": "ab",
         "precision": "bf16",
         "self_ensemble": None,
-        "protocols": {"standard": {"Set5": {"psnr": None, "ssim": 0.75, "images": 2}}},
+        "protocols": {"standard": {"Set5": {"psnr": None, "ssim": 1.0, "images": 2, "exact": ["a", "b"]}}},
     }
 
 

@@ -118,6 +118,18 @@ def test_the_published_imdn_row_comes_out_of_its_images(shared, tmp_path, capsys
         assert found["ssim"] == pytest.approx(mean["ssim"], abs=5e-5)
 
 
+def test_the_terminal_says_what_flat_and_equal_images_do_to_the_numbers(tmp_path, capsys):
+    flat = {f"{level}.png": np.full((40, 48, 3), level, np.uint8) for level in (3, 120, 200)}
+    off = {"3.png": flat["3.png"] + 2, "120.png": flat["120.png"], "200.png": flat["200.png"] + 1}
+    sr, hr = _folders(tmp_path, off, flat)
+    _score(sr, hr, "--scale", 2, "--json", tmp_path / "a.json")
+    printed = capsys.readouterr().out
+    assert "Mine (standard): 1 of 3 images equal their originals (120)" in printed
+    assert "The official SSIM of Mine/200, Mine/3 is above 1 (up to 1." in printed
+    for found in json.loads((tmp_path / "a.json").read_text())["protocols"].values():
+        assert 40 < found["Mine"]["psnr"] < 60 and found["Mine"]["exact"] == ["120"]
+
+
 def test_a_place_that_json_cannot_be_written_to_is_known_before_any_work(tmp_path):
     sr, hr = _folders(tmp_path, {"cup.png": SR}, {"cup.png": HR})
     with pytest.raises(OutputError):

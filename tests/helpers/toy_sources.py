@@ -11,7 +11,7 @@ from file_server import FileServer
 from toy_sets import write_set
 
 from ssiu.download.http import digest_of
-from ssiu.weights.load import released_name
+from ssiu.weights.formats import released_name
 
 NAMES = ["a", "b", "c"]
 

@@ -215,4 +215,5 @@ def test_an_official_ssim_above_one_is_explained(tmp_path):
     page = report_page(table, {}, summary, above, found, [], None).decode()
     assert "of plain/cup is above 1 (up to 1.0010)" in page
     scores["official"] = Score(30.0, 1.0)
+    table = comparison("t", "SSIU", 2, above, found)
     assert "is above 1" not in report_page(table, {}, summary, above, found, [], None).decode()
