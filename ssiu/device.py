@@ -19,7 +19,7 @@ from ssiu.models.layers import check_choice
 try:
     import resource
 except ImportError:  # Windows
-    resource = None
+    resource = None  # type: ignore[assignment]  # asked for before its use
 
 log = logging.getLogger("ssiu")
 
@@ -75,7 +75,8 @@ def set_arithmetic(precision: str, deterministic: bool = False) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that writes all memory once more
+    # a debugging aid that writes all memory once more; mypy does not see a module's properties
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def warn_of_emulation(device: torch.device, precision: str) -> None:

@@ -18,7 +18,7 @@ from ssiu.errors import DISK_FULL, BusyError, MissingInputError, OutputError, Sa
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows, where an open file can be neither removed nor renamed
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # asked for before each use
 
 PACKAGE = Path(__file__).resolve().parent
 """The folder of this package; in a clone its parent holds configs/ and pretrain_model/."""

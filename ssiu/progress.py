@@ -32,8 +32,8 @@ class Progress(tqdm):
         if not self.on_terminal:
             options |= {"mininterval": SECONDS, "maxinterval": SECONDS, "delay": SECONDS, "leave": True}
             options |= {"bar_format": LINE, "desc": options.get("desc", "done")}
-            file = _Lines(file)
-        super().__init__(*args, file=file, **options)
+        options["file"] = file if self.on_terminal else _Lines(file)
+        super().__init__(*args, **options)
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
         """What is worked on, at the end of the bar; it makes no line of its own."""

@@ -37,7 +37,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in sorted(tensors.items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         row = tensor.detach().cpu().contiguous().as_strided((tensor.numel(),), (1,))
-        digest.update(row.view(torch.uint8).numpy())
+        digest.update(row.view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -84,7 +84,7 @@ def load_checkpoint(path: Path | str, entries: Mapping[str, type] = MappingProxy
     state = verified(read_torch_file(path), path)
     for name, kind in entries.items():
         value = state.get(name)
-        if name in state and isinstance(value, kind) and (kind is not int or value >= 0):
+        if name in state and isinstance(value, kind) and not (isinstance(value, int) and value < 0):
             continue
         got = "missing" if name not in state else value if type(value) is int else f"of type {type(value).__name__}"
         raise BadInputError(

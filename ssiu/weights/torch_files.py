@@ -141,7 +141,7 @@ def _followed(operations: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None
 
 
 def _popped(stack: list[Any], count: int | None) -> list[Any]:
-    operands = []
+    operands: list[Any] = []
     while len(operands) != count and (top := stack.pop()) is not _MARK:
         operands.append(top)
     return operands[::-1]
