@@ -137,11 +137,11 @@ def main(argv: Sequence[str]) -> None:
                 rows.append(score_cell(output / "cells", network, weights, each, device))
         cells += rows
         facts[f"weights x{scale}"] = f"{weights.path} (sha256 of the tensors {weights.sha256[:12]})"
-        tables.append(table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)]))
+        tables += table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)])
     facts["computed with"] = "; ".join(dict.fromkeys(each.computed_with for each in cells))
     scored = {usual_name(each.set_name) for each in cells}
     absent = [name for name in TEST_SETS if not args.sets and name not in scored]
-    table = reproduction_table(cells, absent)
+    table = reproduction_table(cells, absent, authors=args.weights == "authors")
     write_reproduction(output, table, cells, facts, tables)
     print(table.text())
     print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'reproduce.html'}", sep="\n")

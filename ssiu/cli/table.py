@@ -11,29 +11,34 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
+from ssiu.errors import MissingInputError
 from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.pages import encoded, tables_page
 from ssiu.report.paper.rows import bicubic_row, in_order, published_rows, result_rows, rows_csv, set_names
-from ssiu.report.paper.table1 import anew_table, table1
+from ssiu.report.paper.table1 import recomputed_table, table1
 
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("table", __doc__)
     parser.add_argument("results", nargs="*", metavar="[NAME=]JSON", help="of test.py or score.py, one row each")
-    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: all three")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="data_path with benchmark/, for bicubic")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: those of the runs, all without any")
+    parser.add_argument("--data", type=Path, help="your data_path, for bicubic; default: data, if it is there")
     parser.add_argument(
         "--output", type=nonempty_path, metavar="DIR", help="also write table1_x{s}.md, .csv, .tex and .html"
     )
     args = parser.parse_args(argv)
+    if args.data and not args.data.is_dir():
+        raise MissingInputError(f"--data {args.data}: no such folder; expected your data_path, with benchmark/ in it")
     if args.output:
         make_folder(args.output)
     runs = result_rows(map(named_path, args.results))
-    for scale in (args.scale,) if args.scale else (2, 3, 4):
+    for scale in [args.scale] if args.scale else sorted({row.scale for row in runs}) or (2, 3, 4):
         ours = [row for row in runs if row.scale == scale]
-        bicubic, absent = bicubic_row(args.data, scale, set_names(ours))
+        bicubic, absent = bicubic_row(args.data or Path("data"), scale, set_names(ours))
         rows = in_order([bicubic, *published_rows(scale), *ours])
-        tables = [table for table in (table1(scale, rows, absent), anew_table(scale, rows)) if table]
+        tables = table1(scale, rows, absent)
+        if recomputed := recomputed_table(scale, rows):
+            tables.append(recomputed)
         for table in tables:
             print(table.text(terminal_width()), end="\n\n")
         if args.output:
@@ -41,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
                 "md": encoded("\n".join(table.markdown() for table in tables)),
                 "csv": encoded(rows_csv(rows)),
                 "tex": encoded("\n".join(table.latex() for table in tables)),
-                "html": tables_page(tables[0].title, tables),
+                "html": tables_page(f"Table I, x{scale}", tables),
             }
             for suffix, content in formats.items():
                 write_atomically(args.output / f"table1_x{scale}.{suffix}", content)

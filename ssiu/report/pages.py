@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ssiu.errors import one_line
-from ssiu.report.tables import Table, parts
+from ssiu.report.tables import PLACES, Table, parts
 
 
 def source(name: str) -> str:
@@ -28,6 +28,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+_TEMPLATES.globals["places"] = PLACES
 _TEMPLATES.globals["source"] = lambda name: Markup(source(name))
 _TEMPLATES.filters |= {"one_line": one_line, "parts": parts}
 

@@ -14,6 +14,7 @@ from ssiu.report.paper.published import published
 
 ABSENT = "-"
 
+PLACES = ("best", "second", "third")
 # what stands before and after the best, second and third number of a column
 _PLAIN = {0: ("", ""), 1: ("", "¹"), 2: ("", "²"), 3: ("", "³")}
 _MARKDOWN = {0: ("", ""), 1: ("**", "**"), 2: ("<u>", "</u>"), 3: ("*", "*")}
@@ -57,6 +58,12 @@ class Table:
     rows: Sequence[Sequence[Cell]]
     notes: tuple[str, ...] = ()
 
+    @property
+    def marked(self) -> bool:
+        """Whether a number has a place, so that a legend is needed."""
+        cells = (parts(content) for row in self.rows for content in row)
+        return any(isinstance(part, Number) and part.place for cell in cells for part in cell)
+
     def records(self) -> list[dict[str, Any]]:
         """For JSON: every row by the titles of its columns, with all digits; None where nothing is known."""
         return [dict(zip(self.header, map(_record, row), strict=True)) for row in self.rows]
@@ -83,22 +90,27 @@ class Table:
                     continue
                 cells = [row[0].ljust(widths[0]), *(row[column].rjust(widths[column]) for column in block)]
                 lines.append("  ".join(cells).rstrip())
-        return "\n".join([*lines, *(line for note in self.notes for line in _wrapped(note, width))])
+        return "\n".join([*lines, *(line for note in self._notes(_PLAIN) for line in _wrapped(note, width))])
 
     def markdown(self) -> str:
         """A GitHub table."""
         rows = self._rendered(lambda text: text.replace("|", r"\|"), _MARKDOWN, self.header)
         rows.insert(1, ["---", *["---:"] * (len(self.header) - 1)])
         lines = ["| " + " | ".join(row) + " |" for row in rows]
-        return "\n".join([f"**{self.title}**", "", *lines, *(f"\n{note}" for note in self.notes)]) + "\n"
+        return "\n".join([f"**{self.title}**", "", *lines, *(f"\n{note}" for note in self._notes(_MARKDOWN))]) + "\n"
 
     def latex(self) -> str:
         """A ``tabular`` for the booktabs package."""
         header, *lines = [" & ".join(row) + r" \\" for row in self._rendered(_tex, _LATEX, self.header)]
         body = [r"\toprule", header, r"\midrule", *lines, r"\bottomrule"]
         columns = "l" + "r" * (len(self.header) - 1)
-        comments = [f"% {one_line(line)}" for line in (self.title, *self.notes)]
+        comments = [f"% {one_line(line)}" for line in (self.title, *self._notes(_LATEX))]
         return "\n".join([*comments, rf"\begin{{tabular}}{{{columns}}}", *body, r"\end{tabular}"]) + "\n"
+
+    def _notes(self, marks: dict[int, tuple[str, str]]) -> list[str]:
+        """The notes, and which mark is which."""
+        legend = ", ".join(marks[place][0] + word + marks[place][1] for place, word in enumerate(PLACES, 1))
+        return [*self.notes, *([f"{legend} of a column"] if self.marked else [])]
 
     def _rendered(
         self, escape: Callable[[str], str], marks: dict[int, tuple[str, str]], *before: Sequence[Cell]

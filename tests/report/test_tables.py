@@ -75,6 +75,7 @@ def test_text_is_aligned(table):
         "Set5              1.0² / -",
         "100% of it   22.00¹ / 0.9³",
         "a note",
+        "best¹, second², third³ of a column",
     ]
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ssiu.data.catalog import TEST_SETS
 from ssiu.data.test_sets import BenchmarkSet, load_test_set
@@ -25,7 +26,7 @@ BICUBIC = "bicubic"
 class Row:
     """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path.
 
-    ``anew`` is the paper's row that this one measures again.
+    ``recomputes`` is the paper's row whose numbers were computed again here.
     """
 
     method: str
@@ -36,7 +37,8 @@ class Row:
     params_k: float = math.nan
     flops_g: float = math.nan
     rounded: bool = False  # printed numbers: never rounded again
-    anew: str = ""
+    recomputes: str = ""
+    self_ensemble: bool = False
 
     def printed(self, protocol: str, set_name: str) -> Score | None:
         """PSNR and SSIM rounded as they stand in the table; None where there are none."""
@@ -79,7 +81,8 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
 
     Files of one name, scale, network and settings that share no set make one row, so a method's sets may be scored one
     by one. Rows without a name are called after the model, and after their folder where the paper or another run of
-    that scale has the same name.
+    that scale has the same name. A self-ensemble has a ``+`` behind its name, as in papers, and a precision other than
+    fp32 is named; neither is a recomputation of the paper's row.
     Raises MissingInputError (66) for a file that is absent and BadInputError (65) for one that is something else, or
     when two files give one set of one named row, or are of different networks or settings.
     """
@@ -87,9 +90,12 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
     keys: list[tuple] = []
     for name, path in files:
         row, run = _read_summary(path)
-        key = (name, name or row.method, row.scale, run)
-        paper = paper_row(name, row.scale) if name else paper_row(row.method, row.scale, 1e3 * row.params_k)
-        row = dataclasses.replace(row, method=name or row.method, anew=paper.method if paper else "")
+        method = name or row.method
+        key = (name, method, row.scale, run)
+        shown = method + _settings(run, has_plus=name is not None and name.endswith("+"))
+        parameters = math.nan if name else 1e3 * row.params_k
+        paper = paper_row(method, row.scale, parameters) if shown == method else None
+        row = dataclasses.replace(row, method=shown, recomputes=paper.method if paper else "")
         if name and any(other[:3] == key[:3] and other != key for other in keys):
             raise BadInputError(
                 f"{path}: of another network than the file before it that is called {name} x{row.scale}, or of other "
@@ -105,7 +111,7 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
         else:
             for protocol, sets in row.means.items():
                 rows[same].means.setdefault(protocol, {}).update(sets)
-    named_alike = [(row.anew or row.method, row.scale) for row in rows]
+    named_alike = [(row.recomputes or row.method, row.scale) for row in rows]
     taken = Counter([*named_alike, *((row.method, row.scale) for row in paper_rows())])
     return [
         dataclasses.replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
@@ -114,9 +120,10 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """What was measured anew right below the paper's row, the others as they stand."""
-    below = [row for row in rows if row.anew]
-    return [each for row in rows if not row.anew for each in (row, *(b for b in below if b.anew == row.method))]
+    """What was recomputed right below the paper's row, the others as they stand."""
+    below = [row for row in rows if row.recomputes]
+    others = [row for row in rows if not row.recomputes]
+    return [each for row in others for each in (row, *(b for b in below if b.recomputes == row.method))]
 
 
 def rows_csv(rows: Iterable[Row]) -> str:
@@ -132,8 +139,22 @@ def rows_csv(rows: Iterable[Row]) -> str:
     return text.getvalue()
 
 
-def _read_summary(path: Path) -> tuple[Row, tuple]:
-    """The row of one file, called after its model, and what its numbers were computed by: network and settings.
+class _Run(NamedTuple):
+    """What numbers were computed by; None where that is not known."""
+
+    network: str | None
+    precision: str | None
+    self_ensemble: bool | None
+
+
+def _settings(run: _Run, has_plus: bool) -> str:
+    """What stands behind the name of a method for them."""
+    plus = "+" if run.self_ensemble and not has_plus else ""
+    return plus + ("" if run.precision in (None, "fp32") else f" ({run.precision})")
+
+
+def _read_summary(path: Path) -> tuple[Row, _Run]:
+    """The row of one file, called after its model, and its run.
 
     Nothing is known of the network behind images (score.py), nor of the settings of a run by an earlier version.
     """
@@ -146,9 +167,10 @@ def _read_summary(path: Path) -> tuple[Row, tuple]:
             summary_means(document),
             params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
             flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
+            self_ensemble=bool(document.get("self_ensemble")),
         )
         network = document.get("weights_sha256") or document["checkpoint"]
-        return row, (network, document.get("precision"), document.get("self_ensemble"))
+        return row, _Run(network, document.get("precision"), document.get("self_ensemble"))
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
     except NO_SUMMARY:

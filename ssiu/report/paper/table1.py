@@ -1,4 +1,4 @@
-"""Table I again, from its rows: protocols apart, the best marked, and what was measured anew beside the paper's."""
+"""Table I again, from its rows: protocols apart, the best marked, and what was recomputed beside the paper's."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,43 +9,54 @@ from ssiu.report.paper.rows import BICUBIC, Row, set_names
 from ssiu.report.tables import ABSENT, Cell, Number, Part, Table, cell
 
 MARKED = 3  # places that are marked in a column
+FEWEST = 4  # methods in a column with marks: the best of two says little
+NOTES = {
+    "standard": "standard: images as they are saved, in 8 bit; compares with most papers.",
+    "official": "official: the authors' evaluation code, which puts SSIM 0.001 to 0.005 higher and rounds means up; "
+    "compares with the paper's own SSIU row only, never with standard.",
+}
 
 
-def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> Table:
-    """The table of one scale, a column per test set and protocol; the three best methods of a column are marked.
+def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> list[Table]:
+    """A table for each protocol that ``rows`` have numbers under, a column a test set.
 
-    Bicubic is no competitor and has no place. ``absent`` are the sets that are not on disk, which is said below.
+    The three best of a column are marked where at least `FEWEST` methods compete; bicubic does not. ``absent`` are the
+    sets that are not on disk, which the first table says.
     """
-    columns = [
-        (name, protocol)
-        for protocol in PROTOCOLS
-        for name in dict.fromkeys((*TEST_SETS, *set_names(rows)))
-        if any(row.printed(protocol, name) for row in rows)
-    ]
-    header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *[f"{n} ({p})" for n, p in columns]]
-    body: list[list[Cell]] = [[row.method, row.training_set, *map(_plain, (row.params_k, row.flops_g))] for row in rows]
-    for name, protocol in columns:
+    tables = []
+    for protocol in PROTOCOLS:
+        there = [row for row in rows if row.means.get(protocol)]
+        if there:
+            notes = [NOTES[protocol]]
+            if any(row.self_ensemble for row in there):
+                names = ", ".join(row.method for row in there if row.self_ensemble)
+                notes.append(f"{names}: self-ensemble, the mean over the eight flips and rotations of an image.")
+            if absent and not tables:
+                notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
+            tables.append(_table(f"Table I, x{scale}, {protocol}", protocol, there, notes))
+    return tables
+
+
+def _table(title: str, protocol: str, rows: Sequence[Row], notes: Sequence[str]) -> Table:
+    names = [n for n in dict.fromkeys((*TEST_SETS, *set_names(rows))) if any(row.printed(protocol, n) for row in rows)]
+    header = ["PSNR dB / SSIM", "trained on", "params K", "MACs G", *names]
+    body: list[list[Cell]] = [[row.method, row.training_set, _plain(row.params_k), _plain(row.flops_g)] for row in rows]
+    for name in names:
         scores = [row.printed(protocol, name) for row in rows]
         ranked = [score for row, score in zip(rows, scores, strict=True) if score and row.method != BICUBIC]
-        best = [_best(numbers) for numbers in zip(*ranked, strict=True)]
+        best = [_best(numbers) for numbers in zip(*ranked, strict=True)] if len(ranked) >= FEWEST else [[], []]
         for line, row, score in zip(body, rows, scores, strict=True):
-            line.append(_marked(score, best if row.method != BICUBIC else ([], [])))
-    notes = [
-        "standard compares with most papers; official is the authors' evaluation code, whose SSIM is 0.001 to 0.005 "
-        "higher and whose means are rounded up: the two never share a column."
-    ]
-    if absent:
-        notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
-    return Table(f"Table I, x{scale}", header, body, tuple(notes))
+            line.append(_marked(score, best if row.method != BICUBIC else [[], []]))
+    return Table(title, header, body, tuple(notes))
 
 
-def anew_table(scale: int, rows: Sequence[Row]) -> Table | None:
-    """The paper's rows that were measured anew: printed, here, and how they differ; None where there are none.
+def recomputed_table(scale: int, rows: Sequence[Row]) -> Table | None:
+    """The paper's rows that were recomputed: printed, here, and how they differ; None where there are none.
 
     Both under the protocol of the paper's row. A number that agrees to the printed digit differs by ``=``.
     """
     paper = {row.method: row for row in rows if row.rounded}
-    pairs = [(paper[row.anew], row) for row in rows if row.anew]
+    pairs = [(paper[row.recomputes], row) for row in rows if row.recomputes]
     if not pairs:
         return None
     names = dict.fromkeys(name for _, row in pairs for name in set_names([row]) if usual_name(name) in TEST_SETS)
@@ -65,9 +76,9 @@ def anew_table(scale: int, rows: Sequence[Row]) -> Table | None:
             for line, content in zip(lines, (*pair, change), strict=True):
                 line.append(content)
         body += lines
-    header = ["measured anew", "from", "params K", "MACs G", *names]
+    header = ["recomputed", "from", "params K", "MACs G", *names]
     note = "= agrees to the printed digit. Means are rounded as each protocol does."
-    return Table(f"Table I measured anew, x{scale}: PSNR dB / SSIM", header, body, (note,))
+    return Table(f"Table I recomputed, x{scale}: PSNR dB / SSIM", header, body, (note,))
 
 
 def _best(numbers: Iterable[float]) -> list[float]:

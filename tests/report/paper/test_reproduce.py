@@ -55,6 +55,14 @@ def test_the_verdict_counts_cells_that_the_paper_has() -> None:
     assert verdict([]).startswith("0 of 0")
 
 
+def test_other_weights_than_the_authors_are_not_held_to_agree() -> None:
+    cells = [cell(37.5683, 0.96077), cell(38.0, 0.9630), cell(37, 0.9, None)]
+    (first, *_) = reproduction_table(cells, authors=False).notes
+    assert first.startswith("These weights are this repository's, not the authors'") and "agree" not in first
+    assert "PSNR differs by -0.74 to -0.30 dB, SSIM by -0.0024 to -0.0002." in first
+    assert reproduction_table([], authors=False).notes[0].endswith("need not come out.")
+
+
 def test_a_mod12_copy_is_named_and_an_absent_set_too() -> None:
     table = reproduction_table([cell(38, 0.9, name="Set5 mod12")], ["Manga109"])
     assert table.rows[0][0] == "x2 Set5 mod12" and "mod12" in table.notes[2] and "Manga109" in table.notes[3]
@@ -109,7 +117,7 @@ def test_from_an_empty_folder_to_the_page(run: Run, tmp_path: Path, capsys: pyte
             assert each[protocol] == {"psnr": mean["psnr"], "ssim": mean["ssim"]} and each[protocol]["psnr"] < 30
     assert (tmp_path / "here/pretrain_model/model_x4_290.pt").exists()
     page = (folder / "reproduce.html").read_text()
-    assert "0 of 2 cells agree" in page and page.count("<table>") == 3 and "SSIU, here" in page
+    assert "0 of 2 cells agree" in page and page.count("<table>") == 1 + 2 * 2 and "SSIU, here" in page
     table_command.main(["--scale", "4", str(folder / "cells/x4_Set5.json"), "--output", str(tmp_path / "table")])
     rows = [line.split(",") for line in (tmp_path / "table/table1_x4.csv").read_text().splitlines()]
     measured = [float(row[5]) for row in rows[1:] if row[3:5] == ["standard", "Set5"]]

@@ -16,7 +16,7 @@ def test_the_page_shows_the_rows_and_fits(browser: Any, tmp_path: Path, width: i
     ours = {"standard": Score(38.29, 0.9612), "official": Score(38.3051, 0.96316)}
     cells = [CellResult(2, "Set5", 5, ours, Score(38.31, 0.9632)), CellResult(2, "Set14 mod12", 14, ours, None)]
     facts = {"command": "ssiu reproduce --data <&>", "weights x2": "/a/long/path/" * 8 + "model_x2_290.pt"}
-    write_reproduction(tmp_path, reproduction_table(cells), cells, facts, [table1(2, published_rows(2))])
+    write_reproduction(tmp_path, reproduction_table(cells), cells, facts, table1(2, published_rows(2)))
     complaints: list[str] = []
     page = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme).new_page()
     page.on("console", lambda message: complaints.append(message.text))
@@ -30,6 +30,10 @@ def test_the_page_shows_the_rows_and_fits(browser: Any, tmp_path: Path, width: i
         "x2 Set5", "5", "38.31 / 0.9632", "38.31 / 0.9632", "+0.00 / +0.0000", "yes", "38.29 / 0.9612"
     ]  # fmt: skip
     assert rows.nth(1).locator("td").all_inner_texts()[5] == "-"
-    assert page.locator("table").count() == 2
+    assert page.locator("table").count() == 3
+    scroll = page.locator(".scroll").nth(1)  # Table I, whose first PSNR is in sight and whose names stay there
+    assert scroll.locator("tbody tr").first.locator("td").nth(4).bounding_box()["x"] < width - 40
+    scroll.evaluate("box => { box.scrollLeft = 1000; }")
+    assert scroll.locator("tbody td").first.bounding_box()["x"] == scroll.bounding_box()["x"]
     page.context.close()
     assert complaints == []
