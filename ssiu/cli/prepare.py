@@ -2,20 +2,24 @@
 
 ssiu prepare photos/ --output data/MySet --scales 2 3 4
 ssiu prepare photos/ --output data/mine --scales 2 --holdout 20       (makes data/mine and data/mine_val)
+ssiu prepare tiles/ --output data/mine --holdout 20 --group 'clic25_[0-9]+'   (tiles of one photograph stay together)
 ssiu prepare df2k --div2k downloads/DIV2K --flickr2k downloads/Flickr2K --output data
 
 It may be interrupted and repeated: images that are done are kept.
 """
 
 import os
+import re
 import shlex
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
+from ssiu.data.pairs import VALIDATION
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
-from ssiu.errors import ConfigError
+from ssiu.errors import ConfigError, counted, first_names
 from ssiu.files import nonempty_path
 from ssiu.images.encoding import IMAGE_SUFFIXES
 from ssiu.images.io import unread
@@ -30,6 +34,14 @@ def passed_over(folder: Path) -> str:
     return ", ".join(filter(None, found))
 
 
+def pattern(text: str) -> re.Pattern[str]:
+    """A regular expression of the command line."""
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ArgumentTypeError(f"no regular expression: {error}") from None
+
+
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("prepare", __doc__)
     parser.add_argument("source", help="folder of HR images, or the word df2k")
@@ -37,6 +49,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--scales", type=int, nargs="+", default=[2, 3, 4], choices=range(2, 9), metavar="S")
     parser.add_argument("--copy", action="store_true", help="copy the HR images instead of linking to them")
     parser.add_argument("--holdout", type=int, metavar="N", help="keep N images for validation, in OUTPUT_val")
+    parser.add_argument(
+        "--group", type=pattern, metavar="REGEX", help="with --holdout: names that begin with one match stay together"
+    )
     parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
     parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
     arguments = parser.parse_args(argv)
@@ -53,9 +68,15 @@ def main(argv: Sequence[str]) -> None:
     else:
         if others := passed_over(source):
             print(f"{source}: passed over {others}, which are not read")
+        if arguments.group and arguments.holdout is None:
+            raise ConfigError("--group is for --holdout: it says which images are held out together")
         if arguments.holdout is None:
             made = make_pairs(source, output, arguments.scales, arguments.copy)
         else:
-            made = make_split(source, output, arguments.scales, arguments.holdout, arguments.copy)
-    also = f" and {output}_val" if arguments.holdout else ""
-    print(f"{made} LR images made in {output}{also}; check them: python -m ssiu check {shlex.quote(str(output))}")
+            options = arguments.holdout, arguments.copy, arguments.group
+            training, held, made = make_split(source, output, arguments.scales, *options)
+            total = len(training) + len(held)
+            print(f"{len(held)} of {total} images are held out in {output}{VALIDATION}: {first_names(held)}")
+    also = f" and {output}{VALIDATION}" if arguments.holdout else ""
+    check = f"check them: python -m ssiu check {shlex.quote(str(output))}"
+    print(f"{counted(made, 'LR image')} made in {output}{also}; {check}")

@@ -1,12 +1,23 @@
 """Makes data sets: LR images from HR ones, and DF2K from its two downloads."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ssiu.data.catalog import SETS
 from ssiu.data.links import is_placed, place_hr
 from ssiu.data.pairs import VALIDATION, SetFolders, child, copies, image_files, list_images, lr_names
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, SaveError, SSIUError, first_names
+from ssiu.errors import (
+    BadInputError,
+    ConfigError,
+    MissingInputError,
+    OutputError,
+    SaveError,
+    SSIUError,
+    counted,
+    first_names,
+)
 from ssiu.files import make_folder, remove_leftovers
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import image_size, read_rgb, save_image
@@ -41,49 +52,87 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
     return make_lr_folders(images, folders, scales)
 
 
-def make_split(hr_folder: Path, output: Path, scales: Sequence[int], holdout: int, copy: bool = False) -> int:
+class Split(NamedTuple):
+    """What `make_split` did: the names in both sets, and how many LR images were written."""
+
+    training: list[str]
+    held: list[str]
+    lr_images: int
+
+
+def make_split(
+    hr_folder: Path,
+    output: Path,
+    scales: Sequence[int],
+    holdout: int,
+    copy: bool = False,
+    group: re.Pattern[str] | None = None,
+) -> Split:
     """`make_pairs` for all images but ``holdout``, which become the validation set ``{output}_val`` in the same way.
 
-    They are spread evenly over the sorted names. A set that was made before keeps its images, so photographs that came
-    meanwhile are all trained on; the images of one that was interrupted are added to. Returns the number of LR images
-    written.
+    They are spread evenly over the sorted names. Names that begin with the same match of ``group`` (its first group
+    where it has one), such as tiles of one photograph, go into one set: then as many are held out, or a few more. A set
+    that was made before keeps its images, so photographs that came meanwhile are trained on, unless they belong to a
+    group that is held out; the images of one that was interrupted are added to.
 
-    Raises ConfigError (78) when nothing would be left to train on, OutputError (73) when ``output`` holds images that
-    are to be held out, or ``{output}_val`` another number or some that are gone, and what `make_pairs` raises.
+    Raises ConfigError (78) when nothing would be left to train on or ``group`` fits no name, OutputError (73) when
+    ``output`` holds images that are to be held out, or ``{output}_val`` another number or some that are gone, and what
+    `make_pairs` raises.
     """
     images = list_images(hr_folder)
-    if len(images) < 2:
-        raise ConfigError(f"--holdout {holdout}: {hr_folder} holds one image; at least two are needed")
-    if not 0 < holdout < len(images):
-        raise ConfigError(f"--holdout {holdout}: expected 1 to {len(images) - 1} of the {len(images)} images")
     training, validation = _new_set(output), _validation_set(output)
-    names = list(images)
-    held = [names[(2 * index + 1) * len(names) // (2 * holdout)] for index in range(holdout)]
+    held = _held_out(list(images), holdout, group)
     placed = _there(validation).keys()
     interrupted = placed < set(held) and not training.hr.is_dir()
     if placed and not interrupted:
-        held = sorted(placed)
         if gone := sorted(placed - images.keys()):
             raise OutputError(
                 f"{hr_folder} no longer has {first_names(gone)}, held out in {validation.hr.parent}; put back what is "
                 f"missing, or for a new split remove {validation.hr.parent} and {output}"
             )
-        if len(held) != holdout:
+        if len(placed) < holdout or (len(placed) > holdout and group is None):
             raise OutputError(
-                f"{validation.hr.parent} holds {len(held)} images already ({first_names(held)}), not {holdout} of "
-                f"these; for a new split remove it and {output}"
+                f"{validation.hr.parent} holds {len(placed)} images already ({first_names(sorted(placed))}), not "
+                f"{holdout} of these; for a new split remove it and {output}"
             )
+        kept = {_group_of(name, group) for name in placed}
+        held = [name for name in images if _group_of(name, group) in kept]
     if trained_on := sorted(_there(training).keys() & held):
         raise OutputError(
             f"{output} already has images that are to be held out ({first_names(trained_on)}); remove {output} or "
             "choose another --output"
         )
     results: list[int | SSIUError] = []
-    for folders, names in ((validation, held), (training, [name for name in images if name not in held])):
+    trained = [name for name in images if name not in set(held)]
+    for folders, names in ((validation, held), (training, trained)):
         part = {name: images[name] for name in names}
         place_hr(part, folders, copy)
         results += _make_lr(part, folders, scales)
-    return _total(results)
+    return Split(trained, held, _total(results))
+
+
+def _held_out(names: list[str], holdout: int, group: re.Pattern[str] | None) -> list[str]:
+    """Whole groups of ``names``, spread evenly, that have at least ``holdout`` of them."""
+    if len(names) < 2:
+        raise ConfigError(f"--holdout {holdout}: there is one image; at least two are needed")
+    if not 0 < holdout < len(names):
+        raise ConfigError(f"--holdout {holdout}: expected 1 to {len(names) - 1} of the {counted(len(names), 'image')}")
+    if group and not any(map(group.match, names)):
+        raise ConfigError(f"--group {group.pattern}: no name begins so; they are {first_names(names)}")
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(_group_of(name, group), []).append(name)
+    parts = list(groups.values())
+    for count in range(-(-holdout // max(map(len, parts))), len(parts)):
+        held = [name for i in range(count) for name in parts[(2 * i + 1) * len(parts) // (2 * count)]]
+        if len(held) >= holdout:
+            return held
+    raise ConfigError(f"--holdout {holdout}: that would leave none of the {len(parts)} groups of --group to train on")
+
+
+def _group_of(name: str, group: re.Pattern[str] | None) -> str:
+    match = group and group.match(name)
+    return (match and match[min(match.re.groups, 1)]) or name
 
 
 def _new_set(output: Path) -> SetFolders:
