@@ -85,8 +85,8 @@ def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalN
             descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(tensors))
     except spandrel.UnsupportedModelError:
         raise UnknownNetworkError(
-            f"spandrel {spandrel.__version__} does not know it either; its own code does: --config FILE with "
-            "model: module:Class (docs/external_networks.md)"
+            f"spandrel {spandrel.__version__} does not know it either; use its authors' code: --config FILE with "
+            "model: FILE.py:Class (docs/external_networks.md)"
         ) from None
     except Exception as error:  # architectures index and divide by whatever they find in the tensors
         raise _unusable(path, "spandrel cannot build its network", error) from None

@@ -7,6 +7,7 @@ instructions for a stack, and may use only what state dicts need: `LITERALS`, `O
 
 import io
 import pickletools
+import warnings
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -42,7 +43,8 @@ def read_torch_file(path: Path | str) -> Any:
     path = Path(path)
     require_file(path, "a checkpoint or weights")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, on other protocols of pickle
             zipped = file.read(4) == b"PK\x03\x04"
             return torch.load(_checked_archive(file) if zipped else _checked_legacy(file), "cpu", weights_only=True)
     except PermissionError as error:

@@ -185,6 +185,23 @@ def test_a_network_is_not_made_far_larger_than_its_file(name: str, tensor: str, 
         build_external(tensors | forged, "file.pth")
 
 
+def test_public_checkpoints_are_read(shared: Path) -> None:
+    """Those that spandrel knows upscale; of the others a line says what to do."""
+    known = {"DITN_Real_x4.pth": "DITN", "craft_ntire24.pth": "CRAFT"}
+    paths = sorted((shared / "data/peers").glob("*.pth"))
+    assert len(paths) == 9 and known.keys() <= {path.name for path in paths}
+    for path in paths:
+        if path.name in known:
+            model = load_model(path)
+            assert (model.architecture, model.scale) == (known[path.name], 4)
+            with torch.no_grad():
+                assert model(torch.rand(1, 3, 8, 9)).shape == (1, 3, 32, 36)
+        else:
+            assert len(read_weights(path).state_dict) > 100
+            with pytest.raises(BadInputError, match=r"does not know it either; use its authors' code: --config FILE"):
+                load_model(path)
+
+
 def test_what_runs_code_is_refused_by_name(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.script(nn.Conv2d(3, 3, 1)), tmp_path / "script.pth")
     with pytest.raises(BadInputError, match=r"script\.pth is refused: it is TorchScript, so a program"):
