@@ -17,6 +17,7 @@ from ssiu.config.schema import Config
 from ssiu.config.yaml import read_yaml
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import PACKAGE, require_file
+from ssiu.plugins import is_plugin
 
 MAX_CONFIG_BYTES = 1_000_000
 SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
@@ -150,5 +151,6 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
             raise _unknown(key, "command line")
         given[key] = _parse_override(key, value)
     unsaid = ("lambda_l1", "lambda_fft") if given.get("losses") else ()  # in the file: the command line wins
+    unsaid += ("betas", "weight_decay") if is_plugin(str(given.get("optimizer"))) else ()
     values = {key: value for key, value in values.items() if key not in unsaid} | given
     return make_config(values, f"{path} with the command line" if given else str(path))

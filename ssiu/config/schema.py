@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -24,6 +25,7 @@ from ssiu.config.yaml import write_yaml
 from ssiu.models import ANY, MODELS
 from ssiu.plugins import class_of, is_plugin
 
+OPTIMIZERS = ("adamw", "adam", "muon")
 LOSSES = ("l1", "fft", "charbonnier", "mse", "ssim", "gradient")
 MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
 
@@ -46,9 +48,14 @@ def _own_blocks(values: dict[str, Any]) -> int:
     return argument.default if argument else 1
 
 
-def _unless(other: str, value: Any) -> Callable[[dict[str, Any]], Any]:
-    """The default ``value`` of a key that says nothing, so is null, where the key ``other`` says it."""
-    return lambda values: value if values.get(other) is None else None
+def _without_losses(value: float) -> Callable[[dict[str, Any]], float | None]:
+    """The default ``value`` of a key that is null, so says nothing, where ``losses`` are given."""
+    return lambda values: value if values.get("losses") is None else None
+
+
+def _of_ours(value: Any) -> Callable[[dict[str, Any]], Any]:
+    """The default ``value`` of a key that is null, so says nothing, for an optimizer of the user's choice."""
+    return lambda values: None if is_plugin(values.get("optimizer", "")) else value
 
 
 def _usable_path(value: str) -> str:
@@ -156,18 +163,27 @@ class Config(BaseModel):
     seed: int = Field(2024, ge=0, lt=2**32, description="initial weights, order of the data, dropout")
     epochs: int = Field(290, ge=1, le=1_000_000, description="length of training in passes over the data")
     max_iterations: int | None = Field(None, ge=1, le=10**9, description="length in optimizer steps, replaces epochs")
-    optimizer: Literal["adamw", "adam", "muon"] = Field(
-        "adamw", description="adamw as released, adam as in the paper, muon for short runs"
+    optimizer: str = Field(
+        "adamw",
+        description=f"{', '.join(OPTIMIZERS)} (as released, as in the paper, for short runs), or package.module:Class "
+        "or FILE.py:Class, such as torch.optim:NAdam, which gets lr and optimizer_args",
+    )
+    optimizer_args: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of such an optimizer, all but lr"
     )
     lr: float = Field(1e-3, gt=0, le=1e3, description="highest learning rate")
     muon_lr: float = Field(
         6e-3, gt=0, le=1e3, description="muon: highest rate of the 1x1 convolutions; lr is that of all other parameters"
     )
     muon_weight_decay: float = Field(0.05, ge=0, description="muon: on the 1x1 convolutions")
-    betas: tuple[float, float] = Field((0.9, 0.99), description="decay rates of Adam's moments")
-    weight_decay: float = Field(1e-4, ge=0, description="on every parameter (muon: on those of lr)")
-    scheduler: Literal["cosine", "multistep", "wsd"] = Field(
-        "cosine", description="cosine to eta_min, steps at decays, or wsd: constant, then linear to eta_min"
+    betas: tuple[float, float] | None = Field(
+        default_factory=_of_ours((0.9, 0.99)), description="adamw, adam, muon: decay rates of Adam's moments"
+    )
+    weight_decay: float | None = Field(
+        default_factory=_of_ours(1e-4), ge=0, description="adamw, adam: on every parameter; muon: on those of lr"
+    )
+    scheduler: Literal["cosine", "multistep", "wsd", "constant"] = Field(
+        "cosine", description="cosine to eta_min, steps at decays, wsd: constant, then linear to eta_min, or constant"
     )
     warmup_epochs: int = Field(0, ge=0, le=1_000_000, description="epoch k of these runs at lr * k / warmup_epochs")
     eta_min: float = Field(1e-6, ge=0, description="where cosine and wsd end")
@@ -180,10 +196,10 @@ class Config(BaseModel):
         "FILE.py:Class of your own; {weight: 1.0, ...} also gives arguments; empty = lambda_l1 and lambda_fft",
     )
     lambda_l1: float | None = Field(
-        default_factory=_unless("losses", 1.0), ge=0, description="weight of the L1 loss, without losses"
+        default_factory=_without_losses(1.0), ge=0, description="weight of the L1 loss, without losses"
     )
     lambda_fft: float | None = Field(
-        default_factory=_unless("losses", 0.01),
+        default_factory=_without_losses(0.01),
         ge=0,
         description="weight of the L1 loss between Fourier transforms, without losses",
     )
@@ -244,9 +260,18 @@ class Config(BaseModel):
             raise ValueError("3, because images are RGB and one-channel ones are replicated")
         return value
 
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, value: str) -> str:
+        if value not in OPTIMIZERS and not is_plugin(value):
+            raise ValueError(f"{', '.join(OPTIMIZERS)}, or package.module:Class, such as torch.optim:NAdam")
+        return value
+
     @field_validator("betas", mode="before")
     @classmethod
-    def _decay_rates(cls, value: Any) -> tuple[float, float]:
+    def _decay_rates(cls, value: Any, others: ValidationInfo) -> tuple[float, float] | None:
+        if value is None and is_plugin(others.data.get("optimizer", "")):
+            return None
         pair = isinstance(value, (list, tuple)) and len(value) == 2
         if not (pair and all(type(beta) in (int, float) and 0 <= beta < 1 for beta in value)):
             raise ValueError("two numbers in [0, 1)")
@@ -291,6 +316,12 @@ class Config(BaseModel):
             raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
         if self.scheduler == "multistep" and not self.decays:
             raise ValueError("scheduler multistep needs decays, such as [150, 220, 260]")
+        if is_plugin(self.optimizer) and (self.betas, self.weight_decay) != (None, None):
+            raise ValueError(f"betas and weight_decay do not reach {self.optimizer}: put them into optimizer_args")
+        if not is_plugin(self.optimizer) and (self.optimizer_args or self.weight_decay is None):
+            raise ValueError(f"{self.optimizer} takes a number weight_decay, and no optimizer_args")
+        if "lr" in self.optimizer_args:
+            raise ValueError("lr is a key of its own, which the schedule follows: take it out of optimizer_args")
         if self.losses is not None and (self.lambda_l1, self.lambda_fft) != (None, None):
             raise ValueError("losses, and lambda_l1 or lambda_fft, both say what is minimised: give one of the two")
         if not any(w.get("weight") if isinstance(w, dict) else w for w in self.loss_terms.values()):

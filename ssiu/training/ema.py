@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights (EMA)."""
+"""The weights that are validated and used where they are not those that train: their moving average."""
 
 import copy
 from collections.abc import Mapping
@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ssiu.training.optimizers import averages_weights
 
 
 class MovingAverage:
@@ -21,22 +23,22 @@ class MovingAverage:
         self.decay = decay
         self.updates = 0
 
-    def parameters(self) -> list[Tensor]:
-        """The averaged tensors, in the order of the model's."""
-        return list(self.module.parameters())
+    def current(self) -> nn.Module:
+        """The network with the averaged weights."""
+        return self.module
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
         """Takes in the weights of ``model`` after ``step`` steps and one more; the first time they are all there is."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.updates else 0.0
-        torch._foreach_lerp_(self.parameters(), list(model.parameters()), 1 - decay)
+        torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
         for own, now in zip(self.module.buffers(), model.buffers(), strict=True):  # batch norm's are averages already
             own.copy_(now)
         self.updates += 1
 
     def state_dict(self) -> dict[str, Tensor]:
         """Tensors by name: the number of updates, and the averages."""
-        averages = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        averages = {f"module.{name}": tensor for name, tensor in self.current().state_dict().items()}
         return {"n_averaged": torch.tensor(self.updates), **averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -44,3 +46,32 @@ class MovingAverage:
         self.updates = int(state["n_averaged"])
         names = self.module.state_dict()
         self.module.load_state_dict({name: state[f"module.{name}"] for name in names})
+
+
+class OptimizersAverage(MovingAverage):
+    """The weights that a schedule-free optimizer averages itself, in the place of the moving average."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+        super().__init__(model, decay=0.0)
+        self._model, self._optimizer = model, optimizer
+
+    def update(self, model: nn.Module, step: int) -> None:
+        """Counts one more step; the optimizer has averaged."""
+        self.updates += 1
+
+    @torch.no_grad()
+    def current(self) -> nn.Module:
+        """The network as the optimizer evaluates it; what trains is afterwards what it was, to the last bit."""
+        trained = [parameter.clone() for parameter in self._model.parameters()]
+        self._optimizer.eval()
+        self.module.load_state_dict(self._model.state_dict())
+        self._optimizer.train()
+        torch._foreach_copy_(list(self._model.parameters()), trained)  # `train` computes them anew, and rounds
+        return self.module
+
+
+def moving_average(model: nn.Module, optimizer: torch.optim.Optimizer, decay: float) -> MovingAverage | None:
+    """The optimizer's own average, else the exponential one for a ``decay`` above 0, else None."""
+    if averages_weights(optimizer):
+        return OptimizersAverage(model, optimizer)
+    return MovingAverage(model, decay) if decay else None

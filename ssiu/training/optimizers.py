@@ -1,5 +1,7 @@
-"""The optimizers: AdamW as released, Adam as in the paper's text, and Muon."""
+"""The optimizers: AdamW as released, Adam as in the paper's text, Muon, and any other by its name."""
 
+import inspect
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,6 +10,8 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from ssiu.config.schema import Config
+from ssiu.errors import ConfigError
+from ssiu.plugins import failure, find, is_plugin
 
 MOMENTUM = 0.95  # of Muon
 ITERATIONS = 5  # of Newton-Schulz
@@ -17,18 +21,18 @@ EPS = 1e-8  # of AdamW
 
 
 def build_optimizer(model: nn.Module, config: Config) -> torch.optim.Optimizer:
-    """The optimizer of ``config`` for every parameter of ``model``."""
+    """The optimizer of ``config`` for every parameter of ``model``, ready for a step.
+
+    Raises ConfigError (78) for one of the user's that cannot be used, and for a schedule or an average beside one that
+    averages the weights itself.
+    """
+    if is_plugin(config.optimizer):
+        return _build_named(model, config)
+    numbers: dict[str, Any] = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
     if config.optimizer == "muon":
-        return Muon(
-            model,
-            lr=config.lr,
-            muon_lr=config.muon_lr,
-            muon_weight_decay=config.muon_weight_decay,
-            betas=config.betas,
-            weight_decay=config.weight_decay,
-        )
+        return Muon(model, muon_lr=config.muon_lr, muon_weight_decay=config.muon_weight_decay, **numbers)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[config.optimizer]
-    return kind(model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True)
+    return kind(model.parameters(), fused=True, **numbers)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -37,16 +41,59 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("relative_rate", 1.0)
 
 
-def load_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> bool:
-    """Takes over the moments and rates of ``state``, a saved `state_dict`; other settings stay those of ``optimizer``.
+def _build_named(model: nn.Module, config: Config) -> torch.optim.Optimizer:
+    name, arguments = config.optimizer, config.optimizer_args
+    kind = find("optimizer", name, torch.optim.Optimizer)
+    try:
+        optimizer = kind(model.parameters(), lr=config.lr, **arguments)
+    except Exception as error:
+        raise failure("optimizer", name, f"cannot be built with lr and optimizer_args {arguments}", error) from error
+    if any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in _arguments(optimizer.step)):
+        raise ConfigError(f"optimizer {name}: its step needs a closure, which training has not; use another")
+    if averages_weights(optimizer):
+        if config.scheduler != "constant" or config.ema_decay:
+            raise ConfigError(f"optimizer {name} averages the weights itself: set scheduler=constant and ema_decay=0")
+        optimizer.train()
+    return optimizer
 
-    False, and nothing is taken over, where another kind of optimizer saved it, one that groups parameters otherwise.
+
+def _arguments(function: Callable[..., Any]) -> Iterable[inspect.Parameter]:
+    return inspect.signature(function).parameters.values()
+
+
+def averages_weights(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is schedule-free: its ``eval()`` puts the averaged weights into the model, ``train()`` the others."""
+    return callable(getattr(optimizer, "eval", None)) and callable(getattr(optimizer, "train", None))
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The `state_dict` for a checkpoint, which holds no infinity and no objects: settings of that kind are left out."""
+    state = optimizer.state_dict()
+    plain = (bool, int, str, list, tuple, dict, Tensor, type(None))
+    groups = [
+        {key: v for key, v in group.items() if isinstance(v, plain) or (isinstance(v, float) and math.isfinite(v))}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}
+
+
+def load_optimizer_state(
+    optimizer: torch.optim.Optimizer, config: Config, state: dict[str, Any], saved_by: str
+) -> bool:
+    """Takes over ``state``, an `optimizer_state` that the optimizer called ``saved_by`` left; ``config`` may be newer.
+
+    Its settings stay those of ``config``. Everything else in the parameter groups is progress, such as the sums of a
+    schedule-free optimizer. False, and nothing is taken over, where another kind of optimizer saved it.
     """
     own, saved = optimizer.state_dict()["param_groups"], state["param_groups"]
-    if [group["params"] for group in own] != [group["params"] for group in saved]:
+    named = is_plugin(config.optimizer) or is_plugin(saved_by)
+    if (named and config.optimizer != saved_by) or [g["params"] for g in own] != [g["params"] for g in saved]:
         return False
-    groups = [{**group, "lr": then["lr"]} for group, then in zip(own, saved, strict=True)]
-    optimizer.load_state_dict({"state": state["state"], "param_groups": groups})
+    groups = []
+    for group, then in zip(own, saved, strict=True):
+        settings = config.optimizer_args if named else group.keys() - {"lr"}
+        groups.append({**group, **then, **{key: group[key] for key in settings if key in group}})
+    optimizer.load_state_dict({**state, "param_groups": groups})
     return True
 
 

@@ -54,6 +54,8 @@ class Schedule:
             return config.lr * (epoch + 1) / config.warmup_epochs
         if config.scheduler == "multistep":
             return config.lr * config.gamma ** bisect_right(config.decays, epoch)
+        if config.scheduler == "constant":
+            return config.lr
         if config.max_iterations:
             now, start, end = step, self.steps_until_epoch(config.warmup_epochs), config.max_iterations
         else:

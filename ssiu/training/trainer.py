@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from ssiu.config.schema import Config
@@ -47,10 +48,10 @@ from ssiu.files import remove_leftovers, write_atomically
 from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
 from ssiu.training.distributed import join_processes
-from ssiu.training.ema import MovingAverage
+from ssiu.training.ema import moving_average
 from ssiu.training.loss_log import LossLog
 from ssiu.training.losses import build_loss, total_loss
-from ssiu.training.optimizers import build_optimizer, load_optimizer_state, set_learning_rate
+from ssiu.training.optimizers import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
 from ssiu.training.resume import find_state, refuse_changes, taken_over
 from ssiu.training.run_folder import Clock, RunFolder, log_environment
 from ssiu.training.schedule import Schedule
@@ -128,7 +129,7 @@ class Trainer:
         self.loss = build_loss(config).to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.ema = MovingAverage(self.model, config.ema_decay) if config.ema_decay else None
+        self.ema = moving_average(self.model, self.optimizer, config.ema_decay)
         if resume == "none" or not self._resume(resume, allow_changes):
             if config.pretrain:
                 load_weights(self.model, config.pretrain)
@@ -308,7 +309,7 @@ class Trainer:
 
     def _validate(self) -> None:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
-        model = (self.ema.module if self.ema else self.model).eval()
+        model = (self.ema.current() if self.ema else self.model).eval()
         try:
             found = self.validation.run(model, self.device, self._may_give_up)
         finally:
@@ -342,8 +343,8 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         """Everything the rest of the run depends on: tensors and plain values, all finite."""
         losses = self.loss_log.state(self.step)
-        tensors = [*self.model.parameters(), *(self.ema.parameters() if self.ema else ())]
-        tensors += [v for s in self.optimizer.state.values() for v in s.values() if torch.is_tensor(v)]
+        average, optimizer = self.ema.state_dict() if self.ema else None, optimizer_state(self.optimizer)
+        tensors = [t for t in tree_leaves([*self.model.parameters(), average, optimizer]) if torch.is_tensor(t)]
         if not torch.stack([t.detach().isfinite().all().to(self.device) for t in tensors]).all():
             self.loss_log.refuse("gradient", self.step, {})
         return {
@@ -351,8 +352,8 @@ class Trainer:
             "config": self.config.model_dump(mode="json"),
             "data": self.stream.manifest,
             "model": self.model.state_dict(),
-            "ema": self.ema.state_dict() if self.ema else None,
-            "optimizer": self.optimizer.state_dict(),
+            "ema": average,
+            "optimizer": optimizer,
             "scaler": self.scaler.state_dict(),
             **losses,
             "validated": self.validated,
@@ -387,7 +388,8 @@ class Trainer:
                 raise ConfigError(
                     f"{path} holds another network than the config: start a new run, or undo the change"
                 ) from None
-            if not load_optimizer_state(self.optimizer, state["optimizer"]):
+            before = state["config"].get("optimizer", self.config.optimizer)
+            if not load_optimizer_state(self.optimizer, self.config, state["optimizer"], before):
                 log.warning("the optimizer is another than that of %s: its moments start from zero", path)
             if state["scaler"]:  # empty where the checkpoint's precision was not fp16
                 self.scaler.load_state_dict(state["scaler"])

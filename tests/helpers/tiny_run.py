@@ -1,6 +1,8 @@
 """A network and a data set small enough to train in a test."""
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,18 @@ def trainer(folder: Path, resume: str = "none", stream: TrainingData | None = No
 def weights(run: Trainer) -> Tensor:
     """All parameters, one after another."""
     return nn.utils.parameters_to_vector(run.model.parameters()).detach().clone()
+
+
+def stop_after(run: Trainer, step: int, signum: int = signal.SIGTERM) -> None:
+    """The process gets a signal when ``step`` steps are complete."""
+    original = run.train_step
+
+    def train_step(batches: list) -> None:
+        original(batches)
+        if run.step == step:
+            os.kill(os.getpid(), signum)
+
+    run.train_step = train_step
 
 
 TIMING = {"it_per_s", "data_wait", "peak_mib"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import same
-from tiny_run import make_data, outcome, tiny_config
+from tiny_run import make_data, outcome, stop_after, tiny_config
 
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, StoppedError
 from ssiu.images.io import save_image
@@ -23,17 +23,6 @@ RUN = {
     "max_iterations": 8, "ema_decay": 0.9, "validation_set": "val", "eval_sets": ["toy"], "test_every": 1,
     "log_every": 3, "save_every": 4, "grad_clip": 0.1, "warmup_epochs": 1, "batch_size": 3,
 }  # fmt: skip
-
-
-def stop_after(run: Trainer, step: int) -> None:
-    original = run.train_step
-
-    def train_step(batches):
-        original(batches)
-        if run.step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    run.train_step = train_step
 
 
 @pytest.fixture(scope="module")

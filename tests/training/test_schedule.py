@@ -91,6 +91,12 @@ def test_wsd_over_the_whole_run_is_one_line():
     assert [ours.learning_rate(s) for s in range(11)] == pytest.approx([1e-3 * (1 - s / 10) for s in range(11)])
 
 
+@pytest.mark.parametrize("length", [{}, {"max_iterations": 60}], ids=["epochs", "steps"])
+def test_constant_is_lr_after_the_warmup(length):
+    ours = schedule(scheduler="constant", warmup_epochs=2, **length)
+    assert [ours.learning_rate(s) for s in range(60)] == pytest.approx([0.5e-3] * 10 + [1e-3] * 50)
+
+
 def test_batches_run_on_over_the_end_of_an_epoch():
     ours = schedule(samples=25, epochs=2)  # 50 samples, 10 a step
     assert ours.total_steps == 5
