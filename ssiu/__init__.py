@@ -4,7 +4,8 @@
 >>> model = ssiu.load_model("SSIU_x2.safetensors", device="cuda")
 >>> larger = ssiu.upscale(model, image)  # an array or a Pillow image; `ssiu.Upscaler` serves many images better
 
-`load_config` and `build_model` make the network of a YAML config, `evaluate` scores one on test sets.
+`load_config` and `build_model` make the network of a YAML config, `evaluate` scores one on test sets, `psnr` and `ssim`
+score an image.
 """
 
 import importlib
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ssiu.config.load import load_config
     from ssiu.evaluation.evaluate import evaluate
+    from ssiu.evaluation.metrics import psnr, ssim
     from ssiu.inference.upscaler import Upscaler, upscale
     from ssiu.models import build_model
     from ssiu.weights.load import load_model
 
-__all__ = ["Upscaler", "build_model", "evaluate", "load_config", "load_model", "upscale"]
+__all__ = ["Upscaler", "build_model", "evaluate", "load_config", "load_model", "psnr", "ssim", "upscale"]
 
 _MODULES = {
     "Upscaler": "ssiu.inference.upscaler",
@@ -25,6 +27,8 @@ _MODULES = {
     "evaluate": "ssiu.evaluation.evaluate",
     "load_config": "ssiu.config.load",
     "load_model": "ssiu.weights.load",
+    "psnr": "ssiu.evaluation.metrics",
+    "ssim": "ssiu.evaluation.metrics",
     "upscale": "ssiu.inference.upscaler",
 }
 

@@ -1,5 +1,6 @@
 """The two protocols against recorded values, an independent implementation and their own symmetries."""
 
+import doctest
 import json
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from skimage import data, metrics
 
+import ssiu
 from ssiu.errors import BadInputError
+from ssiu.evaluation import metrics as our_metrics
 from ssiu.evaluation.metrics import PROTOCOLS, Score, _standard_on_device, luma, mean_score, rounded, score, to_uint8
 from ssiu.images.bicubic import imresize
 
@@ -203,3 +206,37 @@ def test_the_devices_standard_is_the_cpus(sigma):
     sr = torch.from_numpy(_noisy(hr, sigma)).permute(2, 0, 1) / 255
     here, there = score(sr, hr, 2, "standard"), _standard_on_device(sr, hr, 2)
     assert there == pytest.approx(here, abs=1e-9)
+
+
+def test_the_examples_of_psnr_and_ssim_are_true():
+    found = doctest.testmod(our_metrics)
+    assert found.attempted >= 4 and found.failed == 0
+
+
+def test_psnr_and_ssim_take_an_image_as_users_have_it():
+    hr, sr = _photo(), _noisy(_photo(), 8)
+    expected = score(sr, hr, 4, "standard")
+    raw = torch.from_numpy(sr).permute(2, 0, 1) / 255
+    for image in (sr, Image.fromarray(sr), raw):
+        assert (ssiu.psnr(image, Image.fromarray(hr), 4), ssiu.ssim(image, hr, 4)) == expected
+    assert ssiu.ssim(raw, hr, 4, "official") == score(raw, hr, 4, "official").ssim
+    gray = np.repeat(hr[..., :1], 3, axis=2)
+    assert ssiu.psnr(sr[..., 0], hr[..., 0], 4) == ssiu.psnr(np.repeat(sr[..., :1], 3, axis=2), gray, 4)
+
+
+@pytest.mark.parametrize(
+    ("sr", "hr", "said"),
+    [
+        (_photo() / 255, _photo(), r"uint8 \(H, W, 3\) or \(H, W\), got float64 \(64, 80, 3\)"),
+        (np.dstack([_photo(), _photo()[..., :1]]), _photo(), r"got uint8 \(64, 80, 4\)"),
+        (_photo(), torch.zeros(3, 64, 80), r"got float32 \(3, 64, 80\)"),
+        (torch.zeros(1, 3, 64, 80), _photo(), r"float tensor \(3, H, W\) .*got torch.float32 \(1, 3, 64, 80\)"),
+        (torch.zeros(3, 64, 80, dtype=torch.uint8), _photo(), "got torch.uint8"),
+        (_photo(60), _photo(), "SR is 80x60 but HR is 80x64"),
+        ([], _photo(), "got float64"),
+        (_photo(20), _photo(20), "too small to score"),
+    ],
+)
+def test_what_psnr_cannot_score_is_refused_in_a_line(sr, hr, said):
+    with pytest.raises(BadInputError, match=said):
+        ssiu.psnr(sr, hr, scale=6)
