@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from faults import ends_within
+from hostile import hostile_pickles, torch_zip
 from tiny_run import tiny_config
 
 from ssiu.errors import BadInputError, OutputError, SSIUError
@@ -84,6 +86,19 @@ def test_entries_that_hold_something_else_are_refused_in_a_line(folder: Path, da
     ) as refused:
         Trainer(config, "auto")
     assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_that_would_never_be_read_is_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = tiny_config(folder, log_name="endless", max_iterations=4)
+    Trainer(config).run()
+    for name, pickled, _ in hostile_pickles():
+        if "tuple" in name:
+            (config.run_folder / "models/last.pt").write_bytes(torch_zip(pickled))
+            with ends_within(60):
+                run = Trainer(config, "auto")
+            run.close()
+            assert run.step == 2 and "last.pt is refused" in caplog.text
+            caplog.clear()
 
 
 def test_a_folder_in_the_place_of_a_checkpoint_is_skipped(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

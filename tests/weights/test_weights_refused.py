@@ -5,17 +5,20 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors
 import safetensors.torch
 import torch
-from faults import in_child, limit_memory
+from faults import ends_within, in_child, limit_memory
 from hostile import hostile_files, saved
 from tiny import Tensors, equal, make_state, tiny
 from torch import nn
 
+from ssiu.cli import upscale as upscale_command
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.export.onnx import load_network
+from ssiu.images.io import save_image
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.weights.checkpoint import save_checkpoint
@@ -275,6 +278,28 @@ def test_a_missing_file_is_missing_input(tmp_path: Path, name: str) -> None:
         (tmp_path / name).mkdir()
     with pytest.raises(MissingInputError, match=name):
         load_model(tmp_path / name)
+
+
+KNOWN_FAULTS = {
+    "dim64.pt": "tensor 'a' has 65 dimensions|fits none of",
+    "fut_cfgstr.pt": "fits none of SSIU",
+    "fut_list.pt": "fits none of SSIU",
+    "fut_nomodel.pt": "entry 'step' is no tensor",
+    "hashbomb_setitems.pt": "is refused: a nested tuple stands in it twice",
+    "s_dims.safetensors": "is refused: tensor 'a' has 70 dimensions",
+    "s_dt_F8_E4M3.safetensors": "is refused: tensor 'a' is float8_e4m3fn; convert it",
+    "strided_tensor.pth": "fits none of SSIU",
+}
+
+
+def test_files_that_once_hung_or_crashed_a_command_end_in_a_line(shared: Path, tmp_path: Path) -> None:
+    folder = shared / "data/defects/weights"
+    save_image(tmp_path / "lr.png", np.zeros((5, 7, 3), np.uint8))
+    for name, reason in KNOWN_FAULTS.items():
+        arguments = [str(tmp_path / "lr.png"), "--output", str(tmp_path / "sr.png"), "--weights", str(folder / name)]
+        with ends_within(60), pytest.raises(BadInputError, match=reason) as refused:
+            upscale_command.main(arguments)
+        assert str(refused.value).isprintable() and name in str(refused.value)
 
 
 # damage
