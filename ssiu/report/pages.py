@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from ssiu.errors import one_line
 from ssiu.report.tables import PLACES, Table, parts
@@ -28,8 +27,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.globals["places"] = PLACES
-_TEMPLATES.globals["source"] = lambda name: Markup(source(name))
+_TEMPLATES.globals |= {"places": PLACES, "source": source}
 _TEMPLATES.filters |= {"one_line": one_line, "parts": parts}
 
 
