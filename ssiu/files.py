@@ -92,7 +92,9 @@ def refuse_folder(path: Path) -> None:
         raise OutputError(f"{path} is a folder; rename it or choose another name for the file")
 
 
-def write_atomically(path: Path, data: bytes | memoryview | Iterable[bytes], overwrite: bool = True) -> None:
+def write_atomically(
+    path: Path, data: bytes | memoryview | Iterable[bytes | memoryview], overwrite: bool = True
+) -> None:
     """Writes ``data`` or its parts to ``path``: temporary file beside it, fsync, rename, fsync of the folder.
 
     After a kill at any moment ``path`` holds either its old content or all of ``data``. Without ``overwrite`` the

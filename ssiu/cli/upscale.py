@@ -15,7 +15,7 @@ import cv2
 from ssiu.cli.console import command_parser, log_to_console
 from ssiu.config.load import load_config
 from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
-from ssiu.errors import BadInputError, ConfigError, OutputError
+from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
 from ssiu.export.onnx import load_network
 from ssiu.files import nonempty_path
 from ssiu.inference.batch import Report, plan, upscale_files
@@ -56,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--format", choices=FORMATS, help="default: each image's own")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
+    parser.add_argument("--no-metadata", action="store_true", help="leave out EXIF, XMP, IPTC and the texts of PNG")
     args = parser.parse_args(argv)
     log_to_console()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode has a line of its own
@@ -74,10 +75,12 @@ def main(argv: Sequence[str]) -> int:
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
     report = Report()
     try:
-        upscale_files(upscaler, jobs, args.output, args.overwrite, report)
+        upscale_files(upscaler, jobs, args.output, args.overwrite, report, metadata=not args.no_metadata)
     finally:  # also when a full disk or Ctrl-C ends it
         for line in report.failed:
             print(f"error: {line}", file=sys.stderr)
+        for what, sources in report.left_out.items():
+            print(f"left out: {what} ({first_names(map(str, sources), most=1)})")
         if report.done or report.kept or report.failed:
             print(f"{report.summary()}; x{upscaler.scale} on {describe(upscaler.device)}")
     return BadInputError.exit_code if report.failed else OutputError.exit_code if report.kept else 0

@@ -81,17 +81,18 @@ def imresize(image: np.ndarray, scale: float | None = None, size: tuple[int, int
     Raises:
         ValueError: neither or both of ``scale`` and ``size``, an empty image or result, another dtype.
     """
-    if (scale is None) == (size is None):
-        raise ValueError("imresize needs either scale or size")
     if image.ndim not in (2, 3) or image.size == 0:
         raise ValueError(f"imresize expects an image (H, W) or (H, W, C), got shape {image.shape}")
     if image.dtype != np.uint8 and not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"imresize expects uint8 or floating point, got {image.dtype}")
-    if size is None:
+    height, width = image.shape[:2]
+    if scale is not None and size is None:
         scales = (float(scale), float(scale))
-        size = tuple(ceil(scale * side) for side in image.shape[:2])
+        size = (ceil(scale * height), ceil(scale * width))
+    elif scale is None and size is not None:
+        scales = (size[0] / height, size[1] / width)
     else:
-        scales = tuple(new / old for new, old in zip(size, image.shape[:2], strict=True))
+        raise ValueError("imresize needs either scale or size")
     if min(size) < 1:
         raise ValueError(f"imresize cannot make an image of size {size}")
 

@@ -6,27 +6,27 @@ Pillow decodes up to 8 bits and OpenCV 16; what they would cut, wrap, mix up or 
 import io
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, EXTRASAMPLES, TiffImageFile
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION as PHOTOMETRIC
 
 from ssiu.errors import BadInputError, MissingInputError, SSIUError
 from ssiu.images import png, tiff
+from ssiu.images.metadata import Metadata, read_metadata
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I;16B")  # of Pillow; I;16: 16-bit gray
 MAX_PIXELS = 64_000_000
-MAX_TEXT = PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # bytes; the default refuses sound files
-MAX_BYTES = 8 * MAX_PIXELS + MAX_TEXT  # of a file: RGBA of 16 bits, uncompressed
-PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")  # turned by their EXIF orientation; MPO: a camera's JPEG with previews behind it
+MAX_BYTES = 8 * MAX_PIXELS + png.MAX_TEXT  # of a file: RGBA of 16 bits, uncompressed
+PHOTOGRAPHS = ("JPEG", "MPO", "WEBP")  # turned by their orientation, TIFF by the decoders; MPO: a JPEG with previews
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ class DecodedImage:
     """An image as shown, in memory.
 
     pixels: (H, W, C) uint8 or uint16; C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha, which is not premultiplied.
-    icc_profile: what the colours mean; None is sRGB.
+    icc_profile: what the colours mean; None is sRGB. metadata: what else the file says.
     """
 
     pixels: np.ndarray
     icc_profile: bytes | None = None
+    metadata: Metadata = field(default_factory=Metadata)
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -68,15 +69,14 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
         try:
             with Image.open(file, formats=FORMATS) as image:
                 kind = image.format or kind
-                tile = tiff.tile(image.tag_v2) if isinstance(image, TiffImageFile) else (0, 0)
-                for what, (width, height) in (("", image.size), ("tiles of ", tile)):
+                for what, (width, height) in (("", image.size), ("tiles of ", tiff.tile(_tags(image)))):
                     if width * height > max_pixels:
                         raise _too_large(path, f"{what}{width}x{height} = {width * height / 1e6:,.8g}", max_pixels)
                 yield image
         except SSIUError:
             raise
         except Image.DecompressionBombError:  # Pillow's own limit, met before the size is known
-            raise _too_large(path, f"more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:,.0f}", max_pixels) from None
+            raise _too_large(path, f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:,.0f}", max_pixels) from None
         except Image.UnidentifiedImageError:
             raise _unidentified(path, file) from None
         except MemoryError:
@@ -86,7 +86,7 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
                 raise _not_read(path, str(error)) from None
             if "MAX_TEXT" in str(error):
                 raise BadInputError(
-                    f"{path}: more than {MAX_TEXT / 1e6:.0f} MB of text or colour profile: remove it first"
+                    f"{path}: more than {png.MAX_TEXT / 1e6:.0f} MB of text or colour profile: remove it first"
                 ) from None
             raise _damaged(path, str(error) or type(error).__name__, kind) from error
 
@@ -120,12 +120,6 @@ def _unidentified(path: Path, file: BinaryIO) -> BadInputError:
         return _damaged(path, "its directory cannot be read", "TIFF")
 
 
-def orientation(image: Image.Image, turned: tuple[str, ...]) -> int:
-    """EXIF orientation 1-8 of images of the formats ``turned``; the decoders turn TIFF by themselves."""
-    found = image.getexif().get(ExifTags.Base.Orientation, 1) if image.format in turned else 1
-    return found if found in range(1, 9) else 1
-
-
 def decode(
     path: Path, content: bytes, max_pixels: int = MAX_PIXELS, turned: tuple[str, ...] = PHOTOGRAPHS
 ) -> DecodedImage:
@@ -137,23 +131,32 @@ def decode(
     more than ``max_pixels`` declared, other colours, depths or formats.
     """
     with opened(path, content, max_pixels) as image:
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise BadInputError(f"{path}: has {image.n_frames} frames or pages; expected a single image: split it")
-        depth = 8
+        frames = getattr(image, "n_frames", 1)
+        if image.format != "MPO" and frames > 1:
+            raise BadInputError(f"{path}: has {frames} frames or pages; expected a single image: split it")
+        chunks: list[png.Chunk] = []
+        depth, tags = 8, _tags(image)
         if image.format == "PNG":
-            depth = png.check_rows(png.read_chunks(content))
+            chunks = png.read_chunks(content)
+            depth = png.check_rows(chunks)
         elif image.format == "BMP" and _drops_alpha(content):
             raise _not_read(path, "a BMP of 16 bits a pixel, one of them alpha")
         elif image.format == "TIFF":
-            if problem := tiff.problem(image.tag_v2):
+            if problem := tiff.problem(tags):
                 raise _not_read(path, problem)
-            depth = image.tag_v2.get(BITSPERSAMPLE, (1,))[0]
+            depth = tags.get(BITSPERSAMPLE, (1,))[0]
         if image.mode not in MODES:
             raise _not_read(path, {"CMYK": "a CMYK image"}.get(image.mode, f"an image of mode {image.mode}"))
-        pixels = _pixels16(image, content) if depth == 16 else _pixels8(image, depth)
-        pixels = _upright(pixels, orientation(image, turned))  # in PNG it may stand behind the pixels
+        pixels = _pixels16(image, content, tags) if depth == 16 else _pixels8(image, depth)
+        metadata = read_metadata(image, content, chunks)
+        pixels = _upright(pixels, metadata.orientation if image.format in turned else 1)
         profile = image.info.get("icc_profile")  # in a TIFF it may be a number or a text, which is none
-        return DecodedImage(np.ascontiguousarray(pixels), profile if isinstance(profile, bytes) else None)
+        return DecodedImage(np.ascontiguousarray(pixels), profile if isinstance(profile, bytes) else None, metadata)
+
+
+def _tags(image: Image.Image) -> Mapping[int, Any]:
+    """Of a TIFF."""
+    return image.tag_v2 if isinstance(image, TiffImageFile) else {}
 
 
 def _drops_alpha(bmp: bytes) -> bool:
@@ -189,7 +192,7 @@ def _pixels8(image: Image.Image, depth: int) -> np.ndarray:
     return np.array(image)
 
 
-def _pixels16(image: Image.Image, content: bytes) -> np.ndarray:
+def _pixels16(image: Image.Image, content: bytes, tags: Mapping[int, Any]) -> np.ndarray:
     """(H, W, C) uint16, by OpenCV: Pillow would cut colours to their upper bytes without a word."""
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[1::-1] != image.size:
@@ -197,13 +200,13 @@ def _pixels16(image: Image.Image, content: bytes) -> np.ndarray:
         raise ValueError(f"its 16-bit samples, {compression}, cannot be decoded")
     key = image.info.get("transparency")
     if pixels.ndim == 2:
-        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == 0:  # white is 0
+        if image.format == "TIFF" and tags.get(PHOTOMETRIC) == 0:  # white is 0
             pixels = 65535 - pixels
         return pixels[..., None] if key is None else _with_key(pixels[..., None], [key])
     if image.format == "PNG":
         is_gray = content[len(png.SIGNATURE) + 8 + 9] == 4
         return pixels[..., [0, 3] if is_gray else [2, 1, 0, 3][: pixels.shape[2]]]
-    dropped = image.tag_v2.get(EXTRASAMPLES) == (0,)  # a sample of unknown meaning, which Pillow drops at 8 bits too
+    dropped = tags.get(EXTRASAMPLES) == (0,)  # a sample of unknown meaning, which Pillow drops at 8 bits too
     return pixels[..., [2, 1, 0, 3][: 3 if dropped else pixels.shape[2]]]
 
 

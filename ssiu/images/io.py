@@ -15,8 +15,9 @@ from PIL import Image
 
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.files import write_atomically
-from ssiu.images.decoding import MAX_PIXELS, PHOTOGRAPHS, DecodedImage, decode, open_file, opened, orientation
+from ssiu.images.decoding import MAX_PIXELS, PHOTOGRAPHS, DecodedImage, decode, open_file, opened
 from ssiu.images.encoding import IMAGE_SUFFIXES, encode
+from ssiu.images.metadata import read_metadata
 
 logger = logging.getLogger("ssiu")
 
@@ -44,7 +45,8 @@ def image_size(path: Path, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """
     with opened(path, max_pixels=max_pixels) as image:
         width, height = image.size
-        return (width, height) if orientation(image, PHOTOGRAPHS) > 4 else (height, width)
+        lies = image.format in PHOTOGRAPHS and read_metadata(image).orientation > 4
+        return (width, height) if lies else (height, width)
 
 
 def read_bytes(path: Path, max_pixels: int = MAX_PIXELS) -> bytes:

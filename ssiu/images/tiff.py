@@ -1,8 +1,14 @@
-"""What a TIFF's tags say that the decoders would not give exactly: Pillow up to 8 bits, OpenCV 16."""
+"""TIFF by hand: what the decoders would not give exactly, the directories of tags, which EXIF has too, and writing.
 
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+Pillow decodes up to 8 bits and OpenCV 16. Neither writes 16-bit colours together with EXIF.
+"""
 
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
 from PIL.TiffImagePlugin import (
     BITSPERSAMPLE,
     COMPRESSION,
@@ -24,6 +30,13 @@ READ16 = {1, 5, 8, 32773, 32946}  # and those of OpenCV
 OTHERS = {34712: "JPEG 2000", 34887: "LERC", 34933: "PNG", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
 SAMPLE_FORMATS = {2: ", signed", 3: ", floating point", 5: ", complex", 6: ", complex"}  # 1 and 4: unsigned
 COLOURS = {0: "gray", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "Lab"}
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes, by type of value
+BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7  # types
+BAND = 64  # rows in a strip
+EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the offset of another directory
+DESCRIPTIVE = {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432, EXIF, GPS}
+DESCRIPTIVE |= set(range(40091, 40096))  # tags of a picture rather than of its samples; these are Windows' XP...
+MAX_DESCRIPTION = 1 << 24  # bytes, of all such values together
 
 
 def read_tags(file: BinaryIO) -> ImageFileDirectory_v2:
@@ -69,3 +82,128 @@ def problem(tags: Mapping[int, Any]) -> str | None:
     if samples > 1 and tags.get(PLANAR_CONFIGURATION) == 2:
         return "a TIFF of 16 bits in separate planes"
     return "a TIFF of 16 bits with premultiplied alpha" if 1 in tags.get(EXTRASAMPLES, ()) else None
+
+
+class Entry(NamedTuple):
+    """Of a directory: where it stands, and where its value does."""
+
+    tag: int
+    type: int
+    position: int
+    start: int
+    end: int
+
+
+def byte_order(data: bytes) -> str:
+    """As `struct` names it."""
+    return "<" if data[:2] == b"II" else ">"
+
+
+def number(value: bytes, order: str) -> int:
+    """Of a SHORT, LONG or another type without a sign."""
+    return int.from_bytes(value, "little" if order == "<" else "big")
+
+
+def read_directory(data: bytes, at: int | None = None) -> tuple[list[Entry], int]:
+    """The entries of the directory at ``at`` (default: the first), and where the offset of the next one stands.
+
+    struct.error where it lies outside of ``data``, as a value may.
+    """
+    if data[:4] not in SIGNATURES:
+        raise struct.error("does not begin as a TIFF")
+    order = byte_order(data)
+    count, head, offset = ("Q", "HHQ", "Q") if 43 in data[2:4] else ("H", "HHI", "I")  # 43: BigTIFF
+    room = struct.calcsize(offset)
+    if at is None:
+        at = struct.unpack_from(order + offset, data, room)[0]
+    entries, position = [], at + struct.calcsize(count)
+    for _ in range(struct.unpack_from(order + count, data, at)[0]):
+        tag, kind, length = struct.unpack_from(order + head, data, position)
+        start = position + struct.calcsize(order + head)
+        size = SIZES.get(kind, 0) * length
+        if size > room:
+            start = struct.unpack_from(order + offset, data, start)[0]
+        entries.append(Entry(tag, kind, position, start, start + size))
+        position += struct.calcsize(order + head) + room
+    struct.unpack_from(order + offset, data, position)
+    return entries, position
+
+
+def pack_directory(values: Mapping[int, tuple[int, bytes]], order: str, at: int) -> bytes:
+    """The directory at ``at`` with these values, (type, bytes) by tag, which follow it where they are long."""
+    entries, behind = b"", b""
+    for tag, (kind, value) in sorted(values.items()):
+        entries += struct.pack(order + "HHI", tag, kind, len(value) // SIZES[kind])
+        if len(value) <= 4:
+            entries += value.ljust(4, b"\0")
+        else:
+            entries += struct.pack(order + "I", at + 2 + 12 * len(values) + 4 + len(behind))
+            behind += value + bytes(len(value) % 2)
+    return struct.pack(order + "H", len(values)) + entries + bytes(4) + behind
+
+
+def description(data: bytes) -> bytes | None:
+    """What a TIFF says of the picture, EXIF and GPS among it, as a TIFF without an image; None if it says nothing.
+
+    ValueError where that is more than MAX_DESCRIPTION, struct.error where a directory lies outside of ``data``.
+    """
+    order, block = byte_order(data), bytearray(8)
+
+    def values(at: int | None, pointers: Mapping[int, Any]) -> dict[int, tuple[int, bytes]]:
+        entries = [entry for entry in read_directory(data, at)[0] if entry.type in SIZES and entry.end <= len(data)]
+        if at is None:
+            entries = [entry for entry in entries if entry.tag in DESCRIPTIVE]
+        if len(block) + sum(entry.end - entry.start for entry in entries) > MAX_DESCRIPTION:
+            raise ValueError(f"more than {MAX_DESCRIPTION} bytes")
+        found = {entry.tag: (entry.type, data[entry.start : entry.end]) for entry in entries}
+        for pointer in found.keys() & pointers.keys():
+            inner = values(number(found[pointer][1], order), pointers[pointer])
+            found[pointer] = (LONG, struct.pack(order + "I", len(block)))
+            block.extend(pack_directory(inner, order, len(block)))
+        return found
+
+    outer = values(None, {EXIF: {INTEROPERABILITY: {}}, GPS: {}})
+    block[:8] = data[:2] + struct.pack(order + "HI", 42, len(block))
+    return bytes(block + pack_directory(outer, order, len(block))) if outer else None
+
+
+def encode(pixels: np.ndarray, exif: bytes | None, others: Mapping[int, tuple[int, bytes]]) -> Iterator[bytes]:
+    """The parts of a file of (H, W, C) uint8 or uint16, deflated, with ``others``: (type, value) by tag.
+
+    ``exif``, itself a TIFF, becomes the beginning of the file, so that all offsets in it stay right, those of a
+    camera's notes too; what its first directory says of the picture joins that of the image.
+    """
+    exif = exif or struct.pack("<2sHIHI", b"II", 42, 8, 0, 0)
+    order = byte_order(exif)
+    height, width, channels = pixels.shape
+    described = [entry for entry in read_directory(exif)[0] if entry.tag in DESCRIPTIVE and entry.end <= len(exif)]
+
+    def numbers(letter: str, *found: int) -> tuple[int, bytes]:
+        return {"H": SHORT, "I": LONG}[letter], struct.pack(f"{order}{len(found)}{letter}", *found)
+
+    strips = []
+    for top in range(0, height, BAND):
+        rows = np.diff(pixels[top : top + BAND], axis=1, prepend=pixels.dtype.type(0))  # predictor 2
+        strips.append(zlib.compress(rows.astype(f"{order}u{pixels.itemsize}").tobytes(), 3))
+    values = {entry.tag: (entry.type, exif[entry.start : entry.end]) for entry in described if entry.type in SIZES}
+    values |= others
+    values |= {
+        256: numbers("I", width),
+        257: numbers("I", height),
+        BITSPERSAMPLE: numbers("H", *channels * [8 * pixels.itemsize]),
+        COMPRESSION: numbers("H", 8),
+        PHOTOMETRIC: numbers("H", 1 if channels < 3 else 2),
+        SAMPLESPERPIXEL: numbers("H", channels),
+        278: numbers("I", BAND),
+        279: numbers("I", *map(len, strips)),
+        317: numbers("H", 2),
+    }
+    if channels in (2, 4):
+        values[EXTRASAMPLES] = numbers("H", 2)  # alpha that is not premultiplied
+    at = len(exif) + len(exif) % 2
+    first = at + len(pack_directory(values | {273: numbers("I", *map(len, strips))}, order, at))
+    offsets = first + np.cumsum([0, *map(len, strips[:-1])])
+    values[273] = numbers("I", *offsets.tolist())
+    yield exif[:4] + struct.pack(order + "I", at) + exif[8:].ljust(at - 8, b"\0")
+    yield pack_directory(values, order, at)
+    yield from strips

@@ -1,6 +1,6 @@
 """Several images at a time: faster than all cores on one image, and a GPU need not wait for files."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from functools import partial
 
 import torch
@@ -38,7 +38,7 @@ def files_at_once(network: Network, images: int, sr_bytes: Iterable[int]) -> int
     return max(1, min(cores(), memory // largest))
 
 
-def each(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Iterator[Result]:
+def each(work: Callable[[Item], Result], items: Iterable[Item], at_once: int) -> Generator[Result, None, None]:
     """``map(work, items)`` in order, ``at_once`` of them at the same time, each with its share of torch's threads."""
     if at_once == 1:
         yield from map(work, items)

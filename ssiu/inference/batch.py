@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ssiu.errors import (
@@ -20,9 +20,9 @@ from ssiu.errors import (
     one_line,
 )
 from ssiu.files import make_folder, refuse_folder, remove_leftovers
-from ssiu.images.decoding import DecodedImage
-from ssiu.images.encoding import IMAGE_SUFFIXES, check_can_hold
+from ssiu.images.encoding import IMAGE_SUFFIXES, check_can_hold, fit
 from ssiu.images.io import image_size, is_image_name, read_image, unread, write_image
+from ssiu.images.metadata import Metadata
 from ssiu.inference.at_once import each, files_at_once, images_at_once
 from ssiu.inference.upscaler import Upscaler
 from ssiu.progress import Progress
@@ -51,6 +51,7 @@ class Report:
     seconds: float = 0.0  # from then to the last image
     kept: list[Path] = field(default_factory=list)  # outputs that were there before
     failed: list[str] = field(default_factory=list)  # one line each
+    left_out: dict[str, list[Path]] = field(default_factory=dict)  # what outputs cannot hold, and of which sources
 
     @contextlib.contextmanager
     def noting(self, source: Path) -> Iterator[None]:
@@ -160,11 +161,17 @@ def _checked(jobs: list[Job]) -> list[Job]:
 
 
 def upscale_files(
-    upscaler: Upscaler, jobs: list[Job], output: Path, overwrite: bool = False, report: Report | None = None
+    upscaler: Upscaler,
+    jobs: list[Job],
+    output: Path,
+    overwrite: bool = False,
+    report: Report | None = None,
+    metadata: bool = True,
 ) -> Report:
     """Upscales every image; whatever goes wrong with one is in the report and does not stop the others.
 
-    A ``report`` that is given also tells what was done before an error or Ctrl-C ended it.
+    A ``report`` that is given also tells what was done before an error or Ctrl-C ended it. Without ``metadata`` the
+    results have no EXIF, XMP, IPTC or text; the colour profile is kept.
 
     Nothing outside ``output`` is written, not through a link either, and without ``overwrite`` no file is replaced,
     also not one that another run writes at the same time. Raises OutputError (73) when ``output`` cannot be created,
@@ -193,7 +200,7 @@ def upscale_files(
         total=sum(sizes.values()) * megapixels, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR
     ) as bar:
 
-        def upscale(job: Job) -> int | Exception:
+        def upscale(job: Job) -> tuple[int, list[str]] | Exception:
             left = sizes[job]
 
             def draw(lr_pixels: int) -> None:
@@ -205,7 +212,7 @@ def upscale_files(
             try:
                 with drawing:
                     bar.set_postfix_str(job.source.name)
-                return _upscale_file(upscaler, job, folder, overwrite, turn, draw)
+                return _upscale_file(upscaler, job, folder, overwrite, metadata, turn, draw)
             except Exception as error:
                 return error
             finally:
@@ -219,8 +226,11 @@ def upscale_files(
                     elif isinstance(outcome, Exception):
                         raise outcome
                     else:
-                        report.sr_pixels += outcome
+                        sr_pixels, left_out = outcome
+                        report.sr_pixels += sr_pixels
                         report.done += 1
+                        for what in left_out:
+                            report.left_out.setdefault(what, []).append(job.source)
     return report
 
 
@@ -228,9 +238,15 @@ _BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP [{elapsed}<{remaining}{
 
 
 def _upscale_file(
-    upscaler: Upscaler, job: Job, folder: Path, overwrite: bool, turn: threading.Semaphore, draw: Callable[[int], None]
-) -> int:
-    """Number of SR pixels written; everything that can fail without the network is checked before it runs.
+    upscaler: Upscaler,
+    job: Job,
+    folder: Path,
+    overwrite: bool,
+    metadata: bool,
+    turn: threading.Semaphore,
+    draw: Callable[[int], None],
+) -> tuple[int, list[str]]:
+    """Number of SR pixels written, and what was left out; what can fail without the network is tried before it runs.
 
     Raises FileExistsError when the target was written meanwhile by somebody else and ``overwrite`` is off.
     """
@@ -238,7 +254,10 @@ def _upscale_file(
         raise FileExistsError
     image = read_image(job.source)
     height, width, channels = image.pixels.shape
-    check_can_hold(job.target.suffix, height * upscaler.scale, width * upscaler.scale, channels, image.pixels.dtype)
+    height, width = height * upscaler.scale, width * upscaler.scale
+    check_can_hold(job.target.suffix, (height, width, channels), image.pixels.dtype)
+    said, damaged = image.metadata.resized(height, width) if metadata else (Metadata(), [])
+    image, left_out = fit(replace(image, metadata=said), job.target.suffix)
     make_folder(job.target.parent)
     if _leads_outside(job.target.parent, folder):
         raise OutputError(f"{job.target.parent} leads outside {folder}; remove the link")
@@ -246,8 +265,8 @@ def _upscale_file(
         raise OutputError(f"{job.target} is a symbolic link; refusing to write through it: remove it")
     with turn:
         sr = upscaler(image.pixels, draw)
-    write_image(job.target, DecodedImage(sr, image.icc_profile), overwrite)
-    return sr.shape[0] * sr.shape[1]
+    write_image(job.target, replace(image, pixels=sr), overwrite)
+    return height * width, damaged + left_out
 
 
 def _is_taken(target: Path) -> bool:

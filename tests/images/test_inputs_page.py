@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from described import camera_exif, described_png, sources
 from doubling import Doubling
 from faults import ends_within
 from image_kinds import (
@@ -101,6 +102,10 @@ READ_ROWS: dict[str, tuple[dict[str, bytes], dict[str, bytes]]] = {
     "EXIF orientation of JPEG, WebP, TIFF": (of(READ, "turned.jpg", "turned.webp", "turned.tif"), {}),
     "EXIF orientation of PNG": (of(READ, "turned.png"), {}),
     "ICC profile": ({f"a.{kind}": saved(PILLOW, kind, icc_profile=PROFILE) for kind in ("png", "jpeg", "webp")}, {}),
+    "EXIF, XMP, IPTC, the texts of a PNG": (
+        of(sources(), "II.jpg", "MM.webp", "II.tif") | {"upright.png": described_png(exif=camera_exif("<", 1))},
+        {},
+    ),
     "a camera's JPEG with previews behind it (MPO)": ({"a.jpg": two("MPO")}, {}),
     "1x1, 1x300, 200x1": (
         {f"{h}x{w}.png": png(noise(3, np.uint8, h, w), 8, 2) for h, w in ((1, 1), (1, 300), (200, 1))},

@@ -9,14 +9,17 @@ import signal
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from described import sources
 from faults import in_child
 from image_kinds import read_kinds, refused_kinds
 
 from ssiu.errors import SSIUError
+from ssiu.images.encoding import fit
 from ssiu.images.io import read_image, read_rgb
 
 MAX_PIXELS = 1_000_000
@@ -66,7 +69,7 @@ def mutant(content: bytes, other: bytes, dice: random.Random) -> bytes:
 def mutants(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
     """(name, content), the same for a seed."""
     dice = random.Random(seed)
-    kinds = list((read_kinds() | refused_kinds()).items())
+    kinds = list((read_kinds() | refused_kinds() | sources()).items())
     for number in range(count):
         name, content = kinds[number % len(kinds)]
         yield name, mutant(content, dice.choice(kinds)[1], dice)
@@ -78,7 +81,11 @@ def read_both(path: Path) -> str:
     for reader in (read_rgb, read_image):
         try:
             image = reader(path, max_pixels=MAX_PIXELS)
-            pixels = image if isinstance(image, np.ndarray) else image.pixels
+            if isinstance(image, np.ndarray):
+                pixels = image
+            else:
+                pixels = image.pixels
+                fit(replace(image, metadata=image.metadata.resized(20, 30)[0]), ".jpg")
             good = pixels.ndim == 3 and 0 < pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
             outcomes.append("read" if good else f"shape {pixels.shape}")
         except SSIUError as error:

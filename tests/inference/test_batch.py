@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from described import described_png
 from doubling import Doubling
 from faults import ends_within, in_child
 from image_kinds import chunk, noise, packed_tiff, png
@@ -287,6 +288,24 @@ def test_what_a_killed_run_left_is_removed_by_the_next(photos: Path) -> None:
     assert left.name.startswith(".ssiu-")
     assert upscale(photos, Doubling()).done == 3
     assert sorted(path.name for path in (photos.parent / "out").iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+# ---------------------------------------------------------------- metadata
+
+
+def test_what_outputs_cannot_hold_is_said_once_for_all_files(command, photos: Path) -> None:
+    for name in ("a", "b", "c"):
+        (photos / f"{name}.png").write_bytes(described_png())
+    code, out, err = command(photos, "--output", photos.parent / "out", "--format", "webp")
+    assert code == 0 and not err
+    lines = [line for line in out.splitlines() if line.startswith("left out: ")]
+    some = f"({photos}/a.png and 2 more)"
+    assert lines == [f"left out: {what}, which WEBP cannot hold {some}" for what in ("IPTC", "PNG text")]
+    code, out, _ = command(photos, "--output", photos.parent / "bare", "--format", "webp", "--no-metadata")
+    assert code == 0 and "left out" not in out
+    with Image.open(photos.parent / "bare/a.webp") as image:
+        assert "exif" not in image.info and "xmp" not in image.info
+    assert command(photos, "--output", photos.parent / "png")[1].count("left out") == 0
 
 
 # ---------------------------------------------------------------- what is an input, and where it goes
