@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import logging
 import os
 import secrets
 import shutil
@@ -19,6 +20,8 @@ try:
     import fcntl
 except ModuleNotFoundError:  # Windows, where an open file can be neither removed nor renamed
     fcntl = None  # type: ignore[assignment]  # asked for before each use
+
+log = logging.getLogger("ssiu")
 
 PACKAGE = Path(__file__).resolve().parent
 """The folder of this package; in a clone its parent holds configs/ and pretrain_model/."""
@@ -188,17 +191,21 @@ def contents(folder: Path, pattern: str = "*") -> set[str]:
 
 
 @contextlib.contextmanager
-def held(lock: Path, folder: Path, in_use: str, option: str) -> Iterator[None]:
+def held(lock: Path, folder: Path, in_use: str, option: str, patience: float | None = 0.0) -> Iterator[None]:
     """Holds the kernel's ``lock`` of ``folder``, which is released when its holder dies.
 
-    Raises BusyError (75) saying ``in_use`` while another process holds it, OutputError (73) naming ``option`` where
-    the file system has no locks.
+    Raises BusyError (75) saying ``in_use`` when another process still holds it after ``patience`` seconds; None waits
+    for as long as it takes and logs that instead. Raises OutputError (73) naming ``option`` where the file system has
+    no locks.
     """
     file_lock = FileLock(lock)
     try:
-        file_lock.acquire(timeout=0)
+        file_lock.acquire(timeout=patience or 0.0)
     except Timeout:
-        raise BusyError(in_use) from None
+        if patience is not None:
+            raise BusyError(in_use) from None
+        log.info("%s", in_use)
+        file_lock.acquire()
     except OSError as error:
         raise OutputError(f"cannot lock {folder}: {error.strerror}; choose a local folder with {option}") from None
     try:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
 from ssiu.errors import (
     DISK_FULL,
     ConfigError,
@@ -63,24 +61,6 @@ def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
             raise ConfigError(f"{found[name]} and {path} are both called '{name}'; give one of them as NAME={path}")
         found[name] = path
     return found
-
-
-class _ConsoleHandler(logging.Handler):
-    """Log lines on stdout, above the progress bar on stderr."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
-
-
-def log_to_console() -> None:
-    """Shows the ``ssiu`` log on stdout, once."""
-    log.setLevel(logging.INFO)
-    if not log.handlers:
-        handler = _ConsoleHandler()
-        handler.addFilter(lambda record: record.levelno < logging.ERROR)  # what ends a command is its last line anyway
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        log.addHandler(handler)
 
 
 def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:

@@ -14,10 +14,11 @@ from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # LR images are made in parallel, not the rows of one
 from ssiu.cli.check import raise_listed, report_sets
-from ssiu.cli.console import command_parser, log_to_console
+from ssiu.cli.console import command_parser
 from ssiu.data.catalog import CATALOG_FILE, SETS, Catalog, read_catalog
 from ssiu.download.sources import by_hand, obtain, obtain_weights
 from ssiu.files import nonempty_path
+from ssiu.progress import log_to_console
 from ssiu.weights.load import load_model, weights_folder
 
 BY_APPLICATION = [name for name, known in SETS.items() if known.page]

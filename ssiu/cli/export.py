@@ -12,12 +12,13 @@ from pathlib import Path
 
 from torch import nn
 
-from ssiu.cli.console import command_parser, log_to_console
+from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import make_folder, nonempty_path
+from ssiu.progress import log_to_console
 from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
 from ssiu.weights.external import ExternalNetwork

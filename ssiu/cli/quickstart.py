@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import skimage.data
 
-from ssiu.cli.console import command_parser, log_to_console
+from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.data.pairs import SetFolders
 from ssiu.data.prepare import make_lr_folders
@@ -20,6 +20,7 @@ from ssiu.errors import ConfigError, MissingInputError
 from ssiu.evaluation.evaluate import Bicubic, evaluate
 from ssiu.files import make_folder
 from ssiu.images.io import save_image
+from ssiu.progress import log_to_console
 from ssiu.report.tables import Table, cell
 from ssiu.training.trainer import Trainer
 from ssiu.weights.load import find_weights, load_model

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ssiu.cli.check import raise_listed
-from ssiu.cli.console import command_parser, log_to_console
+from ssiu.cli.console import command_parser
 from ssiu.config.load import make_config
 from ssiu.data.catalog import CATALOG_FILE, SETS, TEST_SETS, Catalog, known_name, read_catalog, usual_name
 from ssiu.data.pairs import set_folders
@@ -24,6 +24,7 @@ from ssiu.device import keep_freed_memory, select_device, set_arithmetic
 from ssiu.download.sources import by_hand, obtain_sets, obtain_weights, require_released
 from ssiu.errors import ConfigError, MissingInputError, SSIUError
 from ssiu.files import make_folder, nonempty_path
+from ssiu.progress import log_to_console
 from ssiu.report.paper.reproduce import (
     MODEL,
     CellResult,

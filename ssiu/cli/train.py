@@ -8,11 +8,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ssiu.cli.console import command_parser, log_to_console
+from ssiu.cli.console import command_parser
 from ssiu.config.key_docs import ListKeys
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.device import keep_freed_memory
 from ssiu.errors import BusyError
+from ssiu.progress import log_to_console
 from ssiu.training.trainer import Trainer
 
 

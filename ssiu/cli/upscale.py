@@ -12,7 +12,7 @@ from pathlib import Path
 
 import cv2
 
-from ssiu.cli.console import command_parser, log_to_console
+from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
@@ -21,6 +21,7 @@ from ssiu.files import nonempty_path
 from ssiu.inference.batch import Report, plan, upscale_files
 from ssiu.inference.tiles import Tile
 from ssiu.inference.upscaler import Upscaler
+from ssiu.progress import log_to_console
 from ssiu.weights.formats import read_weights
 from ssiu.weights.load import load_configured
 

@@ -11,18 +11,15 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
-from ssiu.errors import BadInputError, MissingInputError, OutputError, SSIUError, first_names
-from ssiu.files import make_folder, remove_leftovers, require_space, user_cache_folder, write_atomically
+from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
+from ssiu.files import held, make_folder, remove_leftovers, require_space, user_cache_folder, write_atomically
 from ssiu.images.io import decode_rgb, image_size, read_bytes
 from ssiu.images.parallel import in_parallel, raise_all
 
@@ -97,7 +94,8 @@ class ImageCache:
         """
         cached = {source: self._lookup(source) for source in dict.fromkeys(sources)}
         if any(found is None for found in cached.values()):
-            with self._locked():
+            waiting = f"waiting for another run that is filling the image cache {self.folder}"
+            with held(make_folder(self.folder) / ".lock", self.folder, waiting, "cache_dir", patience=None):
                 cached = {source: found or self._lookup(source) for source, found in cached.items()}
                 self._build([source for source, found in cached.items() if found is None])
             cached = {source: found or self._lookup(source) for source, found in cached.items()}
@@ -143,24 +141,6 @@ class ImageCache:
         except Exception:  # NumPy and JSON raise many kinds for a damaged file
             return None
         return image if (len(shape), by_columns, dtype) == (3, False, np.uint8) else None
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Holds the lock of all builders of this folder; the kernel releases it when its holder dies."""
-        lock = FileLock(make_folder(self.folder) / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("waiting for another run that is filling the image cache %s", self.folder)
-            lock.acquire()
-        except OSError as error:
-            raise OutputError(
-                f"cannot lock the image cache {self.folder}: {error.strerror}; set cache_dir to a local folder"
-            ) from None
-        try:
-            yield
-        finally:
-            lock.release()
 
     def _build(self, sources: list[Path]) -> None:
         """Writes the files of ``sources``; called with the lock held."""

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
-from ssiu.errors import BusyError, OutputError, SaveError
-from ssiu.files import PACKAGE, make_folder, require_space, write_atomically, write_error
+from ssiu.errors import OutputError, SaveError
+from ssiu.files import PACKAGE, held, make_folder, require_space, write_atomically, write_error
 from ssiu.images.io import save_image
 
 log = logging.getLogger("ssiu")
@@ -56,19 +55,12 @@ class RunFolder:
         self.models = make_folder(path / "models")
         self.metrics_path = path / "metrics.jsonl"
         self._owner = path / ".owner"
-        self._lock = FileLock(path / ".lock")
-        try:
-            self._lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            owner = self._owner.read_text(errors="replace") if self._owner.is_file() else "another process"
-            raise BusyError(f"{path} is in use by {owner}; wait for it, or choose another log_name") from None
-        except OSError as error:
-            raise OutputError(f"cannot lock {path}: {error.strerror}; set log_path to a local folder") from None
-        try:
+        owner = self._owner.read_text(errors="replace") if self._owner.is_file() else "another process"
+        in_use = f"{path} is in use by {owner}; wait for it, or choose another log_name"
+        with contextlib.ExitStack() as lock:
+            lock.enter_context(held(path / ".lock", path, in_use, "log_path", PATIENCE))
             _refuse_other_kinds(path)
-        except BaseException:
-            self._lock.release()
-            raise
+            self._lock = lock.pop_all()
         write_atomically(self._owner, f"pid {os.getpid()} on {socket.gethostname()}".encode())
         self._file_handler = _LogFile(path / "log.txt", encoding="utf-8", errors="backslashreplace", delay=True)
         self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -160,7 +152,7 @@ class RunFolder:
             for folder in (self.models, self.path):
                 with contextlib.suppress(OSError):  # something else lies there
                     folder.rmdir()
-        self._lock.release()
+        self._lock.close()
 
 
 def _refuse_other_kinds(folder: Path) -> None:

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
-from tqdm import tqdm
 
 from ssiu.config.schema import Config
 from ssiu.data.cache import ImageCache, default_cache_folder
@@ -47,6 +46,7 @@ from ssiu.errors import (
 from ssiu.files import remove_leftovers, write_atomically
 from ssiu.models import build_model, check_trainable
 from ssiu.models.layers import checkpoint_activations
+from ssiu.progress import Progress, log_to_console
 from ssiu.training.distributed import join_processes
 from ssiu.training.ema import moving_average
 from ssiu.training.loss_log import LossLog
@@ -95,6 +95,8 @@ class Trainer:
         self, config: Config, resume: str = "none", allow_changes: bool = False, stream: TrainingData | None = None
     ):
         check_trainable(config)  # before a folder is made
+        if not log.hasHandlers():  # in a script that has set up no logging
+            log_to_console()
         self.config = config
         set_arithmetic(config.precision, config.deterministic)
         self.processes = join_processes(config)
@@ -188,7 +190,9 @@ class Trainer:
             self._save(last)
         batches = self._batches()
         clock = Clock(self.step)
-        with tqdm(total=total, initial=self.step, unit="it", smoothing=0.05, disable=not self.folder or None) as bar:
+        with Progress(
+            total=total, initial=self.step, unit="it", smoothing=0.05, lines=False, disable=not self.folder
+        ) as bar:
             while True:
                 if self._validation_is_due():
                     started = time.perf_counter()
@@ -274,7 +278,7 @@ class Trainer:
                 *(side, side, 3 * window * config.scale),
             )
 
-    def _log_step(self, clock: Clock, bar: tqdm) -> None:
+    def _log_step(self, clock: Clock, bar: Progress) -> None:
         """Apart from validations and saves the one place where the host waits for the device."""
         losses = self.loss_log.take_mean(self.step)
         rate, wait_share = clock.rate(self.step)
@@ -286,7 +290,7 @@ class Trainer:
             "step %d/%d  %s  lr %.3g  %.2f it/s  data wait %.0f%%  peak %.0f MiB  ETA %s",
             *(self.step, steps, "  ".join(f"{name} {value:.5f}" for name, value in losses.items())),
             *(learning_rate, rate, 100 * wait_share, memory),
-            tqdm.format_interval((steps - self.step) / rate + self._validation_seconds * validations),
+            Progress.format_interval((steps - self.step) / rate + self._validation_seconds * validations),
         )
         if self.folder:
             speed = {"it_per_s": round(rate, 4), "data_wait": round(wait_share, 4), "peak_mib": round(memory)}

@@ -18,6 +18,7 @@ from toy_sets import write_set
 from ssiu.data import cache as cache_module
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError
+from ssiu.files import held
 from ssiu.images.io import read_rgb, save_image
 
 
@@ -165,7 +166,8 @@ def test_every_damaged_image_is_named_and_the_good_ones_are_kept(tmp_path: Path,
 def test_builders_of_one_folder_take_turns(tmp_path: Path, sources: list[Path], caplog) -> None:
     cache = ImageCache(tmp_path / "cache")
     results = []
-    with caplog.at_level(logging.INFO, "ssiu"), cache._locked():
+    cache.folder.mkdir()
+    with caplog.at_level(logging.INFO, "ssiu"), held(cache.folder / ".lock", cache.folder, "", ""):
         waiting = threading.Thread(target=lambda: results.append(ImageCache(tmp_path / "cache").prepare(sources)))
         waiting.start()
         while "waiting for another run" not in caplog.text:
@@ -179,7 +181,7 @@ def test_builders_of_one_folder_take_turns(tmp_path: Path, sources: list[Path], 
 def test_a_complete_cache_may_be_read_only(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
     cache = ImageCache(tmp_path / "cache")
     cache.prepare(sources)
-    monkeypatch.setattr(cache, "_locked", None)  # nothing to lock, nothing to write
+    monkeypatch.setattr(cache_module, "held", None)  # nothing to lock, nothing to write
     assert len(cache.prepare(sources)) == 3
 
 

@@ -59,6 +59,19 @@ def test_a_start_that_failed_leaves_no_folder(folder: Path) -> None:
     assert (config.run_folder / "notes.txt").read_text() == "mine", "what was there stays"
 
 
+def test_a_script_that_sets_up_no_logging_sees_the_lines(
+    folder: Path, capsys: pytest.CaptureFixture, monkeypatch
+) -> None:
+    log = logging.getLogger("ssiu")
+    monkeypatch.setattr(log, "propagate", False)  # pytest gives the root logger handlers
+    monkeypatch.setattr(log, "handlers", [])
+    Trainer(tiny_config(folder, max_iterations=2)).run()
+    assert "step 2/2  loss " in capsys.readouterr().out
+    monkeypatch.setattr(log, "handlers", [logging.NullHandler()])
+    Trainer(tiny_config(folder, max_iterations=2, log_name="silent")).run()
+    assert capsys.readouterr().out == "", "a script that asks for silence gets it"
+
+
 def test_the_last_message_is_said_once(folder: Path, capsys: pytest.CaptureFixture, monkeypatch) -> None:
     (folder / "c.yml").write_text(tiny_config(folder).to_yaml())
     train_step = Trainer.train_step
