@@ -8,7 +8,7 @@ installed.
 import contextlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalN
     """
     spandrel = _import_spandrel()
     try:
-        with _quiet(), _NoLargerThanItsFile(tensors):
+        with warnings.catch_warnings(action="ignore"), _NoLargerThanItsFile(tensors):
             descriptor = spandrel.ModelLoader("cpu").load_from_state_dict(dict(tensors))
     except spandrel.UnsupportedModelError:
         raise UnknownNetworkError(
@@ -98,7 +98,7 @@ def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalN
         raise BadInputError(f"{path} holds {name} from {channels}; expected one from RGB to RGB")
     network = ExternalNetwork(descriptor).eval()
     try:
-        with _quiet(), torch.no_grad():
+        with warnings.catch_warnings(action="ignore"), torch.no_grad():
             network(torch.zeros(1, 3, *TRIED))
     except Exception as error:
         raise _unusable(path, f"its network, {name}, fails on an image (1, 3, {TRIED[0]}, {TRIED[1]})", error) from None
@@ -127,7 +127,7 @@ class _NoLargerThanItsFile(TorchDispatchMode):
 
 def _import_spandrel() -> Any:
     try:
-        with _quiet():
+        with warnings.catch_warnings(action="ignore"):
             import spandrel
     except Exception as error:  # a torchvision of another build than torch's raises a RuntimeError
         absent = isinstance(error, ModuleNotFoundError) and error.name == "spandrel"
@@ -143,11 +143,3 @@ def _import_spandrel() -> Any:
 def _unusable(path: Path | str, what: str, error: Exception) -> BadInputError:
     reason = str(error).strip().partition("\n")[0]
     return BadInputError(f"{path}: {what} ({type(error).__name__}: {quoted(reason, 200)})")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides what architectures warn of, such as functions of torch that are old."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

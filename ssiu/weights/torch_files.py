@@ -18,8 +18,9 @@ import torch
 from ssiu.errors import BadInputError, MissingInputError, quoted
 from ssiu.files import require_file
 
-STORAGES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1}
-ELEMENT_BYTES = {f"torch {name}Storage": size for name, size in {**STORAGES, "Bool": 1}.items()}
+SIZES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2}
+SIZES |= {"Char": 1, "Byte": 1, "Bool": 1}
+ELEMENT_BYTES = {f"torch {name}Storage": size for name, size in SIZES.items()}
 COPYING_CALLS = {"collections OrderedDict", "collections Counter"}  # the latter of MultiStepLR's milestones
 CALLS = COPYING_CALLS | {f"torch._utils _rebuild_{name}" for name in ("tensor", "tensor_v2", "parameter")}
 
@@ -43,8 +44,7 @@ def read_torch_file(path: Path | str) -> Any:
     path = Path(path)
     require_file(path, "a checkpoint or weights")
     try:
-        with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, on other protocols of pickle
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):  # torch's, on protocols of pickle
             zipped = file.read(4) == b"PK\x03\x04"
             return torch.load(_checked_archive(file) if zipped else _checked_legacy(file), "cpu", weights_only=True)
     except PermissionError as error:
