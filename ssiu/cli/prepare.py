@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
         made = make_df2k(arguments.div2k, arguments.flickr2k, output, arguments.scales, arguments.copy)
     else:
         if others := passed_over(source):
-            print(f"{source}: passed over {others}, which are not read")
+            print(f"{source}: skipped {others} (not read)")
         if arguments.group and arguments.holdout is None:
             raise ConfigError("--group is for --holdout: it says which images are held out together")
         if arguments.holdout is None:

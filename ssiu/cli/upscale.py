@@ -76,12 +76,13 @@ def main(argv: Sequence[str]) -> int:
     upscaler = Upscaler(model, tile=args.tile, self_ensemble=args.self_ensemble, precision=args.precision)
     report = Report()
     try:
-        upscale_files(upscaler, jobs, args.output, args.overwrite, report, metadata=not args.no_metadata)
+        upscale_files(upscaler, jobs, args.output, args.overwrite, report, keep_metadata=not args.no_metadata)
     finally:  # also when a full disk or Ctrl-C ends it
         for line in report.failed:
             print(f"error: {line}", file=sys.stderr)
         for what, sources in report.left_out.items():
             print(f"left out: {what} ({first_names(map(str, sources), most=1)})")
         if report.done or report.kept or report.failed:
-            print(f"{report.summary()}; x{upscaler.scale} on {describe(upscaler.device)}")
+            written_to = jobs[0].target if len(jobs) == 1 else args.output
+            print(f"{report.summary(written_to)}; x{upscaler.scale} on {describe(upscaler.device)}")
     return BadInputError.exit_code if report.failed else OutputError.exit_code if report.kept else 0

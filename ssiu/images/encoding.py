@@ -49,7 +49,7 @@ HOLDS: dict[str, dict[str, int]] = {
     "WEBP": {"icc_profile": MOST, "exif": MOST, "xmp": MOST},
     "BMP": {},
     "TIFF": {"icc_profile": MOST, "exif": MOST, "xmp": MOST, "iptc": MOST},
-}  # bytes at most of what stands beside the pixels
+}  # bytes at most, besides the pixels
 
 
 def check_can_hold(suffix: str, shape: tuple[int, ...], dtype: np.dtype) -> None:

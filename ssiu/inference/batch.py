@@ -68,11 +68,12 @@ class Report:
         finally:
             self.seconds = time.perf_counter() - self.started
 
-    def summary(self) -> str:
+    def summary(self, written_to: Path) -> str:
         """One line."""
         megapixels = self.sr_pixels / 1e6
         rate = megapixels / self.seconds if self.seconds else 0.0
-        line = f"{self.done} upscaled: {megapixels:.2f} megapixels in {self.seconds:.1f} s ({rate:.3g} MP/s)"
+        line = f"{self.done} upscaled" + (f" into {written_to}" if self.done else "")
+        line += f": {megapixels:.2f} megapixels in {self.seconds:.1f} s ({rate:.3g} MP/s)"
         line += f", {len(self.kept)} kept as they were (--overwrite replaces them)" if self.kept else ""
         return line + (f", {len(self.failed)} failed" if self.failed else "")
 
@@ -90,7 +91,7 @@ def plan(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list
     written.
     """
     try:
-        found = [place for pattern in inputs for place in _images(pattern, output)]
+        found = [image for pattern in inputs for image in _images(pattern, output)]
         known = output.suffix.lower() in IMAGE_SUFFIXES
         one_file = len(found) == 1 and Path(inputs[0]).is_file()
         if output.suffix and not known and not output.is_dir() and (one_file or is_image_name(output)):
@@ -141,7 +142,7 @@ def _images(pattern: str, output: Path) -> Iterator[tuple[Path, Path]]:
         known = f"looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; there are {others}" if others else "")
         raise MissingInputError(f"{pattern}: no images there; {known}")
     if others:
-        logger.info("%r: passed over %s, which are not read; convert them first", pattern, others)
+        logger.info("%s: skipped %s (not read; convert to PNG first)", pattern, others)
     yield from ((file, file.relative_to(base)) for file in images)
 
 
@@ -166,12 +167,12 @@ def upscale_files(
     output: Path,
     overwrite: bool = False,
     report: Report | None = None,
-    metadata: bool = True,
+    keep_metadata: bool = True,
 ) -> Report:
     """Upscales every image; whatever goes wrong with one is in the report and does not stop the others.
 
-    A ``report`` that is given also tells what was done before an error or Ctrl-C ended it. Without ``metadata`` the
-    results have no EXIF, XMP, IPTC or text; the colour profile is kept.
+    A ``report`` that is given also tells what was done before an error or Ctrl-C ended it. Without
+    ``keep_metadata`` the results have no EXIF, XMP, IPTC or text; the colour profile is kept.
 
     Nothing outside ``output`` is written, not through a link either, and without ``overwrite`` no file is replaced,
     also not one that another run writes at the same time. Raises OutputError (73) when ``output`` cannot be created,
@@ -191,13 +192,17 @@ def upscale_files(
             else:
                 height, width = image_size(job.source)
                 sizes[job] = height * width
-    megapixels = upscaler.scale**2 / 1e6  # of SR for a pixel of LR
     network, sr_bytes = upscaler.network, LARGEST_PIXEL * upscaler.scale**2  # for a pixel of LR
     at_once = images_at_once(network, (TWO_PLANES * pixels for pixels in sizes.values()), upscaler.tile)
     threads = files_at_once(network, at_once, (sr_bytes * pixels for pixels in sizes.values()))
     turn, drawing = threading.Semaphore(at_once), threading.Lock()
     with Progress(
-        total=sum(sizes.values()) * megapixels, unit="megapixels", desc="upscaled", smoothing=0, bar_format=_BAR
+        total=sum(sizes.values()),  # LR pixels, exactly; shown as megapixels of SR
+        unit_scale=upscaler.scale**2 / 1e6,
+        unit="megapixels",
+        desc="upscaled",
+        smoothing=0,
+        bar_format=_BAR,
     ) as bar:
 
         def upscale(job: Job) -> tuple[int, list[str]] | Exception:
@@ -207,12 +212,12 @@ def upscale_files(
                 nonlocal left
                 left -= lr_pixels
                 with drawing:
-                    bar.update(lr_pixels * megapixels)
+                    bar.update(lr_pixels)
 
             try:
                 with drawing:
                     bar.set_postfix_str(job.source.name)
-                return _upscale_file(upscaler, job, folder, overwrite, metadata, turn, draw)
+                return _upscale_file(upscaler, job, folder, overwrite, keep_metadata, turn, draw)
             except Exception as error:
                 return error
             finally:
@@ -242,7 +247,7 @@ def _upscale_file(
     job: Job,
     folder: Path,
     overwrite: bool,
-    metadata: bool,
+    keep_metadata: bool,
     turn: threading.Semaphore,
     draw: Callable[[int], None],
 ) -> tuple[int, list[str]]:
@@ -256,7 +261,7 @@ def _upscale_file(
     height, width, channels = image.pixels.shape
     height, width = height * upscaler.scale, width * upscaler.scale
     check_can_hold(job.target.suffix, (height, width, channels), image.pixels.dtype)
-    said, damaged = image.metadata.resized(height, width) if metadata else (Metadata(), [])
+    said, damaged = image.metadata.resized(height, width) if keep_metadata else (Metadata(), [])
     image, left_out = fit(replace(image, metadata=said), job.target.suffix)
     make_folder(job.target.parent)
     if _leads_outside(job.target.parent, folder):

@@ -288,12 +288,12 @@ def test_an_image_of_another_folder_in_the_set_is_named_and_stays(tmp_path: Path
 def test_what_is_passed_over_is_said(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture) -> None:
     command = [str(photos), "--output", str(tmp_path / "set"), "--scales", "2"]
     prepare_command.main(command)
-    assert "passed over" not in capsys.readouterr().out
+    assert "skipped" not in capsys.readouterr().out
     for name in ("a.heic", "b.HEIC", "c.gif", ".hidden.gif", "notes.txt"):
         (photos / name).write_bytes(b"x")
     (photos / "holiday").mkdir()
     prepare_command.main(command)
-    assert "passed over 1 .gif, 2 .heic, 1 folder, which are not read" in capsys.readouterr().out
+    assert "skipped 1 .gif, 2 .heic, 1 folder (not read)" in capsys.readouterr().out
 
 
 def run_script(*arguments: object, **options) -> subprocess.CompletedProcess:

@@ -119,10 +119,10 @@ def test_a_cameras_notes_stay_at_their_offset_and_all_else_byte_for_byte(
 def test_nothing_is_kept_where_that_is_asked_but_the_colour_profile(tmp_path: Path) -> None:
     for name, content in sources().items():
         (tmp_path / name).write_bytes(content)
-        upscaled(tmp_path / name, tmp_path / f"out {Path(name).stem}.png", metadata=False)
+        upscaled(tmp_path / name, tmp_path / f"out {Path(name).stem}.png", keep_metadata=False)
         assert read_image(tmp_path / f"out {Path(name).stem}.png").metadata == Metadata()
     (tmp_path / "a.jpg").write_bytes(saved(RGB, "JPEG", icc_profile=PROFILE, exif=camera_exif()))
-    report = upscaled(tmp_path / "a.jpg", tmp_path / "a.png", metadata=False)
+    report = upscaled(tmp_path / "a.jpg", tmp_path / "a.png", keep_metadata=False)
     assert read_image(tmp_path / "a.png").icc_profile == PROFILE and not report.left_out
 
 

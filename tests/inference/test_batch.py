@@ -24,6 +24,7 @@ from ssiu.images.io import read_rgb, save_image, write_image
 from ssiu.inference import batch
 from ssiu.inference.batch import Report, plan, upscale_files
 from ssiu.inference.upscaler import Upscaler
+from ssiu.progress import Progress
 
 IMAGE = photo("chelsea", 37, 50)
 
@@ -290,6 +291,33 @@ def test_what_a_killed_run_left_is_removed_by_the_next(photos: Path) -> None:
     assert sorted(path.name for path in (photos.parent / "out").iterdir()) == ["a.png", "b.png", "c.png"]
 
 
+# ---------------------------------------------------------------- what is said
+
+
+def test_the_command_says_where_it_wrote(command, photos: Path) -> None:
+    output = photos.parent / "out"
+    assert f"3 upscaled into {output}: " in command(photos, "--output", output)[1]
+    assert f"1 upscaled into {output}/a.webp: " in command(photos / "a.png", "--output", output, "--format", "webp")[1]
+    assert f"1 upscaled into {output}.tif: " in command(photos / "a.png", "--output", f"{output}.tif")[1]
+    assert "0 upscaled: 0.00 megapixels" in command(photos, "--output", output)[1]
+
+
+def test_progress_ends_at_its_total_and_never_passes_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = []
+
+    class Seen(Progress):
+        def update(self, n: float = 1) -> bool | None:
+            updated = super().update(n)
+            bars.append((self.n, self.total))
+            return updated
+
+    monkeypatch.setattr(batch, "Progress", Seen)
+    for number in range(30):
+        save_image(photos / f"{number}.png", noise(3, np.uint8, 3 + number % 7, 11 + number % 5))
+    assert upscale(photos, Doubling()).done == 33
+    assert bars[-1][0] == bars[-1][1] and all(done <= total for done, total in bars)
+
+
 # ---------------------------------------------------------------- metadata
 
 
@@ -316,7 +344,11 @@ def test_images_of_other_formats_are_counted_by_kind(command, photos: Path) -> N
     for name in ("e.gif", "f.HEIC", "g.heic", "notes.txt", ".hidden.gif"):
         (photos / name).write_bytes(b"x")
     code, out, _ = command(photos, "--output", photos.parent / "out")
-    assert code == 0 and "passed over 1 .gif, 2 .heic, which are not read" in out and "4 upscaled" in out
+    assert (
+        code == 0
+        and f"{photos}: skipped 1 .gif, 2 .heic (not read; convert to PNG first)" in out
+        and "4 upscaled" in out
+    )
     assert (photos.parent / "out/d.jfif").read_bytes()[:2] == b"\xff\xd8"
     for path in photos.glob("*.[pj]*"):
         path.unlink()
