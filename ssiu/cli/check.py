@@ -18,7 +18,7 @@ from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.catalog import SETS, known_name, usual_name
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
-from ssiu.data.pairs import image_files, list_images, set_folders
+from ssiu.data.pairs import CARD, image_files, list_images, require_set
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, counted, first_names, one_line
 from ssiu.report.tables import Table
 
@@ -48,13 +48,13 @@ def raise_listed(problems: Sequence[SSIUError]) -> None:
 
 
 def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Path]:
-    """The HR images of the sets but the one with ``train`` as HR folder and the known training sets.
+    """The HR images of the sets but the one with ``train`` as HR folder, the known training sets, and taught ones.
 
     Raises MissingInputError (66) when none is left.
     """
     training = {name for name, known in SETS.items() if known.use == "training"}
-    names = [name for name in names if usual_name(known_name(name)) not in training]
-    folders = [folder for name in names if not (folder := set_folders(data_path, name).hr).samefile(train)]
+    sets = [require_set(data_path, name) for name in names if usual_name(known_name(name)) not in training]
+    folders = [each.hr for each in sets if not each.hr.samefile(train) and not (each.hr.parent / CARD).exists()]
     images = [path for folder in folders for path in image_files(folder)]
     if not images:
         raise MissingInputError(f"{data_path}: no set that {train} could be compared with; name a folder of test sets")

@@ -3,6 +3,7 @@
 ssiu prepare photos/ --output data/MySet --scales 2 3 4
 ssiu prepare photos/ --output data/mine --scales 2 --holdout 20       (makes data/mine and data/mine_val)
 ssiu prepare tiles/ --output data/mine --holdout 20 --group 'clic25_[0-9]+'   (tiles of one photograph stay together)
+ssiu prepare photos/ --output data/mine --scales 2 --teacher OTHER_x2.pth   (and data/mine_OTHER_x2, taught by it)
 ssiu prepare df2k --div2k downloads/DIV2K --flickr2k downloads/Flickr2K --output data
 
 It may be interrupted and repeated: images that are done are kept.
@@ -11,18 +12,23 @@ It may be interrupted and repeated: images that are done are kept.
 import os
 import re
 import shlex
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
-from ssiu.data.pairs import VALIDATION
+from ssiu.data.pairs import CARD, VALIDATION, copies
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError, counted, first_names
 from ssiu.files import nonempty_path
 from ssiu.images.encoding import IMAGE_SUFFIXES
 from ssiu.images.io import unread
+from ssiu.progress import log_to_console
+
+if TYPE_CHECKING:
+    from ssiu.inference.teach import Teacher
 
 
 def passed_over(folder: Path) -> str:
@@ -42,6 +48,49 @@ def pattern(text: str) -> re.Pattern[str]:
         raise ArgumentTypeError(f"no regular expression: {error}") from None
 
 
+def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":
+    """What --teacher names, before any work; torch is imported for it alone."""
+    if arguments.teacher is None:
+        for option in ("config", "self_ensemble", "licence", "origin"):
+            if getattr(arguments, option):
+                raise ConfigError(f"--{option.replace('_', '-')} is for --teacher")
+        return None
+    from ssiu.config.load import load_config
+    from ssiu.device import keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
+    from ssiu.export.onnx import load_network
+    from ssiu.inference.teach import Teacher, refuse_evaluation_set
+    from ssiu.inference.upscaler import Upscaler
+    from ssiu.weights.formats import read_weights
+    from ssiu.weights.load import load_configured
+
+    refuse_evaluation_set(set_name)
+    log_to_console()
+    set_arithmetic(arguments.precision)
+    device = select_device(arguments.device)
+    warn_of_emulation(device, arguments.precision)
+    keep_freed_memory()
+    if arguments.config:
+        model = load_configured(load_config(arguments.config), read_weights(arguments.teacher), device)
+    else:
+        model = load_network(arguments.teacher, None, device)
+    upscaler = Upscaler(model, self_ensemble=arguments.self_ensemble, precision=arguments.precision)
+    if upscaler.scale not in arguments.scales:
+        raise ConfigError(f"--scales: {arguments.teacher} upscales by {upscaler.scale}; add {upscaler.scale}")
+    return Teacher(arguments.teacher, model, upscaler, arguments.licence, arguments.origin)
+
+
+def print_taught(root: Path, teacher: "Teacher", copy: bool) -> None:
+    from ssiu.inference.teach import teach
+
+    student = next(copies(root))
+    folder, report = teach(student, teacher, copy)
+    print(f"{report.summary(folder)}; {folder / CARD} describes the set")
+    if not teacher.licence:
+        print(f"the card does not say under which licence {teacher.file.name} is: --licence TEXT adds it")
+    mixed = f"'training_dataset=[{student.name},{folder.name}]'"
+    print(f"train on it with 'training_dataset={folder.name}', or on both with {mixed}")
+
+
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("prepare", __doc__)
     parser.add_argument("source", help="folder of HR images, or the word df2k")
@@ -52,6 +101,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--group", type=pattern, metavar="REGEX", help="with --holdout: names that begin with one match stay together"
     )
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help="also make a set whose HR is by this network")
+    parser.add_argument("--config", metavar="FILE", help="of a teacher that is a custom model (docs/own_model.md)")
+    parser.add_argument("--self-ensemble", action="store_true", help="of the teacher; eight times slower")
+    parser.add_argument("--licence", metavar="TEXT", help="of the teacher's file, for the card of the set")
+    parser.add_argument("--origin", metavar="URL", help="where the teacher's file is from, for the card")
+    parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="of the teacher")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="of the teacher")
     parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
     parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
     arguments = parser.parse_args(argv)
@@ -59,6 +115,8 @@ def main(argv: Sequence[str]) -> None:
         parser.error("the source is empty; name a folder")
     source = Path(arguments.source)
     output = Path(os.path.normpath(arguments.output.absolute()))  # "." has no name to add _val to
+    root = output / "DF2K" if arguments.source == "df2k" else output
+    teacher = load_teacher(arguments, root.name)
     if arguments.source == "df2k":
         if arguments.holdout is not None:
             raise ConfigError("--holdout is for your own images; DIV2K has validation images, 0801-0900")
@@ -80,3 +138,5 @@ def main(argv: Sequence[str]) -> None:
     also = f" and {output}{VALIDATION}" if arguments.holdout else ""
     check = f"check them: python -m ssiu check {shlex.quote(str(output))}"
     print(f"{counted(made, 'LR image')} made in {output}{also}; {check}")
+    if teacher:
+        print_taught(root, teacher, arguments.copy)

@@ -132,8 +132,9 @@ def known_name(set_name: str) -> str:
 def facts_of(set_name: str) -> dict[str, FolderFacts]:
     """The facts about ``HR``, ``x2``, ... of a copy, such as ``Set5 mod12``; empty where none are known."""
     known = SETS.get(usual_name(set_name))
-    copy = "usual" if usual_name(set_name) == set_name else "mod12"
-    return known.copies.get(copy, {}) if known else {}
+    if known is None:
+        return {}
+    return known.copies.get("usual" if usual_name(set_name) == set_name else "mod12", {})
 
 
 def spellings(set_name: str) -> tuple[str, ...]:

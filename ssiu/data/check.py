@@ -12,6 +12,7 @@ from PIL import Image
 from ssiu.data.cache import ImageCache
 from ssiu.data.catalog import SETS, FolderFacts, facts_of, known_name, usual_name
 from ssiu.data.pairs import (
+    CARD,
     Pair,
     SetFolders,
     available_sets,
@@ -21,7 +22,7 @@ from ssiu.data.pairs import (
     list_images,
     match_pairs,
     prepare_command,
-    set_folders,
+    require_set,
 )
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 from ssiu.images.bicubic import make_lr
@@ -55,7 +56,7 @@ def find_sets(root: Path) -> tuple[Path, list[str]]:
     if names := available_sets(root):
         return root, names
     for copy in copies(child(root.parent, root.name)):
-        read = set_folders(root.parent, copy.name).hr
+        read = require_set(root.parent, copy.name).hr
         if not read.samefile(copy.hr):
             raise BadInputError(f"{copy.hr} is hidden by {read}, which is read instead: remove or rename one")
     there, wanted = available_sets(root.parent), root.name.lower()
@@ -69,10 +70,10 @@ def find_sets(root: Path) -> tuple[Path, list[str]]:
 
 def check_set(data_path: Path, name: str) -> list[FolderReport]:
     """Checks one set: a report for its HR folder and one for every ``X{s}`` folder."""
-    folders = set_folders(data_path, name)
+    folders = require_set(data_path, name)
     name = known_name(folders.name)
     known = SETS.get(usual_name(name))
-    hr_report = FolderReport(name, "HR", expected=known and known.images)
+    hr_report = FolderReport(name, "HR", expected=known.images if known else None)
     try:
         hr = list_images(folders.hr)
     except SSIUError as error:
@@ -118,12 +119,14 @@ def _check_pixels(
     ``pairs[s][name]`` are those that fit; ``reports[s]`` is about the ``X{s}`` folder.
     """
     facts = facts_of(hr_report.set_name)
+    compare = not (folders.hr.parent / CARD).exists()  # else HR is a teacher's, and LR was not made from it
     by_part = {report.part: report for report in (hr_report, *reports.values())}
     digests = {part: hashlib.sha256() for part in by_part}
     sizes = []
     lr_paths = [{scale: of_name[name].lr for scale, of_name in pairs.items()} for name in hr]
     work = list(zip(hr.values(), lr_paths, strict=True))
-    for name, images in zip(hr, in_parallel(lambda paths: _read(*paths), work, hr_report.set_name), strict=True):
+    decoded = in_parallel(lambda paths: _read(*paths, compare), work, hr_report.set_name)
+    for name, images in zip(hr, decoded, strict=True):
         for part, found in images.items():
             report, suffix = by_part[part], "" if part == "HR" else part
             if isinstance(found, SSIUError):
@@ -133,12 +136,12 @@ def _check_pixels(
                 sizes.append(found.pixels.shape[:2])
             elif found.differing and not report.differing:
                 report.first_differing = f"{name}{found.kernel}"
-            report.values += found.pixels.size
+            report.values += found.pixels.size if compare else 0
             report.differing += found.differing
             if part in facts:
                 height, width, _ = found.pixels.shape
                 digests[part].update(f"{name}{suffix}.png {height}x{width}".encode("utf-8", "surrogateescape"))
-                digests[part].update(found.pixels)
+                digests[part].update(found.pixels.data)
 
     for part, report in by_part.items():
         if report.differing:
@@ -167,14 +170,14 @@ class _Decoded(NamedTuple):
     kernel: str = ""
 
 
-def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Decoded | SSIUError]:
+def _read(hr_path: Path, lr_paths: dict[int, Path], compare: bool) -> dict[str, _Decoded | SSIUError]:
     """Decodes an image and its LR versions by scale; what cannot be read is returned as its error."""
     result: dict[str, _Decoded | SSIUError] = {}
+    hr: np.ndarray | None = None
     try:
         hr = read_rgb(hr_path)
         result["HR"] = _Decoded(hr)
     except SSIUError as error:
-        hr = None
         result["HR"] = error
     for scale, path in lr_paths.items():
         part = f"x{scale}"
@@ -183,8 +186,9 @@ def _read(hr_path: Path, lr_paths: dict[int, Path]) -> dict[str, _Decoded | SSIU
         except SSIUError as error:
             result[part] = error
             continue
-        differing = 0 if hr is None else int(np.count_nonzero(lr != make_lr(hr, scale)))
-        result[part] = _Decoded(lr, differing, _kernel_guess(hr, lr, scale) if differing else "")
+        result[part] = _Decoded(lr)
+        if compare and hr is not None and (differing := int(np.count_nonzero(lr != make_lr(hr, scale)))):
+            result[part] = _Decoded(lr, differing, _kernel_guess(hr, lr, scale))
     return result
 
 
@@ -226,7 +230,7 @@ def check_cache(root: Path, cache: ImageCache) -> tuple[int, list[SSIUError]]:
     of the cache itself. Returns how many cached images were compared, and the problems.
     """
     data_path, names = find_sets(root)
-    sets = [set_folders(data_path, name) for name in names]
+    sets = [require_set(data_path, name) for name in names]
     folders = [folder for each in sets for folder in (each.hr, *each.lr_folders().values())]
     sources = [path for folder in folders for path in image_files(folder) if path.is_file()]
     results = list(in_parallel(cache.verify, sources, "cache"))

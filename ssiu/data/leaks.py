@@ -58,11 +58,11 @@ def _features(path: Path) -> _Features | SSIUError:
     thumbnail = cv2.resize(gray, (24, 24), interpolation=cv2.INTER_AREA).astype(np.float32).ravel()
     thumbnail -= thumbnail.mean()
     thumbnail /= np.linalg.norm(thumbnail) + 1e-6
-    points, descriptors = cv2.SIFT_create(KEYPOINTS, contrastThreshold=0.02).detectAndCompute(gray, None)
+    keypoints, descriptors = cv2.SIFT.create(KEYPOINTS, contrastThreshold=0.02).detectAndCompute(gray, None)
     if descriptors is None:
-        points, descriptors = [], np.zeros((0, 128), np.float32)
-    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True) + 1e-6
-    points = np.array([point.pt for point in points], np.float32).reshape(-1, 2)
+        keypoints, descriptors = [], np.zeros((0, 128), np.float32)
+    descriptors = descriptors / (np.linalg.norm(descriptors, axis=1, keepdims=True) + 1e-6)
+    points = np.array([point.pt for point in keypoints], np.float32).reshape(-1, 2)
     return _Features(gray, points, descriptors, thumbnail)
 
 
@@ -84,7 +84,7 @@ def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak],
         """Test images that may be shown, with the (2, 3) transform from their points to this image's."""
         for number in np.flatnonzero(thumbnails @ found.thumbnail > SAME_THUMBNAIL):
             height, width = np.array(found.gray.shape) / tests[number][1].gray.shape
-            yield number, np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2]])
+            yield int(number), np.array([[width, 0, (width - 1) / 2], [0, height, (height - 1) / 2]])
         if index is None or len(found.points) < FEWEST_VOTES:
             return
         nearest, squared = index.knnSearch(found.descriptors, NEIGHBOURS, params={"checks": 64})  # (n, NEIGHBOURS) each
@@ -98,7 +98,7 @@ def find_leaks(train: Sequence[Path], test: Sequence[Path]) -> tuple[list[Leak],
                 ransacReprojThreshold=3,
             )
             if transform is not None and agree.sum() >= FEWEST_VOTES // 2:
-                yield number, transform
+                yield int(number), transform
 
     def search(path: Path) -> list[Leak] | SSIUError:
         found = _features(path)

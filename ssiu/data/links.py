@@ -19,16 +19,22 @@ def place_hr(images: dict[str, Path], folders: SetFolders, copy: bool) -> None:
     Raises OutputError (73) when another file has the name, also an older content of the same file, or when the folder
     holds other images, SaveError (74).
     """
-    remove_leftovers(make_folder(folders.hr))
+    make_folder(folders.hr)
     _remove_dead_links(folders, {Path(os.path.realpath(path)).parent for path in images.values()})
-    targets = {folders.hr / (stem + path.suffix.lower()): path for stem, path in images.items()}
-    if others := [path.name for path in image_files(folders.hr) if path not in targets]:
+    place(images, folders.hr, copy)
+
+
+def place(images: dict[str, Path], folder: Path, copy: bool) -> None:
+    """Links or copies ``images`` (new stem -> file) into ``folder``; errors as `place_hr`."""
+    remove_leftovers(make_folder(folder))
+    targets = {folder / (stem + path.suffix.lower()): path for stem, path in images.items()}
+    if others := [path.name for path in image_files(folder) if path not in targets]:
         sources = " and ".join(sorted({str(path.parent) for path in images.values()}))
         raise OutputError(
-            f"{folders.hr} holds {len(others)} images that are not those of {sources}: {first_names(others)}; "
+            f"{folder} holds {len(others)} images that are not those of {sources}: {first_names(others)}; "
             "remove them and their LR images, or choose another --output"
         )
-    for target, path in Progress(targets.items(), desc="placing HR", unit="images", leave=False):
+    for target, path in Progress(targets.items(), desc=f"placing {folder.name}", unit="images", leave=False):
         try:
             if is_placed(path, target):
                 if not (copy and target.is_symlink()):

@@ -22,6 +22,7 @@ from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.images.encoding import IMAGE_SUFFIXES
 from ssiu.images.io import image_size
 
+CARD = "card.json"  # of a set that `ssiu prepare --teacher` made, in its folder
 VALIDATION = "_val"  # ends the name of the set that `ssiu prepare --holdout` keeps for validation
 HEADER_READERS = 16  # threads: on network disks the wait is latency
 
@@ -142,7 +143,18 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
         MissingInputError (66): the set, its ``X{scale}`` folder or single images are not there.
         BadInputError (65): a size that cannot be HR / scale, or a header that cannot be read; the file is named.
     """
-    data_path = Path(data_path).absolute()
+    folders = require_set(Path(data_path), set_name)
+    if not folders.lr(scale).is_dir():
+        raise MissingInputError(
+            f"data set '{folders.name}' has no x{scale} LR images: {folders.lr(scale)} is missing; "
+            f"make them: {prepare_command(folders.hr, [scale])}"
+        )
+    return match_pairs(list_images(folders.hr), list_images(folders.lr(scale)), scale)
+
+
+def require_set(data_path: Path, set_name: str) -> SetFolders:
+    """`set_folders`, but MissingInputError (66) with the next step when no layout fits."""
+    data_path = data_path.absolute()
     if not data_path.is_dir():
         hint = download_hint([set_name], data_path)
         raise MissingInputError(
@@ -155,12 +167,7 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
             f"data set '{set_name}' is not in {data_path}: expected {set_name}/HR or benchmark/{set_name}/HR there; "
             f"sets found: {there}{download_hint([set_name], data_path)}"
         )
-    if not folders.lr(scale).is_dir():
-        raise MissingInputError(
-            f"data set '{folders.name}' has no x{scale} LR images: {folders.lr(scale)} is missing; "
-            f"make them: {prepare_command(folders.hr, [scale])}"
-        )
-    return match_pairs(list_images(folders.hr), list_images(folders.lr(scale)), scale)
+    return folders
 
 
 def prepare_command(hr: Path, scales: Iterable[int]) -> str:

@@ -159,7 +159,7 @@ def make_lr_folders(images: dict[str, Path], folders: SetFolders, scales: Sequen
 
 def _total(results: Sequence[int | SSIUError]) -> int:
     raise_all([result for result in results if isinstance(result, SSIUError)])
-    return sum(results)
+    return sum(result for result in results if isinstance(result, int))
 
 
 def _make_lr(
@@ -179,7 +179,7 @@ def _make_lr(
                 raise BadInputError(f"{path}: {width}x{height} is too small for x{max(scales)}")
             wanted = [s for s in scales if replace or stem not in there[s]]
             targets = {s: lr_folders[s] / f"{there[s].get(stem, f'{stem}x{s}')}.png" for s in wanted}
-            targets = {s: lr for s, lr in targets.items() if not _is_done(lr, path, (height // s, width // s))}
+            targets = {s: lr for s, lr in targets.items() if not is_done(lr, path, (height // s, width // s))}
             if targets:
                 hr = read_rgb(path)
                 for scale, target in targets.items():
@@ -195,7 +195,7 @@ def _make_lr(
     return list(in_parallel(make, list(images.items()), "making LR"))
 
 
-def _is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
+def is_done(target: Path, source: Path, size: tuple[int, int]) -> bool:
     """Whether ``target`` is a whole image of ``size``, made after ``source`` last changed."""
     try:
         return _changed(target) >= _changed(source) and image_size(target) == size
@@ -218,7 +218,7 @@ def make_df2k(
     become 0901-3550). Returns the number of LR images written; ``replace`` as `make_lr_folders`, errors as
     `make_pairs`.
     """
-    images = {}
+    images: dict[str, Path] = {}
     for name, root, folder in (("DIV2K", div2k, "DIV2K_train_HR"), ("Flickr2K", flickr2k, "Flickr2K_HR")):
         found = list_images(_find_folder(root, folder))
         names = SETS["DF2K"].names_of_part(name)

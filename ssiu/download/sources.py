@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from ssiu.data.catalog import MOD12, SETS, Archive, Catalog, Source, facts_of
 from ssiu.data.check import check_set
-from ssiu.data.pairs import image_files, list_images, prepare_command, set_folders
+from ssiu.data.pairs import image_files, list_images, prepare_command, require_set, set_folders
 from ssiu.data.prepare import make_df2k, make_lr_folders
 from ssiu.download.http import fetch, mismatch
 from ssiu.download.unpack import unpack
@@ -104,12 +104,12 @@ def _obtain_df2k(catalog: Catalog, data_path: Path, scales: Sequence[int]) -> No
                 f"what it differs); complete it or move {folders.hr.parent} away and try again"
             )
     obtain_sets(catalog, ["DIV2K", "Flickr2K"], data_path, [])
-    parts = (set_folders(data_path, name).hr for name in ("DIV2K", "Flickr2K"))
-    make_df2k(*parts, data_path, scales, replace=False)
+    div2k, flickr2k = (require_set(data_path, name).hr for name in ("DIV2K", "Flickr2K"))
+    make_df2k(div2k, flickr2k, data_path, scales, replace=False)
 
 
 def _make_lr(data_path: Path, name: str, scales: Sequence[int]) -> None:
-    folders = set_folders(data_path, name)
+    folders = require_set(data_path, name)
     if scales:
         make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
 

@@ -3,6 +3,7 @@
 Of a member's path only the last part is used, so nothing is written outside the folders that the caller names.
 """
 
+import io
 import shutil
 import stat
 import tarfile
@@ -34,8 +35,8 @@ def unpack(archive: Path, wanted: Mapping[str, Path]) -> None:
             require_space(make_folder(folder), size, f"unpacking {file}", "free some space and run it again")
             target = folder / file
             try:
-                with opened() as source, target.open("xb") as file:
-                    shutil.copyfileobj(source, file)
+                with opened() as source, target.open("xb") as written:
+                    shutil.copyfileobj(source, written)
             except FileExistsError:
                 raise BadInputError(f"{archive}: two members are called {file}; which is meant?") from None
             except OSError as error:
@@ -56,8 +57,12 @@ def _members(archive: Path) -> Iterator[tuple[str, bool, int, Callable[[], IO[by
                 kind = stat.S_IFMT(info.external_attr >> 16)  # zero where the archive was not made on Unix
                 yield info.filename, kind in (0, stat.S_IFREG), info.file_size, partial(opened.open, info)
     else:
-        with tarfile.open(archive) as opened:
-            for info in opened:
-                yield info.name, info.isreg(), info.size, partial(opened.extractfile, info)
-            while opened.fileobj.read(1 << 20):  # to the end, where gzip has the checksum of it all
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                yield member.name, member.isreg(), member.size, partial(_of_tar, tar, member)
+            while tar.fileobj.read(1 << 20):  # to the end, where gzip has the checksum of it all
                 pass
+
+
+def _of_tar(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    return tar.extractfile(member) or io.BytesIO()  # None for what is no regular file

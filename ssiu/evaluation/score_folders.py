@@ -27,7 +27,7 @@ def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool =
     that do not fit, a damaged image, or one too small to score; sizes are all checked before the first is scored.
     """
     matches = _match(list_images(sr_folder), list_images(hr_folder), scale)
-    set_name = _set_name(hr_folder.absolute(), [_checked_size(*paths, scale) for _, *paths in matches])
+    set_name = _set_name(hr_folder.absolute(), [_checked_size(sr, hr, scale) for _, sr, hr in matches])
 
     def result(match: Match) -> ImageResult:
         name, sr_path, hr_path = match
