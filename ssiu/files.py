@@ -48,6 +48,14 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def docs_page(name: str) -> Path:
+    """A page of docs/, of a clone or as it is installed; relative where the current folder is the clone."""
+    page = next((docs / name for docs in (PACKAGE / "docs", PACKAGE.parent / "docs") if docs.is_dir()), Path(name))
+    with contextlib.suppress(OSError, ValueError):  # the current folder was removed, or is another one
+        return page.relative_to(Path.cwd())
+    return page
+
+
 def user_cache_folder(name: str) -> Path:
     """The folder for ``name`` in the user's cache, in the temporary folder for a user without a home.
 

@@ -27,8 +27,9 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built from a copy of what it is made of."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("ssiu", "configs", "pretrain_model"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for name in ("ssiu", "configs", "docs", "pretrain_model"):
+        left_out = shutil.ignore_patterns("__pycache__", "*.safetensors", "*.jpg", "*.png")
+        shutil.copytree(ROOT / name, source / name, ignore=left_out)
     (source / "pretrain_model/SSIU_x2.safetensors").write_bytes(b"stands for the weights")
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -73,13 +74,15 @@ def test_an_installed_package_works_away_from_the_repository(environment: Path, 
     code = (
         "import sys, ssiu; assert 'torch' not in sys.modules, 'importing ssiu takes long'\n"
         "from importlib.metadata import entry_points\n"
+        "from ssiu.files import docs_page\n"
         "from ssiu.weights.load import find_weights\n"
-        "print(ssiu.__file__, find_weights('SSIU', 2), sep='\\n')\n"
+        "print(ssiu.__file__, find_weights('SSIU', 2), docs_page('data.md'), sep='\\n')\n"
         "print(*(point.value for point in entry_points(group='console_scripts') if point.name.startswith('ssiu')))"
     )
     done = run(environment / "python", "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    package, weights, command = done.stdout.split()
+    package, weights, page, command = done.stdout.split()
+    assert Path(page).read_text() == (ROOT / "docs/data.md").read_text(), "what a message names is there"
     assert Path(package).is_relative_to(environment.parent)
     assert Path(weights).read_bytes() == b"stands for the weights"
     assert command == "ssiu.cli:entry_point"

@@ -4,6 +4,7 @@ import argparse
 import io
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -36,6 +37,13 @@ class _Parser(argparse.ArgumentParser):
 def command_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The parser of ``ssiu name``; ``description``, the command's docstring, keeps its lines."""
     return _Parser(prog=f"ssiu {name}", description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def command_given(name: str, argv: Sequence[str]) -> str:
+    """The command line that began this process, to be kept with what it made: ``python test.py ...`` in a clone."""
+    scripts = {f"{name}.py": ["python", f"{name}.py"], "__main__.py": ["python", "-m", "ssiu", name]}
+    started = scripts.get(Path(sys.argv[0]).name, ["ssiu", name])
+    return shlex.join([*started, *argv])
 
 
 def terminal_width() -> int:

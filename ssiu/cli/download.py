@@ -19,7 +19,8 @@ from ssiu.data.catalog import CATALOG_FILE, SETS, Catalog, read_catalog
 from ssiu.download.sources import by_hand, obtain, obtain_weights
 from ssiu.files import nonempty_path
 from ssiu.progress import log_to_console
-from ssiu.weights.load import load_model, weights_folder
+from ssiu.weights.load import load_model
+from ssiu.weights.shipped import weights_folder
 
 BY_APPLICATION = [name for name, known in SETS.items() if known.page]
 

@@ -17,7 +17,7 @@ from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
-from ssiu.files import make_folder, nonempty_path
+from ssiu.files import docs_page, make_folder, nonempty_path
 from ssiu.progress import log_to_console
 from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=nonempty_path, help="the file to write")
-        command.add_argument("--config", metavar="FILE", help="names a model of your own (docs/own_model.md)")
+        command.add_argument("--config", metavar="FILE", help=f"names your own model ({docs_page('own_model.md')})")
         command.set_defaults(run=convert, to=to, suffix=suffix)
         if name == "onnx":
             command.add_argument(

@@ -9,13 +9,12 @@ results/reproduce_authors or _ours. It may be stopped and run again: finished ce
 for by yourself; it is left out where it is not there, unless --sets names it.
 """
 
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ssiu.cli.check import raise_listed
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_given, command_parser
 from ssiu.config.load import make_config
 from ssiu.data.catalog import CATALOG_FILE, SETS, TEST_SETS, Catalog, known_name, read_catalog, usual_name
 from ssiu.data.pairs import set_folders
@@ -35,7 +34,8 @@ from ssiu.report.paper.reproduce import (
 from ssiu.report.paper.rows import Row, published_rows
 from ssiu.report.paper.table1 import table1
 from ssiu.weights.formats import read_weights, released_name
-from ssiu.weights.load import SHIPPED, network_of, shipped_file, weights_folder
+from ssiu.weights.load import network_of
+from ssiu.weights.shipped import places, shipped_file, weights_folder
 
 
 @contextmanager
@@ -53,7 +53,8 @@ def weights_of(kind: str, scale: int, catalog: Catalog) -> Path:
     path = shipped_file(name)
     if kind == "ours":
         if path is None:
-            raise MissingInputError(f"{name} is in none of {', '.join(map(str, SHIPPED))}; clone the repository again")
+            looked = ", ".join(str(place.parent) for place in places(name))
+            raise MissingInputError(f"{name} is in none of {looked}; clone the repository again")
         return path
     if path is None:
         try:
@@ -128,7 +129,7 @@ def main(argv: Sequence[str]) -> None:
 
     cells: list[CellResult] = []
     tables = []
-    facts = {"command": shlex.join(["ssiu", "reproduce", *argv])}
+    facts = {"command": command_given("reproduce", argv)}
     for scale, path in paths.items():
         weights = read_weights(path)
         network = network_of(weights, device, scale, MODEL)

@@ -1,7 +1,7 @@
 """Table I of the paper with bicubic and your own runs in it, protocols apart.
 
-Runs of the paper's own methods, such as SAFMN or Omni-SR by their authors' weights (docs/external_networks.md),
-stand below the paper's rows, and once more in a table of the differences.
+Runs of the paper's own methods, such as SAFMN or Omni-SR by their authors' weights, stand below the paper's rows, and
+once more in a table of the differences.
 
 ssiu table --data data results/*/summary.json --output results/table1
 ssiu table --scale 4 "my net"=results/mine_best_x4/summary.json IMDN=imdn.json

@@ -3,20 +3,19 @@
 ssiu test --config configs/SSUFSR_light_x4.yml                    (python test.py in a clone)
 ssiu test --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' pretrain=model_x4_290.pt --output results/theirs
 ssiu test --config configs/SSUFSR_light_x4.yml --shown all --beside results/theirs
-ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth    docs/external_networks.md
+ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth          another method's
 """
 
 import argparse
 import logging
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
 
 from ssiu.bench.complexity import count_macs
-from ssiu.cli.console import command_parser, terminal_width
+from ssiu.cli.console import command_given, command_parser, terminal_width
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
@@ -92,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
             "weights": f"{weights.path} (sha256 {weights.sha256[:12]})",
             "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
             + (", x8 self-ensemble" if config.self_ensemble else ""),
-            "command": shlex.join(["python", "test.py", *argv]),
+            "command": command_given("test", argv),
         }
         title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
         if isinstance(model, ExternalNetwork):  # of which there are several sizes

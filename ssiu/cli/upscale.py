@@ -17,7 +17,7 @@ from ssiu.config.load import load_config
 from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
 from ssiu.export.onnx import load_network
-from ssiu.files import nonempty_path
+from ssiu.files import docs_page, nonempty_path
 from ssiu.inference.batch import Report, plan, upscale_files
 from ssiu.inference.tiles import Tile
 from ssiu.inference.upscaler import Upscaler
@@ -48,9 +48,11 @@ def main(argv: Sequence[str]) -> int:
         "--weights",
         type=Path,
         metavar="FILE",
-        help="ours (.safetensors, .pt, .onnx) or another method's (docs/external_networks.md); default: the shipped",
+        help=f"ours (.safetensors, .pt, .onnx) or another method's ({docs_page('external_networks.md')}); "
+        "default: the shipped",
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file that names a model of your own (docs/own_model.md)")
+    own = f"YAML file that names a model of your own ({docs_page('own_model.md')})"
+    parser.add_argument("--config", metavar="FILE", help=own)
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))

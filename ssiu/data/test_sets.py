@@ -13,6 +13,7 @@ from ssiu.data.cache import CachedImage
 from ssiu.data.catalog import MOD12, TEST_SETS, known_name
 from ssiu.data.pairs import Pair, available_sets, download_hint, find_pairs, folder_of, set_folders
 from ssiu.errors import ConfigError, MissingInputError
+from ssiu.files import docs_page
 from ssiu.images.io import read_rgb
 from ssiu.images.parallel import in_parallel
 
@@ -122,6 +123,6 @@ def shared_files(train: Sequence[CachedImage], sets: Sequence[BenchmarkSet]) -> 
 def _next_steps(missing: Sequence[str], data_path: Path) -> str:
     """What somebody without these test sets can do, to end a message with."""
     return (
-        f"{download_hint(missing, data_path)}; docs/data.md says where they and your own go. Without data: "
+        f"{download_hint(missing, data_path)}; {docs_page('data.md')} says where they and your own go. Without data: "
         "python -m ssiu quickstart, or python -m ssiu upscale IMAGE --output FOLDER"
     )

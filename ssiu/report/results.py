@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def results_name(weights: Path, scale: int) -> str:
     """
     run = weights.absolute().parent.parent
     name = f"{run.name}_{weights.stem}" if (run / "metrics.jsonl").is_file() else weights.stem
-    return name if f"x{scale}" in name else f"{name}_x{scale}"
+    return name if re.search(rf"x{scale}(?!\d)", name, re.IGNORECASE) else f"{name}_x{scale}"
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssiu.errors import BadInputError, quoted
+from ssiu.files import docs_page
 from ssiu.models.layers import pad_to
 
 INSTALL = "pip install spandrel torchvision"
@@ -86,7 +87,7 @@ def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalN
     except spandrel.UnsupportedModelError:
         raise UnknownNetworkError(
             f"spandrel {spandrel.__version__} does not know it either; use its authors' code: --config FILE with "
-            "model: FILE.py:Class (docs/external_networks.md)"
+            f"model: FILE.py:Class ({docs_page('external_networks.md')})"
         ) from None
     except Exception as error:  # architectures index and divide by whatever they find in the tensors
         raise _unusable(path, "spandrel cannot build its network", error) from None

@@ -23,6 +23,7 @@ from ssiu.files import refuse_folder, require_file, write_atomically
 from ssiu.models import MODELS
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
 from ssiu.weights.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
+from ssiu.weights.shipped import as_shipped
 from ssiu.weights.torch_files import read_torch_file
 
 WRAPPERS = ("ema", "params_ema", "params-ema", "model_state_dict", "state_dict", "params", "model", "net")  # of a .pt
@@ -48,9 +49,10 @@ def released_name(scale: int) -> str:
 def read_weights(path: Path | str) -> Weights:
     """The tensors of a weights file under this project's names, verified as far as the format allows.
 
-    Raises MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
+    A shipped file is found by its name, see `as_shipped`. Raises MissingInputError (66), or BadInputError (65) for a
+    damaged, foreign or malicious file, or NaN weights.
     """
-    path = Path(path)
+    path = as_shipped(Path(path))
     if path.name in map(released_name, (2, 3, 4)):
         require_file(path, "the authors' weights; get them: python -m ssiu download weights")
     if path.suffix in (".pt2", ".onnx") and path.is_file():

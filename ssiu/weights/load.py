@@ -15,18 +15,17 @@ from torch import Tensor, nn
 
 from ssiu.config.schema import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
-from ssiu.files import PACKAGE, user_cache_folder
+from ssiu.files import docs_page
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.ssiu import SSIU
 from ssiu.plugins import is_plugin
 from ssiu.weights.checkpoint import first_non_finite
 from ssiu.weights.external import ExternalNetwork, UnknownNetworkError, build_external
 from ssiu.weights.formats import Weights, read_weights, released_name
+from ssiu.weights.shipped import places
 
 log = logging.getLogger("ssiu")
 
-# of a clone, of an installed package, and where `ssiu download weights` puts the authors' for the latter
-SHIPPED = (PACKAGE.parent / "pretrain_model", PACKAGE / "pretrain_model", user_cache_folder("weights"))
 MAX_BLOCKS = 99  # as in a config
 
 
@@ -60,7 +59,7 @@ def network_of(
         if is_plugin(named):
             raise BadInputError(
                 f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
-                f"import one, so say it yourself: --config FILE with model: {named:.100} (docs/own_model.md)"
+                f"import one, so say it yourself: --config FILE with model: {named:.100} ({docs_page('own_model.md')})"
             )
         return _load_external(weights, scale, model).to(device)
     kind, arguments = architecture
@@ -133,25 +132,15 @@ def find_weights(model: str, scale: int) -> Path:
         raise MissingInputError(f"there are no weights for {model} here; name a file with pretrain=FILE")
     name = MODELS[model].__name__
     files = ([released_name(scale)] if MODELS[model] is SSIU else []) + [f"{name}_x{scale}.safetensors"]
-    places = [folder / file for file in files for folder in SHIPPED]
-    found = next((path for path in places if path.is_file()), None)
+    looked = [path for file in files for path in places(file)]
+    found = next((path for path in looked if path.is_file()), None)
     if found is None:
-        looked = ", ".join(map(str, places))
         get = "get the authors' with python -m ssiu download weights, or " if MODELS[model] is SSIU else ""
         raise MissingInputError(
-            f"no weights for {name} x{scale}; looked for {looked}; {get}name a file with pretrain=FILE"
+            f"no weights for {name} x{scale}; looked for {', '.join(map(str, looked))}; {get}name a file with "
+            "pretrain=FILE"
         )
     return found
-
-
-def shipped_file(name: str) -> Path | None:
-    """The weights file of this name from where weights are looked for, if it is there."""
-    return next((folder / name for folder in SHIPPED if (folder / name).is_file()), None)
-
-
-def weights_folder() -> Path:
-    """Where downloaded weights belong: pretrain_model of a clone, else the user's cache; `find_weights` looks there."""
-    return SHIPPED[0] if SHIPPED[0].is_dir() else SHIPPED[-1]
 
 
 def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:

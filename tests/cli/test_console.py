@@ -1,5 +1,6 @@
-"""How a command ends when what went wrong is no error of ours."""
+"""How a command ends when what went wrong is no error of ours, and how it is written down."""
 
+import sys
 from collections.abc import Callable
 
 import cv2
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssiu.cli.console import run_cli
+from ssiu.cli.console import command_given, run_cli
 from ssiu.errors import BadInputError
 
 HUGE = 2**50  # bytes: more than a process can address
@@ -67,3 +68,18 @@ def test_a_mistake_of_ours_and_debug_keep_the_traceback(error: Exception, argume
     with pytest.raises(type(error)) as caught:
         run_cli(main, arguments)
     assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("test.py", "python test.py 'a b'"),
+        ("/a/clone/test.py", "python test.py 'a b'"),
+        ("/usr/lib/python3/site-packages/ssiu/__main__.py", "python -m ssiu test 'a b'"),
+        ("/usr/bin/ssiu", "ssiu test 'a b'"),
+        ("somebody's.py", "ssiu test 'a b'"),
+    ],
+)
+def test_the_command_is_written_down_as_it_was_given(program: str, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "ignored"])
+    assert command_given("test", ["a b"]) == line

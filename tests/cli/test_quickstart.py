@@ -8,7 +8,7 @@ import pytest
 from ssiu.cli import quickstart
 from ssiu.data.pairs import find_pairs
 from ssiu.errors import ConfigError
-from ssiu.weights import load as weights
+from ssiu.weights import shipped
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """One photograph to train on and one to score, a tiny network, and no shipped weights."""
     monkeypatch.setattr(quickstart, "TRAIN", ("coffee",))
     monkeypatch.setattr(quickstart, "TEST", ("chelsea",))
-    monkeypatch.setattr(weights, "SHIPPED", ())
+    monkeypatch.setattr(shipped, "SHIPPED", ())
     monkeypatch.chdir(tmp_path)
     small = ("n_feats=8", "num_heads=2", "patch_size=48", "batch_size=1", "device=cpu", "threads=0")
     return lambda *arguments: quickstart.main([*small, *arguments])

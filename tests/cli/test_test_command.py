@@ -24,7 +24,7 @@ from ssiu.evaluation.score_folders import score_folders
 from ssiu.images.io import read_rgb
 from ssiu.models import SSIU
 from ssiu.report.results import open_results, results_name
-from ssiu.weights import load as weights
+from ssiu.weights import shipped
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,7 @@ def run(tmp_path, monkeypatch):
         f"model: SSUFSR\nscale: 2\nn_feats: 8\nnum_heads: 4\nn_blocks: 3\neval_sets: [Set5]\ndevice: cpu\n"
         f"data_path: {tmp_path}/data\n"
     )
-    monkeypatch.setattr(weights, "SHIPPED", (tmp_path / "pretrain_model",))
+    monkeypatch.setattr(shipped, "SHIPPED", (tmp_path / "pretrain_model",))
     monkeypatch.chdir(tmp_path)
     return lambda *arguments: command.main(["--config", "config.yml", *map(str, arguments)])
 
@@ -182,6 +182,8 @@ def test_a_run_and_its_checkpoint_name_the_results(tmp_path):
     assert results_name(tmp_path / "logs/mine/models/best.pt", 2) == "mine_best_x2"
     assert results_name(tmp_path / "pretrain_model/SSIU_x4.safetensors", 4) == "SSIU_x4"
     assert results_name(tmp_path / "model_x3_290.pt", 3) == "model_x3_290"
+    assert results_name(tmp_path / "VapSR_X4.pth", 4) == "VapSR_X4"
+    assert results_name(tmp_path / "mix42.pth", 4) == "mix42_x4"
 
 
 def test_two_ablations_have_two_folders_and_a_second_run_of_one_is_refused(run, tmp_path):

@@ -19,7 +19,7 @@ from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFinite
 from ssiu.files import user_cache_folder
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
-from ssiu.weights import load as weights_module
+from ssiu.weights import shipped
 from ssiu.weights.checkpoint import save_checkpoint, tensors_digest
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights
 from ssiu.weights.load import find_weights, load_configured, load_model, load_trunk, load_weights, network_of
@@ -246,7 +246,7 @@ def test_shipped_weights_are_found_by_scale_the_authors_before_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, model: SSIU
 ) -> None:
     clone, package = tmp_path / "clone", tmp_path / "package"
-    monkeypatch.setattr(weights_module, "SHIPPED", (clone, package))
+    monkeypatch.setattr(shipped, "SHIPPED", (clone, package))
     with pytest.raises(MissingInputError) as caught:
         load_model(2)
     for place in (clone / "SSIU_x2.safetensors", package / "SSIU_x2.safetensors", clone / "model_x2_290.pt"):
@@ -264,21 +264,41 @@ def test_shipped_weights_are_found_by_scale_the_authors_before_ours(
     assert str(package / "model_x2_290.pt") in caplog.text
 
 
+def test_a_shipped_file_is_found_by_its_name_in_any_folder_unless_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """README and docs write pretrain_model/SSIU_x2.safetensors, which must hold for an installed package, too."""
+    package, here = tmp_path / "package", tmp_path / "here"
+    monkeypatch.setattr(shipped, "SHIPPED", (tmp_path / "clone", package))
+    for folder, seed in ((package, 1), (here, 2)):
+        folder.mkdir()
+        save_weights(folder / "SSIU_x2.safetensors", tiny(seed=seed))
+    monkeypatch.chdir(tmp_path)
+    for name in ("SSIU_x2.safetensors", "pretrain_model/SSIU_x2.safetensors"):
+        assert read_weights(name).path == package / "SSIU_x2.safetensors"
+        assert equal(load_model(name).state_dict(), tiny(seed=1).state_dict())
+    monkeypatch.chdir(here)
+    assert read_weights("SSIU_x2.safetensors").path == Path("SSIU_x2.safetensors"), "what is there comes first"
+    for name in ("other/SSIU_x2.safetensors", here / "pretrain_model/SSIU_x2.safetensors", "SSIU_x3.safetensors"):
+        with pytest.raises(MissingInputError):
+            read_weights(name)
+
+
 def test_the_places_of_shipped_weights_are_the_clone_the_package_and_the_users_cache() -> None:
-    package = Path(weights_module.__file__).parents[1]
-    assert (package.parent / "pretrain_model", package / "pretrain_model") == weights_module.SHIPPED[:2]
-    assert weights_module.SHIPPED[2:] == (user_cache_folder("weights"),)
+    package = Path(shipped.__file__).parents[1]
+    assert (package.parent / "pretrain_model", package / "pretrain_model") == shipped.SHIPPED[:2]
+    assert shipped.SHIPPED[2:] == (user_cache_folder("weights"),)
 
 
 def test_downloaded_weights_go_into_a_clone_or_else_the_users_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clone, package, cache = (tmp_path / name for name in ("clone", "package", "cache"))
-    monkeypatch.setattr(weights_module, "SHIPPED", (clone, package, cache))
+    monkeypatch.setattr(shipped, "SHIPPED", (clone, package, cache))
     package.mkdir()
-    assert weights_module.weights_folder() == cache
+    assert shipped.weights_folder() == cache
     clone.mkdir()
-    assert weights_module.weights_folder() == clone
+    assert shipped.weights_folder() == clone
     with pytest.raises(MissingInputError, match="python -m ssiu download weights"):
         find_weights("SSIU", 2)
     cache.mkdir()

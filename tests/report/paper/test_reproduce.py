@@ -21,7 +21,7 @@ from ssiu.evaluation import evaluate as evaluate_module
 from ssiu.evaluation.metrics import Score
 from ssiu.report.paper.published import paper_rows
 from ssiu.report.paper.reproduce import CellResult, reproduction_table, verdict, write_reproduction
-from ssiu.weights import load as weights_module
+from ssiu.weights import shipped
 from ssiu.weights.formats import save_authors_weights, save_weights
 
 
@@ -87,7 +87,7 @@ def run(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
             save_authors_weights(made / f"{scale}.pt", tiny(scale))
             add_weights(catalog, server, scale, made / f"{scale}.pt")
         sources = write_catalog(made / "sources.yaml", catalog)
-        monkeypatch.setattr(weights_module, "SHIPPED", (here / "pretrain_model",))
+        monkeypatch.setattr(shipped, "SHIPPED", (here / "pretrain_model",))
         monkeypatch.chdir(here)
         run = lambda *arguments: command.main(["--sources", str(sources), *arguments])  # noqa: E731
         run.server = server
