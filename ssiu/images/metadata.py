@@ -29,7 +29,7 @@ XMP_EXTENSION = re.compile(rb"xmpNote:HasExtendedXMP\s*=\s*(\"\w*\"|'\w*')")
 class Metadata:
     """Each None where the file has none.
 
-    exif: a TIFF without an image, from its "II" or "MM"; xmp: the packet; iptc: IIM records; text: chunks of a PNG.
+    exif: a TIFF without samples, from its "II" or "MM"; xmp: the packet; iptc: IIM records; text: chunks of a PNG.
     """
 
     exif: bytes | None = None
@@ -149,9 +149,8 @@ def read_metadata(image: Image.Image, content: bytes = b"", chunks: Sequence[png
 
 
 def _bare(exif: bytes) -> bytes | None:
-    while exif.startswith(b"Exif\0\0"):
-        exif = exif[6:]
-    return exif or None
+    head = b"Exif\0\0"  # some write it twice
+    return exif.removeprefix(head).removeprefix(head) or None
 
 
 def _of_tiff(content: bytes) -> Metadata:

@@ -35,7 +35,7 @@ BYTE, SHORT, LONG, UNDEFINED = 1, 3, 4, 7  # types
 BAND = 64  # rows in a strip
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965  # tags whose value is the offset of another directory
 DESCRIPTIVE = {269, 270, 271, 272, 282, 283, 285, 296, 305, 306, 315, 316, 18246, 18249, 33432, EXIF, GPS}
-DESCRIPTIVE |= set(range(40091, 40096))  # tags of a picture rather than of its samples; these are Windows' XP...
+DESCRIPTIVE |= set(range(40091, 40096))  # tags of the image rather than of its samples; these are Windows' XP...
 MAX_DESCRIPTION = 1 << 24  # bytes, of all such values together
 
 
@@ -116,8 +116,10 @@ def read_directory(data: bytes, at: int | None = None) -> tuple[list[Entry], int
     room = struct.calcsize(offset)
     if at is None:
         at = struct.unpack_from(order + offset, data, room)[0]
+    if at > len(data):
+        raise struct.error("a directory outside of the file")
     entries, position = [], at + struct.calcsize(count)
-    for _ in range(struct.unpack_from(order + count, data, at)[0]):
+    for _ in range(min(struct.unpack_from(order + count, data, at)[0], 1 << 16)):
         tag, kind, length = struct.unpack_from(order + head, data, position)
         start = position + struct.calcsize(order + head)
         size = SIZES.get(kind, 0) * length
@@ -131,7 +133,7 @@ def read_directory(data: bytes, at: int | None = None) -> tuple[list[Entry], int
 
 def pack_directory(values: Mapping[int, tuple[int, bytes]], order: str, at: int) -> bytes:
     """The directory at ``at`` with these values, (type, bytes) by tag, which follow it where they are long."""
-    entries, behind = b"", b""
+    entries, behind = bytearray(), bytearray()
     for tag, (kind, value) in sorted(values.items()):
         entries += struct.pack(order + "HHI", tag, kind, len(value) // SIZES[kind])
         if len(value) <= 4:
@@ -139,11 +141,11 @@ def pack_directory(values: Mapping[int, tuple[int, bytes]], order: str, at: int)
         else:
             entries += struct.pack(order + "I", at + 2 + 12 * len(values) + 4 + len(behind))
             behind += value + bytes(len(value) % 2)
-    return struct.pack(order + "H", len(values)) + entries + bytes(4) + behind
+    return struct.pack(order + "H", len(values)) + bytes(entries + bytes(4) + behind)
 
 
 def description(data: bytes) -> bytes | None:
-    """What a TIFF says of the picture, EXIF and GPS among it, as a TIFF without an image; None if it says nothing.
+    """What a TIFF says of its image, EXIF and GPS among it, as a TIFF without samples; None if it says nothing.
 
     ValueError where that is more than MAX_DESCRIPTION, struct.error where a directory lies outside of ``data``.
     """
@@ -171,7 +173,7 @@ def encode(pixels: np.ndarray, exif: bytes | None, others: Mapping[int, tuple[in
     """The parts of a file of (H, W, C) uint8 or uint16, deflated, with ``others``: (type, value) by tag.
 
     ``exif``, itself a TIFF, becomes the beginning of the file, so that all offsets in it stay right, those of a
-    camera's notes too; what its first directory says of the picture joins that of the image.
+    camera's notes too; the descriptive tags of its first directory join those of the samples.
     """
     exif = exif or struct.pack("<2sHIHI", b"II", 42, 8, 0, 0)
     order = byte_order(exif)
