@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from ssiu.weights.load import load_model
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
 CHECKED_PLACE = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
+TRIAL_SECONDS = 30  # of a file of ONNX on a small image
+FUNCTIONS = 25  # their field's number in a file of ONNX
 INSTALL = "pip install onnx onnxruntime onnxscript"
 
 
@@ -122,37 +125,49 @@ class OnnxNetwork:
             require_file(model, "a network")
         options = runtime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        options.log_severity_level = 3  # errors
+        options.log_severity_level = 4  # fatal; errors are raised too
         wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
         providers = [p for p in (*wanted, "CPUExecutionProvider") if p in runtime.get_available_providers()]
         self._complaint = f"{name} is damaged or not from `ssiu export onnx`"
         try:
             content = model.read_bytes() if isinstance(model, Path) else model
+            if _defines_functions(content):
+                raise ValueError
             self.session = runtime.InferenceSession(content, options, providers=providers)
             facts = self.session.get_modelmeta().custom_metadata_map
             self.scale, self.size_multiple = int(facts["scale"]), int(facts["size_multiple"])
         except Exception as error:  # ONNX Runtime's own classes share no base; KeyError and ValueError are ours
-            reason = "it lacks our metadata" if isinstance(error, KeyError | ValueError) else "it cannot be loaded"
+            ours = isinstance(error, KeyError | ValueError)
+            reason = "it lacks our metadata or defines functions" if ours else "it cannot be loaded"
             raise BadInputError(f"{self._complaint}: {reason}") from None
         if self.scale not in (2, 3, 4) or not 1 <= self.size_multiple <= 64:
             raise BadInputError(f"{self._complaint}: scale {self.scale}, size multiple {self.size_multiple}")
         self.takes_place = any(each.name == "place" for each in self.session.get_inputs())
-        self(torch.zeros(1, 3, 5, 7))  # another scale or input shows before any image is read
+        self._run_options = runtime.RunOptions()
+        self._run_options.log_severity_level = 4
+        late = threading.Timer(TRIAL_SECONDS, setattr, (self._run_options, "terminate", True))
+        late.start()
+        try:
+            self(torch.zeros(1, 3, 5, 7))  # another scale or input, or an endless loop, shows before any image is read
+        finally:
+            late.cancel()
 
     def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
         images = lr.float().cpu().contiguous().numpy()
         inputs = {"place": place_or_whole(place, lr)} if self.takes_place else {}
         try:
-            outputs = [self.session.run(None, {"lr": image[None], **inputs})[0] for image in images]
+            outputs = [self.session.run(None, {"lr": image[None], **inputs}, self._run_options)[0] for image in images]
         except Exception as error:
             if is_out_of_memory(error):
                 raise torch.OutOfMemoryError(str(error)) from None
-            raise BadInputError(f"{self._complaint}: {quoted(error, 200)}") from None
+            late = f"it computes for more than {TRIAL_SECONDS} s on an image of 5x7 pixels"
+            reason = late if self._run_options.terminate else quoted(error, 200)
+            raise BadInputError(f"{self._complaint}: {reason}") from None
         expected = (1, 3, self.scale * lr.shape[2], self.scale * lr.shape[3])
-        if any(sr.shape != expected or sr.dtype != np.float32 for sr in outputs):
-            raise BadInputError(
-                f"{self._complaint}: {outputs[0].dtype} {outputs[0].shape}, expected float32 {expected}"
-            )
+        for sr in outputs:
+            got = f"{sr.dtype} {sr.shape}" if isinstance(sr, np.ndarray) else f"a {type(sr).__name__}"
+            if got != f"float32 {expected}":
+                raise BadInputError(f"{self._complaint}: {got}, expected float32 {expected}")
         return torch.from_numpy(np.concatenate(outputs))
 
 
@@ -169,6 +184,14 @@ def load_network(weights: Path | None, scale: int | None, device: torch.device) 
             f"{weights} upscales by {network.scale}, not {scale}; leave --scale out or use another file"
         )
     return network
+
+
+def _defines_functions(content: bytes) -> bool:
+    """Whether an ONNX file brings functions of its own. Ours have none; nested, they take forever to be unfolded."""
+    from google.protobuf import empty_pb2, unknown_fields  # which ONNX Runtime brings
+
+    fields = unknown_fields.UnknownFieldSet(empty_pb2.Empty.FromString(content))
+    return any(field.field_number == FUNCTIONS for field in fields)
 
 
 def _runtime() -> Any:
