@@ -29,6 +29,7 @@ from ssiu.export import onnx
 from ssiu.export.one_file import network_source
 from ssiu.files import contents, held, make_folder, remove_leftovers, user_cache_folder, write_atomically
 from ssiu.inference.tiles import MARGIN, Network
+from ssiu.progress import Progress
 from ssiu.report.pages import render, source
 from ssiu.weights.checkpoint import tensors_digest
 
@@ -78,7 +79,12 @@ def export_web(folder: Path, networks: Sequence[nn.Module]) -> list[Path]:
     with held(cache / "lock", cache, "another `ssiu export web` is at work; wait for it", "XDG_CACHE_HOME"):
         remove_leftovers(cache)
         remove_leftovers(folder)
-        content = _content(_runtime(cache), [(network, _model(cache, network)) for network in networks])
+        runtime, models = _runtime(cache), []
+        with Progress(total=len(networks), desc="exporting", unit="networks", leave=False) as bar:
+            for network in networks:  # a minute or two each the first time
+                models.append((network, _model(cache, network)))
+                bar.update()
+        content = _content(runtime, models)
         make_folder(folder / "runtime")
         for name, data in content.items():
             write_atomically(folder / name, data)

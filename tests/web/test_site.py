@@ -19,6 +19,7 @@ from file_server import serving as serving_files
 from tiny import tiny
 from web_site import serving
 
+from ssiu import progress
 from ssiu.cli.export import main
 from ssiu.data.catalog import Source
 from ssiu.errors import BadInputError, BusyError, OutputError
@@ -79,6 +80,14 @@ def test_the_folder_holds_the_page_the_runtime_and_the_network(tmp_path: Path) -
         assert files[name], name
     assert not [name for name in ("index.html", "sw.js") if re.search(rb"{{|{%", files[name])]
     assert b"Drag the line" in files["index.html"]
+
+
+def test_a_log_says_how_many_networks_are_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "SECONDS", 0.0)  # else what is done in half a minute says nothing
+    export_web(tmp_path / "site", [NETWORK])
+    assert "exporting: 100%, 1 of 1 networks, after" in capsys.readouterr().err
 
 
 def test_every_file_that_the_page_names_is_there(tmp_path: Path) -> None:
