@@ -74,7 +74,7 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
 
 def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> Table:
     scale, side, samples = arguments.scale, arguments.patch_size, arguments.samples
-    images = TrainingSet("noise", pairs, ImageCache(folder / "cache"), side // scale)
+    images = TrainingSet("noise", pairs, scale, ImageCache(folder / "cache"), side)
     stream = PatchStream([images], scale, side, arguments.batch_size, data_repeat=1000)
 
     def from_whole(lr: np.ndarray, hr: np.ndarray, g: int) -> object:

@@ -17,8 +17,9 @@ from ssiu.cli.console import command_parser
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.catalog import SETS, known_name, usual_name
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
+from ssiu.data.layouts import image_files, list_images
 from ssiu.data.leaks import find_leaks
-from ssiu.data.pairs import CARD, image_files, list_images, require_set
+from ssiu.data.pairs import CARD, require_set
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, counted, first_names, one_line
 from ssiu.report.tables import Table
 
@@ -55,7 +56,7 @@ def images_beside(data_path: Path, names: Sequence[str], train: Path) -> list[Pa
     training = {name for name, known in SETS.items() if known.use == "training"}
     sets = [require_set(data_path, name) for name in names if usual_name(known_name(name)) not in training]
     folders = [each.hr for each in sets if not each.hr.samefile(train) and not (each.hr.parent / CARD).exists()]
-    images = [path for folder in folders for path in image_files(folder)]
+    images = [Path(file) for folder in folders for _, file in image_files(folder)]
     if not images:
         raise MissingInputError(f"{data_path}: no set that {train} could be compared with; name a folder of test sets")
     return images

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ssiu.cli.console import command_parser, named_path, named_paths
-from ssiu.data.pairs import list_images
+from ssiu.data.layouts import list_images
 from ssiu.data.test_sets import load_test_set
 from ssiu.errors import BadInputError, MissingInputError, one_line
 from ssiu.evaluation.lam import attribute

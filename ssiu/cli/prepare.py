@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
 from ssiu.cli.console import command_parser
-from ssiu.data.pairs import CARD, VALIDATION, copies
+from ssiu.data.layouts import copies
+from ssiu.data.pairs import CARD, VALIDATION
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import ConfigError, counted, first_names
 from ssiu.files import nonempty_path

@@ -13,7 +13,7 @@ import skimage.data
 
 from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
-from ssiu.data.pairs import SetFolders
+from ssiu.data.layouts import LAYOUTS
 from ssiu.data.prepare import make_lr_folders
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import ConfigError, MissingInputError
@@ -37,12 +37,12 @@ def photograph(name: str) -> np.ndarray:
 
 def make_set(folder: Path, names: Sequence[str], scale: int) -> None:
     """``folder/{HR,LR_bicubic/X{scale}}`` in the layout of the benchmark sets; what is there stays."""
-    hr = make_folder(folder / "HR")
-    images = {name: hr / f"{name}.png" for name in names}
+    folders = LAYOUTS[0].at(folder)
+    images = {name: make_folder(folders.hr) / f"{name}.png" for name in names}
     for name, path in images.items():
         if not path.exists():
             save_image(path, photograph(name))
-    make_lr_folders(images, SetFolders(folder.name, hr, folder / "LR_bicubic"), [scale], replace=False)
+    make_lr_folders(images, folders, [scale], replace=False)
 
 
 def main(argv: Sequence[str]) -> None:

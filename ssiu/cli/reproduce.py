@@ -17,7 +17,7 @@ from ssiu.cli.check import raise_listed
 from ssiu.cli.console import command_given, command_parser
 from ssiu.config.load import make_config
 from ssiu.data.catalog import CATALOG_FILE, SETS, TEST_SETS, Catalog, known_name, read_catalog, usual_name
-from ssiu.data.pairs import set_folders
+from ssiu.data.layouts import set_folders
 from ssiu.data.test_sets import BenchmarkSet, load_test_set, refuse_twice
 from ssiu.device import keep_freed_memory, select_device, set_arithmetic
 from ssiu.download.sources import by_hand, obtain_sets, obtain_weights, require_released

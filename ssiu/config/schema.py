@@ -147,6 +147,13 @@ class Config(BaseModel):
         description="df2k, div2k or a folder of data_path; several: [df2k, lsdir], or with the share of each in the "
         "samples: {df2k: 2, lsdir: 1}",
     )
+    hr_folder: FilePath | None = Field(
+        None, description="HR images anywhere, one set to train on instead of training_dataset"
+    )
+    lr_folder: FilePath | None = Field(None, description="their LR images; empty = LR is made of HR")
+    image_list: FilePath | None = Field(
+        None, description="text file of image names, one a line: only these of the training sets"
+    )
     patch_size: int = Field(
         default_factory=lambda data: 64 * data.get("scale", 4),
         ge=1,
@@ -328,6 +335,10 @@ class Config(BaseModel):
             raise ValueError("every loss has the weight 0: nothing to minimise")
         if self.pretrain and self.init_trunk:
             raise ValueError("pretrain and init_trunk both say where to start: give one")
+        if self.hr_folder and not isinstance(self.training_dataset, str):
+            raise ValueError("hr_folder is one set, and training_dataset names several: give one")
+        if self.lr_folder and not self.hr_folder:
+            raise ValueError("lr_folder holds the LR images of hr_folder, which is not given")
         if self.model_args and not is_plugin(self.model):
             raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
         if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
@@ -378,7 +389,8 @@ class Config(BaseModel):
 
 
 FREE_ON_RESUME = frozenset(
-    ("data_path", "threads", "cache_dir", "device", "gpu_ids", "compile", "checkpoint_activations")
+    ("data_path", "hr_folder", "lr_folder", "image_list", "threads", "cache_dir")
+    + ("device", "gpu_ids", "compile", "checkpoint_activations")
     + ("log_path", "log_name", "log_every", "save_every", "save_image", "keep_last")
     + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")
 )

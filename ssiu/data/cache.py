@@ -1,8 +1,8 @@
 """Decoded images as memory-mapped uint8 .npy files, plane by plane as training wants them: a crop costs a crop.
 
-One file per image, shared by all runs, scales and processes. Its name is made of the source's path and of its
-size, modification time and inode, so a changed source is decoded again. Behind the pixels stands a JSON line with
-the SHA-256 of the source file and of the pixels; `numpy.load` ignores it.
+One file per image, shared by all runs and processes, and one per scale for the LR images that are made of HR. Its name
+is made of the source's path and of its size, modification time and inode, so a changed source is decoded again. Behind
+the pixels stands a JSON line with the SHA-256 of the source file and of the pixels; `numpy.load` ignores it.
 """
 
 import hashlib
@@ -11,19 +11,29 @@ import json
 import logging
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 from ssiu.files import held, make_folder, remove_leftovers, require_space, user_cache_folder, write_atomically
+from ssiu.images.bicubic import make_lr
 from ssiu.images.io import decode_rgb, image_size, read_bytes
 from ssiu.images.parallel import in_parallel, raise_all
 
 logger = logging.getLogger("ssiu")
+
+
+class Source(NamedTuple):
+    """An image file, or with a scale the LR image that is made of it."""
+
+    path: Path
+    scale: int = 1
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,7 @@ class ImageCache:
     def __init__(self, folder: str | Path):
         self.folder = Path(folder).absolute()
 
-    def prepare(self, sources: list[Path]) -> list[CachedImage]:
+    def prepare(self, sources: Sequence[Source]) -> list[CachedImage]:
         """Decodes what is not cached yet, in parallel with a progress bar, and returns all in order.
 
         Runs that start together share the work: the first one builds, the others wait for it.
@@ -100,34 +110,36 @@ class ImageCache:
                 self._build([source for source, found in cached.items() if found is None])
             cached = {source: found or self._lookup(source) for source, found in cached.items()}
         if any(found is None for found in cached.values()):
-            changed = first_names(str(source) for source, found in cached.items() if found is None)
+            changed = first_names(str(source.path) for source, found in cached.items() if found is None)
             raise BadInputError(f"{changed}: changed while being read; try again when nothing writes there")
         return [cached[source] for source in sources]
 
-    def file_of(self, source: Path) -> Path:
+    def file_of(self, source: Source) -> Path:
         """The .npy file that would hold ``source`` as it is now. Raises MissingInputError (66)."""
-        source = source.resolve()
+        path = source.path.resolve()
         try:
-            status = source.stat()
+            status = path.stat()
         except OSError as error:
-            raise MissingInputError(f"{source}: {error.strerror}") from None
+            raise MissingInputError(f"{path}: {error.strerror}") from None
         version = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
-        return self.folder / f"{_path_digest(source)}-{_digest(version)}.npy"
+        made = f"-x{source.scale}" if source.scale > 1 else ""
+        return self.folder / f"{_path_digest(path)}-{_digest(version)}{made}.npy"
 
-    def verify(self, source: Path) -> SSIUError | bool:
-        """Compares what is cached for ``source`` with its content: False when nothing is, True, or what is wrong."""
-        image = self._lookup(source)
-        if image is None:
-            return False
-        if hashlib.sha256(source.read_bytes()).hexdigest() != image.source_sha256:
-            why = f"is of an older content of {source}"
-        elif hashlib.sha256(image.open()).hexdigest() != image.pixels_sha256:
-            why = f"is damaged (it holds {source})"
-        else:
-            return True
-        return BadInputError(f"{image.path}: this cached image {why}; remove it, it will be made again")
+    def verify(self, path: Path) -> SSIUError | bool:
+        """Compares what is cached of ``path`` with its content: False when nothing is, True, or what is wrong."""
+        found = [image for scale in range(1, 9) if (image := self._lookup(Source(path, scale)))]
+        digest = hashlib.sha256(path.read_bytes()).hexdigest() if found else ""
+        for image in found:
+            if digest != image.source_sha256:
+                why = f"is of an older content of {path}"
+            elif hashlib.sha256(image.open()).hexdigest() != image.pixels_sha256:
+                why = f"is damaged (it holds {path})"
+            else:
+                continue
+            return BadInputError(f"{image.path}: this cached image {why}; remove it, it will be made again")
+        return bool(found)
 
-    def _lookup(self, source: Path) -> CachedImage | None:
+    def _lookup(self, source: Source) -> CachedImage | None:
         """What is cached for ``source``; None when that is nothing, or not a whole file."""
         path = self.file_of(source)
         try:
@@ -142,35 +154,41 @@ class ImageCache:
             return None
         return image if (len(shape), by_columns, dtype) == (3, False, np.uint8) else None
 
-    def _build(self, sources: list[Path]) -> None:
+    def _build(self, sources: Sequence[Source]) -> None:
         """Writes the files of ``sources``; called with the lock held."""
-        obsolete = {_path_digest(source.resolve()) for source in sources}
+        wanted: dict[Path, list[int]] = {}
+        for path, scale in sources:
+            wanted.setdefault(path, []).append(scale)
+        versions = dict(self.file_of(Source(path)).stem.split("-") for path in wanted)  # of each file, by its digest
         remove_leftovers(self.folder)
-        for path in self.folder.glob("*.npy"):
-            if path.name.split("-")[0] in obsolete:
-                path.unlink()
-        needed = sum(3 * height * width for height, width in map(image_size, sources))
+        for file in self.folder.glob("*-*.npy"):
+            path_digest, _, version = file.stem.partition("-")
+            if not version.startswith(versions.get(path_digest, version)):
+                file.unlink()  # of what the source was before
+        needed = 0
+        for path, scales in wanted.items():
+            height, width = image_size(path)
+            needed += sum(3 * (height // scale) * (width // scale) for scale in scales)
         require_space(self.folder, needed, "the image cache", "set cache_dir to a folder with more space")
-        results = in_parallel(self._build_one, sources, "decoding images")
+        results = in_parallel(lambda item: self._build_one(*item), list(wanted.items()), "decoding images")
         raise_all([problem for problem in results if problem])
-        if sources:
-            logger.info("decoded %d images into the cache %s", len(sources), self.folder)
+        if wanted:
+            logger.info("decoded %d images into the cache %s", len(wanted), self.folder)
 
-    def _build_one(self, source: Path) -> SSIUError | None:
-        """Writes one file; returns what is wrong with the source."""
+    def _build_one(self, path: Path, scales: Sequence[int]) -> SSIUError | None:
+        """Writes the files of one source; returns what is wrong with it."""
         try:
-            target = self.file_of(source)
-            content = read_bytes(source)
-            pixels = np.ascontiguousarray(decode_rgb(source, content).transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
+            targets = {scale: self.file_of(Source(path, scale)) for scale in scales}
+            content = read_bytes(path)
+            image = decode_rgb(path, content)
         except (BadInputError, MissingInputError) as error:
             return error
-        facts = {
-            "source": str(source.resolve()),
-            "source_sha256": hashlib.sha256(content).hexdigest(),
-            "pixels_sha256": hashlib.sha256(pixels).hexdigest(),
-        }
-        buffer = io.BytesIO()
-        np.save(buffer, pixels)
-        buffer.write(json.dumps(facts).encode())
-        write_atomically(target, buffer.getvalue())
+        facts = {"source": str(path.resolve()), "source_sha256": hashlib.sha256(content).hexdigest()}
+        for scale, target in targets.items():
+            pixels = make_lr(image, scale) if scale > 1 else image
+            pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
+            buffer = io.BytesIO()
+            np.save(buffer, pixels)
+            buffer.write(json.dumps(facts | {"pixels_sha256": hashlib.sha256(pixels).hexdigest()}).encode())
+            write_atomically(target, buffer.getvalue())
         return None

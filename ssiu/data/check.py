@@ -11,19 +11,8 @@ from PIL import Image
 
 from ssiu.data.cache import ImageCache
 from ssiu.data.catalog import SETS, FolderFacts, facts_of, known_name, usual_name
-from ssiu.data.pairs import (
-    CARD,
-    Pair,
-    SetFolders,
-    available_sets,
-    child,
-    copies,
-    image_files,
-    list_images,
-    match_pairs,
-    prepare_command,
-    require_set,
-)
+from ssiu.data.layouts import SetFolders, available_sets, child, copies, image_files, list_images
+from ssiu.data.pairs import CARD, Pair, match_pairs, prepare_command, require_set
 from ssiu.errors import BadInputError, MissingInputError, SSIUError, first_names
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import read_rgb
@@ -232,7 +221,7 @@ def check_cache(root: Path, cache: ImageCache) -> tuple[int, list[SSIUError]]:
     data_path, names = find_sets(root)
     sets = [require_set(data_path, name) for name in names]
     folders = [folder for each in sets for folder in (each.hr, *each.lr_folders().values())]
-    sources = [path for folder in folders for path in image_files(folder) if path.is_file()]
+    sources = [path for folder in folders for _, file in image_files(folder) if (path := Path(file)).is_file()]
     results = list(in_parallel(cache.verify, sources, "cache"))
     problems = [result for result in results if isinstance(result, SSIUError)]
     return sum(1 for result in results if result), problems

@@ -4,7 +4,7 @@ import filecmp
 import os
 from pathlib import Path
 
-from ssiu.data.pairs import SetFolders, image_files
+from ssiu.data.layouts import SetFolders, image_files
 from ssiu.errors import DISK_FULL, BadInputError, MissingInputError, OutputError, first_names
 from ssiu.files import make_folder, remove_leftovers, write_atomically, write_error
 from ssiu.images.decoding import open_file
@@ -28,7 +28,8 @@ def place(images: dict[str, Path], folder: Path, copy: bool) -> None:
     """Links or copies ``images`` (new stem -> file) into ``folder``; errors as `place_hr`."""
     remove_leftovers(make_folder(folder))
     targets = {folder / (stem + path.suffix.lower()): path for stem, path in images.items()}
-    if others := [path.name for path in image_files(folder) if path not in targets]:
+    there = (Path(file) for _, file in image_files(folder))
+    if others := [str(path.relative_to(folder)) for path in there if path not in targets]:
         sources = " and ".join(sorted({str(path.parent) for path in images.values()}))
         raise OutputError(
             f"{folder} holds {len(others)} images that are not those of {sources}: {first_names(others)}; "
@@ -40,6 +41,7 @@ def place(images: dict[str, Path], folder: Path, copy: bool) -> None:
                 if not (copy and target.is_symlink()):
                     continue
                 target.unlink()  # the link of an earlier run
+            make_folder(target.parent)
             if copy:
                 _copy(path, target)
             else:
@@ -64,11 +66,12 @@ def is_placed(path: Path, target: Path) -> bool:
 
 def _remove_dead_links(folders: SetFolders, sources: set[Path]) -> None:
     """Removes the links to what there no longer is in ``sources``, and the LR images made of it."""
-    for link in image_files(folders.hr):
-        if link.is_symlink() and not link.exists() and link.readlink().parent in sources:
+    for name, path in image_files(folders.hr):
+        link = Path(path)
+        if link.is_symlink() and not link.exists() and not sources.isdisjoint(link.readlink().parents):
             link.unlink()
             for scale, folder in folders.lr_folders().items():
-                (folder / f"{link.stem}x{scale}.png").unlink(missing_ok=True)
+                (folder / f"{name}x{scale}.png").unlink(missing_ok=True)
 
 
 def _copy(path: Path, target: Path) -> None:

@@ -1,155 +1,74 @@
-"""Finds the (LR, HR) pairs of a set and checks them by their headers, before any work starts.
+"""Finds the (LR, HR) pairs of a set and checks them by their headers, before any work starts."""
 
-Layouts, `s` being the scale; names of folders are matched without regard to case, `x{s}` is optional:
-
-    {data_path}/benchmark/{set}/HR/*.png          {data_path}/benchmark/{set}/LR_bicubic/X{s}/{stem}x{s}.png
-    {data_path}/{set}/HR/*.png                    {data_path}/{set}/LR_bicubic/X{s}/{stem}x{s}.png
-    {data_path}/{set}/{set}_train_HR/*.png        {data_path}/{set}/{set}_train_LR_bicubic/X{s}/{stem}x{s}.png
-    {data_path}/{set}/{set}_HR/*.png              {data_path}/{set}/{set}_LR_bicubic/X{s}/{stem}x{s}.png
-
-and in ``benchmark/{set}`` or ``{set}`` the copy that is cropped to multiples of 12, ``GTmod12`` and ``LRbicx{s}``.
-It is called ``{set} mod12``; the plain name means it only where there is no other copy.
-"""
-
+import logging
 import shlex
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from ssiu.data.catalog import MOD12, SETS, known_name, spellings, usual_name
+import numpy as np
+
+from ssiu.data.catalog import SETS, known_name, usual_name
+from ssiu.data.headers import Header, image_headers
+from ssiu.data.layouts import SetFolders, available_sets, list_files, set_folders
 from ssiu.errors import BadInputError, MissingInputError, first_names
+from ssiu.images.bicubic import make_lr
 from ssiu.images.encoding import IMAGE_SUFFIXES
-from ssiu.images.io import image_size
+from ssiu.images.io import read_rgb
 
 CARD = "card.json"  # of a set that `ssiu prepare --teacher` made, in its folder
 VALIDATION = "_val"  # ends the name of the set that `ssiu prepare --holdout` keeps for validation
-HEADER_READERS = 16  # threads: on network disks the wait is latency
+logger = logging.getLogger("ssiu")
 
 
-@dataclass(frozen=True)
-class Pair:
-    """An LR image and its HR image; sizes are (height, width) from the headers.
+class Pair(NamedTuple):
+    """An LR image and its HR image; sizes are (height, width) from the headers, ``bytes`` those of both files.
 
-    ``0 <= hr_size - scale * lr_size < scale`` for both sides: HR is cropped right and bottom where it is used.
+    ``0 <= hr_size - scale * lr_size < scale`` for both sides: HR is cropped right and bottom where it is used. Without
+    an ``lr_file`` LR is made of HR.
     """
 
     name: str
-    lr: Path
-    hr: Path
+    lr_file: str | None
+    hr_file: str
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
+    bytes: tuple[int, int]
+
+    @property
+    def lr(self) -> Path | None:
+        """The LR file as a path."""
+        return None if self.lr_file is None else Path(self.lr_file)
+
+    @property
+    def hr(self) -> Path:
+        """The HR file as a path."""
+        return Path(self.hr_file)
+
+    def read(self, scale: int) -> tuple[np.ndarray, np.ndarray]:
+        """LR and HR, uint8 (h, w, 3) and (scale h, scale w, 3). Raises BadInputError (65) for a damaged image."""
+        hr = read_rgb(self.hr)
+        lr = make_lr(hr, scale) if self.lr is None else read_rgb(self.lr)
+        return lr, hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
 
 
-def child(folder: Path, name: str) -> Path:
-    """``folder / name``, or the entry that differs only in case."""
-    if folder.is_dir() and not (folder / name).exists():
-        for entry in sorted(folder.iterdir()):
-            if entry.name.lower() == name.lower():
-                return entry
-    return folder / name
-
-
-def image_files(folder: Path) -> list[Path]:
-    """What in a folder has an image's name, sorted; hidden files and other kinds of files are passed over."""
-    named = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((path for path in named if not path.name.startswith(".")), key=lambda path: path.stem)
-
-
-def list_images(folder: Path) -> dict[str, Path]:
-    """`image_files` by stem.
-
-    Raises MissingInputError (66) when the folder is absent or has none, BadInputError (65) when two share a stem.
-    """
-    folder = folder.absolute()
-    if not folder.is_dir():
-        raise MissingInputError(f"{folder}: no such folder")
-    images: dict[str, Path] = {}
-    for path in image_files(folder):
-        if path.stem in images:
-            raise BadInputError(f"{folder}: {images[path.stem].name} and {path.name} have one name; remove one of them")
-        images[path.stem] = path
-    if not images:
-        raise MissingInputError(f"{folder}: holds no images; expected {', '.join(IMAGE_SUFFIXES)} files")
-    return images
-
-
-@dataclass(frozen=True)
-class SetFolders:
-    """Where the images of a set lie; ``name`` names the copy, such as ``Set5 mod12``."""
-
-    name: str
-    hr: Path
-    lr_root: Path
-    lr_name: str = "X{}"
-
-    def lr(self, scale: int) -> Path:
-        """The LR folder of a scale, which may be absent."""
-        return child(self.lr_root, self.lr_name.format(scale))
-
-    def lr_folders(self) -> dict[int, Path]:
-        """The LR folders that are there, by scale."""
-        return {scale: self.lr(scale) for scale in range(2, 9) if self.lr(scale).is_dir()}
-
-
-def set_folders(data_path: Path, set_name: str) -> SetFolders | None:
-    """The folders of a set, or None when no layout fits."""
-    if set_name != Path(set_name).name:  # a path, perhaps out of data_path
-        return None
-    usual = usual_name(set_name)
-    for name in dict.fromkeys((set_name, *spellings(usual))):
-        found = [copy for root in _roots(data_path, name) for copy in copies(root)]
-        if usual != set_name != name:
-            found = [copy for copy in found if copy.name.endswith(MOD12)]
-        if found:
-            return min(found, key=lambda copy: copy.name.endswith(MOD12))  # mod12 only where it is the only one
-    return None
-
-
-def _roots(data_path: Path, name: str) -> tuple[Path, Path]:
-    return child(child(data_path, "benchmark"), name), child(data_path, name)
-
-
-def folder_of(data_path: Path, set_name: str) -> Path | None:
-    """The folder of that name where a set would lie, whatever is in it."""
-    return next((root for root in _roots(data_path, set_name) if root.is_dir()), None)
-
-
-def copies(root: Path) -> Iterator[SetFolders]:
-    """The copies of a set in its folder, the one that is read first."""
-    name = root.name
-    for hr, lr in (
-        ("HR", "LR_bicubic"),
-        (f"{name}_train_HR", f"{name}_train_LR_bicubic"),
-        (f"{name}_HR", f"{name}_LR_bicubic"),
-    ):
-        if child(root, hr).is_dir():
-            yield SetFolders(name, child(root, hr), child(root, lr))
-    if child(root, "GTmod12").is_dir():
-        yield SetFolders(name + MOD12, child(root, "GTmod12"), root, "LRbicx{}")
-
-
-def available_sets(data_path: Path) -> list[str]:
-    """Names of the sets that lie under ``data_path``, sorted."""
-    roots = [folder for folder in (data_path, child(data_path, "benchmark")) if folder.is_dir()]
-    names = {path.name for root in roots for path in root.iterdir() if path.is_dir()}
-    return sorted({copy.name for name in names for root in _roots(data_path, name) for copy in copies(root)})
-
-
-def find_pairs(data_path: str | Path, set_name: str, scale: int) -> list[Pair]:
-    """All pairs of a set, sorted by name.
+def find_pairs(data_path: str | Path, set_name: str, scale: int, only: Collection[str] | None = None) -> list[Pair]:
+    """All pairs of a set, or those with a name in ``only``, sorted by name.
 
     Raises:
-        MissingInputError (66): the set, its ``X{scale}`` folder or single images are not there.
+        MissingInputError (66): the set or single images are not there.
         BadInputError (65): a size that cannot be HR / scale, or a header that cannot be read; the file is named.
     """
     folders = require_set(Path(data_path), set_name)
-    if not folders.lr(scale).is_dir():
+    lr = folders.lr_to_read(scale)
+    if lr is None and (folders.root / CARD).exists():
         raise MissingInputError(
-            f"data set '{folders.name}' has no x{scale} LR images: {folders.lr(scale)} is missing; "
-            f"make them: {prepare_command(folders.hr, [scale])}"
+            f"data set '{folders.name}' has no x{scale} LR images, and its HR images are a teacher's, so no LR is made "
+            "of them: python -m ssiu prepare --teacher makes such a set of another scale"
         )
-    return match_pairs(list_images(folders.hr), list_images(folders.lr(scale)), scale)
+    if lr is None:
+        logger.info("%s: no %s, so x%d LR is made of HR", folders.name, folders.lr(scale), scale)
+    return pairs_of_folders(folders.hr, lr, scale, only)
 
 
 def require_set(data_path: Path, set_name: str) -> SetFolders:
@@ -170,6 +89,30 @@ def require_set(data_path: Path, set_name: str) -> SetFolders:
     return folders
 
 
+def pairs_of_folders(hr: Path, lr: Path | None, scale: int, only: Collection[str] | None = None) -> list[Pair]:
+    """The pairs of a folder of HR images and one of LR images, which are made of HR without one; as `find_pairs`."""
+    return match_pairs(list_files(hr), list_files(lr) if lr else None, scale, only)
+
+
+def read_names(path: Path) -> set[str]:
+    """The names of images in a text file, one a line, with or without the suffix.
+
+    Raises MissingInputError (66) where there is no such file, or it names nothing, BadInputError (65) for another file.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise MissingInputError(f"cannot read {path}: {error.strerror}; expected names of images, one a line") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"{path}: not a text file in UTF-8; expected names of images, one a line") from None
+    names = {line.strip() for line in lines} - {""}
+    if not names:
+        raise MissingInputError(f"{path}: names no image; expected one a line")
+    return {
+        name.removesuffix(suffix) if (suffix := Path(name).suffix).lower() in IMAGE_SUFFIXES else name for name in names
+    }
+
+
 def prepare_command(hr: Path, scales: Iterable[int]) -> str:
     """The command that makes the LR images of the set with this HR folder, where its layout has them."""
     places = f"{shlex.quote(str(hr))} --output {shlex.quote(str(hr.parent))}"
@@ -188,38 +131,58 @@ def download_hint(set_names: Iterable[str], data_path: Path) -> str:
 
 
 def lr_names(hr: Iterable[str], lr: Iterable[str], scale: int) -> dict[str, str]:
-    """The LR stem of each HR stem that has one, ``NAMEx{scale}`` or ``NAME``; no LR image belongs to two."""
-    full = {stem: f"{stem}x{scale}" for stem in hr}
-    there = set(lr)
-    bare = there.difference(full.values())
-    return {stem: stem for stem in full if stem in bare} | {stem: x for stem, x in full.items() if x in there}
+    """The LR name of each HR name that has one: ``NAMEx{scale}``, ``NAME_x{scale}`` or ``NAME``.
+
+    No LR image belongs to two.
+    """
+    hr, free = list(hr), set(lr)
+    names: dict[str, str] = {}
+    for suffix in (f"x{scale}", f"_x{scale}", ""):
+        for name in hr:
+            if name not in names and name + suffix in free:
+                names[name] = name + suffix
+                free.remove(name + suffix)
+    return names
 
 
-def match_pairs(hr: dict[str, Path], lr: dict[str, Path], scale: int) -> list[Pair]:
-    """Pairs up images by stem (LR with or without ``x{scale}``) and checks every size; errors as `find_pairs`."""
-    of_hr = lr_names(hr, lr, scale)
-    missing = [stem for stem in hr if stem not in of_hr]
-    extra = sorted(set(lr) - set(of_hr.values()))
-    if missing or extra:
-        hr_folder, lr_folder = next(iter(hr.values())).parent, next(iter(lr.values())).parent
-        problems = []
-        if missing:
-            problems.append(f"{len(missing)} HR images have no LR image in {lr_folder}: {first_names(missing)}")
-        if extra:
-            problems.append(f"{len(extra)} LR images have no HR image in {hr_folder}: {first_names(extra)}")
-        raise MissingInputError(f"{'; '.join(problems)} (expected NAMEx{scale} for every NAME)")
-
-    pairs = [(stem, lr[name], hr[stem]) for stem, name in sorted(of_hr.items())]
-    with ThreadPoolExecutor(HEADER_READERS) as pool:
-        sizes = list(pool.map(lambda pair: (image_size(pair[1]), image_size(pair[2])), pairs))
-    found = [Pair(*pair, *size) for pair, size in zip(pairs, sizes, strict=True)]
-    wrong = [pair for pair in found if not sizes_fit(pair.lr_size, pair.hr_size, scale)]
+def match_pairs(
+    hr: Mapping[str, str | Path], lr: Mapping[str, str | Path] | None, scale: int, only: Collection[str] | None = None
+) -> list[Pair]:
+    """Pairs up images by name (see `lr_names`) and checks every size; arguments and errors as `pairs_of_folders`."""
+    names = sorted(hr if only is None else hr.keys() & only)
+    lr_files: list[str | None] = [None] * len(names)
+    if lr is not None:
+        of_hr = lr_names(hr, lr, scale)
+        missing = [name for name in names if name not in of_hr]
+        extra = sorted(set(lr) - set(of_hr.values()))
+        if missing or extra:
+            hr_folder, lr_folder = (Path(next(iter(files.values()))).parent for files in (hr, lr))
+            problems = []
+            if missing:
+                problems.append(f"{len(missing)} HR images have no LR image in {lr_folder}: {first_names(missing)}")
+            if extra:
+                problems.append(f"{len(extra)} LR images have no HR image in {hr_folder}: {first_names(extra)}")
+            raise MissingInputError(f"{'; '.join(problems)} (expected NAMEx{scale} for every NAME)")
+        lr_files = [str(lr[of_hr[name]]) for name in names]
+    hr_files = [str(hr[name]) for name in names]
+    headers = image_headers([file for pair in zip(lr_files, hr_files, strict=True) for file in pair if file])
+    if lr is None:  # made of HR, which is cropped for that
+        headers = [each for h in headers for each in (Header(0, h.height // scale, h.width // scale), h)]
+    found = [
+        Pair(name, lr_file, hr_file, lr_header[1:], hr_header[1:], (lr_header.bytes, hr_header.bytes))
+        for name, lr_file, hr_file, lr_header, hr_header in zip(
+            names, lr_files, hr_files, headers[0::2], headers[1::2], strict=True
+        )
+    ]
+    wrong = [pair for pair in found if not (min(pair.lr_size) and sizes_fit(pair.lr_size, pair.hr_size, scale))]
     if wrong:
         pair = wrong[0]
-        names = f"; {len(wrong)} such pairs: {first_names(pair.name for pair in wrong)}" if len(wrong) > 1 else ""
+        others = f"; {len(wrong)} such pairs: {first_names(pair.name for pair in wrong)}" if len(wrong) > 1 else ""
+        if lr is None:
+            raise BadInputError(f"{pair.hr_file}: {_text(pair.hr_size)} is too small for x{scale}{others}")
         raise BadInputError(
-            f"{pair.lr} is {_text(pair.lr_size)} but {pair.hr} is {_text(pair.hr_size)}: expected "
-            f"{_text(tuple(side // scale for side in pair.hr_size))} at x{scale}{_guess(pair, scale)}{names}"
+            f"{pair.lr_file} is {_text(pair.lr_size)} but {pair.hr_file} is {_text(pair.hr_size)}: expected "
+            f"{_text((pair.hr_size[0] // scale, pair.hr_size[1] // scale))} at x{scale}{_guess(pair, scale)}{others}"
         )
     return found
 

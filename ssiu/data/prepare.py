@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssiu.data.catalog import SETS
+from ssiu.data.layouts import LAYOUTS, SetFolders, copies, image_files, list_images
 from ssiu.data.links import is_placed, place_hr
-from ssiu.data.pairs import VALIDATION, SetFolders, child, copies, image_files, list_images, lr_names
+from ssiu.data.pairs import VALIDATION, lr_names
 from ssiu.errors import (
     BadInputError,
     ConfigError,
@@ -39,6 +40,7 @@ def make_pairs(hr_folder: Path, output: Path, scales: Sequence[int], copy: bool 
     for folders in copies(output):
         if folders.hr.samefile(hr_folder):
             return make_lr_folders(images, folders, scales)
+    _refuse_inside(hr_folder, output)
     validation = _validation_set(output)
     held = _there(validation)
     both = sorted(images.keys() & held.keys())
@@ -80,6 +82,7 @@ def make_split(
     `make_pairs` raises.
     """
     images = list_images(hr_folder)
+    _refuse_inside(hr_folder, output)
     training, validation = _new_set(output), _validation_set(output)
     held = _held_out(list(images), holdout, group)
     placed = _there(validation).keys()
@@ -135,8 +138,14 @@ def _group_of(name: str, group: re.Pattern[str] | None) -> str:
     return (match and match[min(match.re.groups, 1)]) or name
 
 
+def _refuse_inside(hr_folder: Path, output: Path) -> None:
+    """OutputError (73) where the set would be among the photographs: the next time it would be read with them."""
+    if output.resolve().is_relative_to(hr_folder.resolve()):
+        raise OutputError(f"{output} lies in {hr_folder}, whose folders are read, too; choose another --output")
+
+
 def _new_set(output: Path) -> SetFolders:
-    return SetFolders(output.name, child(output, "HR"), child(output, "LR_bicubic"))
+    return LAYOUTS[0].at(output)
 
 
 def _validation_set(output: Path) -> SetFolders:
@@ -145,7 +154,7 @@ def _validation_set(output: Path) -> SetFolders:
 
 def _there(folders: SetFolders) -> dict[str, Path]:
     """The HR images of a set by stem; none where its folder is empty or absent, as an interrupted command leaves it."""
-    return {path.stem: path for path in image_files(folders.hr)} if folders.hr.is_dir() else {}
+    return {name: Path(path) for name, path in image_files(folders.hr)} if folders.hr.is_dir() else {}
 
 
 def make_lr_folders(images: dict[str, Path], folders: SetFolders, scales: Sequence[int], replace: bool = True) -> int:
@@ -169,7 +178,7 @@ def _make_lr(
     lr_folders = {scale: make_folder(folders.lr(scale)) for scale in scales}
     for each in lr_folders.values():
         remove_leftovers(each)
-    there = {s: lr_names(images, {path.stem for path in image_files(each)}, s) for s, each in lr_folders.items()}
+    there = {s: lr_names(images, {name for name, _ in image_files(each)}, s) for s, each in lr_folders.items()}
 
     def make(item: tuple[str, Path]) -> int | SSIUError:
         stem, path = item
@@ -183,6 +192,7 @@ def _make_lr(
             if targets:
                 hr = read_rgb(path)
                 for scale, target in targets.items():
+                    make_folder(target.parent)
                     save_image(target, make_lr(hr, scale))
             return len(targets)
         except SaveError:
@@ -228,7 +238,7 @@ def make_df2k(
             raise MissingInputError(f"{name} in {root}: {count} images are missing: {first_names(missing)}")
         images |= {new: found[stem] for stem, new in names.items()}
     root = output / "DF2K"
-    folders = SetFolders("DF2K", root / "DF2K_train_HR", root / "DF2K_train_LR_bicubic")
+    folders = next(layout for layout in LAYOUTS if layout.hr == "{set}_train_HR").at(root)
     place_hr(images, folders, copy)
     return make_lr_folders(images, folders, scales, replace)
 

@@ -11,10 +11,10 @@ import numpy as np
 from ssiu.config.schema import Config
 from ssiu.data.cache import CachedImage
 from ssiu.data.catalog import MOD12, TEST_SETS, known_name
-from ssiu.data.pairs import Pair, available_sets, download_hint, find_pairs, folder_of, set_folders
+from ssiu.data.layouts import available_sets, folder_of, set_folders
+from ssiu.data.pairs import Pair, download_hint, find_pairs
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import docs_page
-from ssiu.images.io import read_rgb
 from ssiu.images.parallel import in_parallel
 
 
@@ -37,8 +37,7 @@ class BenchmarkSet:
     def __getitem__(self, index: int) -> tuple[str, np.ndarray, np.ndarray]:
         """Reads a pair; HR is cropped right and bottom. Raises BadInputError (65) for a damaged image."""
         pair = self.pairs[index]
-        lr, hr = read_rgb(pair.lr), read_rgb(pair.hr)
-        return pair.name, lr, hr[: lr.shape[0] * self.scale, : lr.shape[1] * self.scale]
+        return pair.name, *pair.read(self.scale)
 
 
 def load_test_set(data_path: str | Path, name: str, scale: int) -> BenchmarkSet:

@@ -4,30 +4,35 @@ import hashlib
 
 import numpy as np
 
-from ssiu.data.cache import ImageCache
+from ssiu.data.cache import ImageCache, Source
 from ssiu.data.pairs import Pair
 from ssiu.errors import BadInputError, MissingInputError, first_names
+
+
+def sources(pair: Pair, scale: int) -> tuple[Source, Source]:
+    """What its LR and HR pixels come from."""
+    return Source(pair.lr) if pair.lr else Source(pair.hr, scale), Source(pair.hr)
 
 
 class TrainingSet:
     """The pairs of a set, decoded into ``cache`` where they are not there yet.
 
-    Raises MissingInputError (66) without pairs, BadInputError (65) for LR images with a side below ``smallest`` pixels,
-    and what `ImageCache.prepare` raises.
+    Raises MissingInputError (66) without pairs, BadInputError (65) for images smaller than a patch, and what
+    `ImageCache.prepare` raises.
     """
 
-    def __init__(self, name: str, pairs: list[Pair], cache: ImageCache, smallest: int = 1):
+    def __init__(self, name: str, pairs: list[Pair], scale: int, cache: ImageCache, patch_size: int = 0):
         self.name = name
         if not pairs:
             raise MissingInputError(f"the training set {name} has no images")
-        small = [pair.name for pair in pairs if min(pair.lr_size) < smallest]
+        small = [pair.name for pair in pairs if min(pair.lr_size) * scale < patch_size]
         if small:
             raise BadInputError(
-                f"{len(small)} of {len(pairs)} images of {name} are smaller than an LR patch of {smallest}x{smallest}: "
+                f"{len(small)} of {len(pairs)} images of {name} are smaller than patch_size {patch_size}: "
                 f"{first_names(small, 10)}; remove them or choose a smaller patch_size"
             )
         self.names = [pair.name for pair in pairs]
-        cached = cache.prepare([path for pair in pairs for path in (pair.lr, pair.hr)])
+        cached = cache.prepare([source for pair in pairs for source in sources(pair, scale)])
         self.lr, self.hr = cached[0::2], cached[1::2]
 
     def __len__(self) -> int:

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from ssiu.data.catalog import MOD12, SETS, Archive, Catalog, Source, facts_of
 from ssiu.data.check import check_set
-from ssiu.data.pairs import image_files, list_images, prepare_command, require_set, set_folders
+from ssiu.data.layouts import image_files, list_images, set_folders
+from ssiu.data.pairs import prepare_command, require_set
 from ssiu.data.prepare import make_df2k, make_lr_folders
 from ssiu.download.http import fetch, mismatch
 from ssiu.download.unpack import unpack
@@ -95,9 +96,9 @@ def _obtain_df2k(catalog: Catalog, data_path: Path, scales: Sequence[int]) -> No
     stems = catalog.sets["DF2K"].stems()
     if folders := set_folders(data_path, "DF2K"):
         there = image_files(folders.hr)
-        if {path.stem for path in there} == stems:
+        if {name for name, _ in there} == stems:
             return _make_lr(data_path, "DF2K", scales)
-        ours = all(path.is_symlink() and path.stem in stems for path in there)
+        ours = all(Path(path).is_symlink() and name in stems for name, path in there)
         if not ours or folders.hr != data_path / catalog.sets["DF2K"].hr:
             raise OutputError(
                 f"{folders.hr} is there and not the list of {len(stems):,} images (python -m ssiu check says in "

@@ -174,7 +174,9 @@ def evaluate(
     check_sets(test_sets, saved=save_to is not None)
     if save_to:
         for test_set in test_sets:
-            make_folder(save_to / test_set.name)
+            files = (save_to / image_file(test_set.name, pair.name, test_set.scale) for pair in test_set.pairs)
+            for folder in {file.parent for file in files}:
+                make_folder(folder)
     together = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssiu.data.catalog import MOD12, known_name
-from ssiu.data.pairs import list_images
+from ssiu.data.layouts import list_images
 from ssiu.data.test_sets import copy_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import Evaluation, ImageResult

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ssiu.data.catalog import SETS, known_name, usual_name
+from ssiu.data.layouts import SetFolders, image_files
 from ssiu.data.links import place
-from ssiu.data.pairs import CARD, VALIDATION, SetFolders, image_files, list_images, match_pairs
+from ssiu.data.pairs import CARD, VALIDATION, pairs_of_folders
 from ssiu.data.prepare import is_done
 from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
 from ssiu.files import held, make_folder, write_atomically
@@ -72,20 +73,20 @@ def teach(student: SetFolders, teacher: Teacher, copy: bool = False) -> tuple[Pa
     """
     refuse_evaluation_set(student.name)
     scale = teacher.upscaler.scale
-    pairs = match_pairs(list_images(student.hr), list_images(student.lr(scale)), scale)
+    pairs = pairs_of_folders(student.hr, student.lr(scale), scale)
     folder = taught_folder(student, teacher)
     hr, lr = make_folder(folder / "HR"), folder / f"LR_bicubic/X{scale}"
     with held(folder / ".lock", folder, f"{folder}: another teacher writes there; wait for it", "--output"):
         _write_card(folder, teacher.card(student, len(pairs)))
-        place({pair.lr.stem: pair.lr for pair in pairs}, lr, copy)
-        targets = {pair: hr / f"{pair.name}.png" for pair in pairs}
-        if others := sorted({path.name for path in image_files(hr)} - {target.name for target in targets.values()}):
+        sources = {pair: Path(str(pair.lr_file)) for pair in pairs}
+        place({(Path(pair.name).parent / source.stem).as_posix(): source for pair, source in sources.items()}, lr, copy)
+        if others := sorted({name for name, _ in image_files(hr)} - {pair.name for pair in pairs}):
             raise OutputError(f"{hr} holds images that {student.name} has not: {first_names(others)}; remove them")
-        jobs = [
-            Job(pair.lr, target)
-            for pair, target in targets.items()
-            if not is_done(target, pair.lr, (pair.lr_size[0] * scale, pair.lr_size[1] * scale))
-        ]
+        jobs = []
+        for pair, source in sources.items():
+            target = make_folder((hr / pair.name).parent) / f"{Path(pair.name).name}.png"
+            if not is_done(target, source, (pair.lr_size[0] * scale, pair.lr_size[1] * scale)):
+                jobs.append(Job(source, target))
         report = upscale_files(teacher.upscaler, jobs, hr, overwrite=True)
     if report.failed:
         raise BadInputError(f"{len(report.failed)} of {len(jobs)} images could not be upscaled; {report.failed[0]}")

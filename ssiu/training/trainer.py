@@ -19,12 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 
 from ssiu.config.schema import Config
-from ssiu.data.cache import ImageCache, default_cache_folder
-from ssiu.data.pairs import find_pairs
-from ssiu.data.patches import PatchStream
+from ssiu.data.patches import PatchStream, build_stream
 from ssiu.data.stream import TrainingData
 from ssiu.data.test_sets import shared_files
-from ssiu.data.training_set import TrainingSet
 from ssiu.device import (
     autocast,
     describe,
@@ -61,27 +58,6 @@ from ssiu.weights.checkpoint import save_checkpoint
 from ssiu.weights.load import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
-
-
-def build_stream(config: Config) -> PatchStream:
-    """The training data that ``config`` names."""
-    cache = ImageCache(config.cache_dir or default_cache_folder(config.data_path))
-    shares = [share for share in config.training_sets.values() if share is not None]
-    return PatchStream(
-        [
-            TrainingSet(
-                name, find_pairs(config.data_path, name, config.scale), cache, config.patch_size // config.scale
-            )
-            for name in config.training_sets
-        ],
-        config.scale,
-        config.patch_size,
-        config.batch_size,
-        shares or None,
-        data_repeat=config.data_repeat,
-        augment=config.data_augment,
-        seed=config.seed,
-    )
 
 
 class Trainer:
@@ -263,10 +239,7 @@ class Trainer:
         warn_of_emulation(self.device, self.config.precision)
         log.info("device: %s x %d, precision %s", describe(self.device), self.processes.world, config.precision)
         log.info("network: %s x%d, %s parameters", type(self.model).__name__, config.scale, f"{parameters:,}")
-        sets = ", ".join(
-            name if share is None else f"{name} ({share:g})" for name, share in config.training_sets.items()
-        )
-        log.info("data: %s; %s samples an epoch", sets, f"{schedule.samples_per_epoch:,}")
+        log.info("data: %s; %s samples an epoch", self.stream, f"{schedule.samples_per_epoch:,}")
         log.info("steps: %d to %d of %d samples each", self.step, schedule.total_steps, schedule.samples_per_step)
         if config.validation_set and not config.validates:
             log.warning("nothing is validated, so %s chooses no best.pt; set validate_every", config.validation_set)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from toy_sets import write_set
 
 from ssiu.data import cache as cache_module
-from ssiu.data.cache import ImageCache, default_cache_folder
+from ssiu.data.cache import CachedImage, ImageCache, Source, default_cache_folder
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError
 from ssiu.files import held
 from ssiu.images.io import read_rgb, save_image
@@ -28,6 +29,10 @@ def sources(tmp_path: Path) -> list[Path]:
     return sorted((tmp_path / "toy/HR").iterdir())
 
 
+def prepare(cache: ImageCache, paths: Sequence[Path], scale: int = 1) -> list[CachedImage]:
+    return cache.prepare([Source(path, scale) for path in paths])
+
+
 def planes(source: Path) -> np.ndarray:
     return read_rgb(source).transpose(2, 0, 1)
 
@@ -37,7 +42,7 @@ def files(cache: ImageCache) -> dict[str, int]:
 
 
 def test_cached_pixels_are_the_images_and_readable_by_numpy(tmp_path: Path, sources: list[Path]) -> None:
-    cached = ImageCache(tmp_path / "cache").prepare([*sources, sources[0]])
+    cached = prepare(ImageCache(tmp_path / "cache"), [*sources, sources[0]])
     for source, image in zip([*sources, sources[0]], cached, strict=True):
         np.testing.assert_array_equal(image.open(), planes(source))
         np.testing.assert_array_equal(np.load(image.path, mmap_mode="r"), planes(source))
@@ -47,9 +52,9 @@ def test_cached_pixels_are_the_images_and_readable_by_numpy(tmp_path: Path, sour
 
 def test_a_second_run_decodes_nothing(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
     cache = ImageCache(tmp_path / "cache")
-    first = cache.prepare(sources)
+    first = prepare(cache, sources)
     monkeypatch.setattr(cache_module, "decode_rgb", None)  # would fail if called
-    assert ImageCache(tmp_path / "cache").prepare(sources) == first
+    assert prepare(ImageCache(tmp_path / "cache"), sources) == first
 
 
 def _edit_one_pixel(path: Path) -> None:
@@ -70,11 +75,11 @@ def _other_content_same_size_and_time(path: Path) -> None:
 @pytest.mark.parametrize("change", [_edit_one_pixel, _other_content_same_size_and_time, Path.touch])
 def test_a_changed_source_is_decoded_again_and_its_old_version_removed(tmp_path: Path, sources, change) -> None:
     cache = ImageCache(tmp_path / "cache")
-    cache.prepare(sources)
+    prepare(cache, sources)
     before = files(cache)
     time.sleep(0.01)
     change(sources[1])
-    np.testing.assert_array_equal(cache.prepare(sources)[1].open(), planes(sources[1]))
+    np.testing.assert_array_equal(prepare(cache, sources)[1].open(), planes(sources[1]))
     after = files(cache)
     assert len(after) == 3 and len(before.items() & after.items()) == 2
 
@@ -82,10 +87,10 @@ def test_a_changed_source_is_decoded_again_and_its_old_version_removed(tmp_path:
 @pytest.mark.parametrize("keep", [0, 60, 200, -1])
 def test_a_torn_cache_file_is_replaced(tmp_path: Path, sources: list[Path], keep: int) -> None:
     cache = ImageCache(tmp_path / "cache")
-    image = cache.prepare(sources)[0]
+    image = prepare(cache, sources)[0]
     content = image.path.read_bytes()
     image.path.write_bytes(content[:keep])
-    np.testing.assert_array_equal(cache.prepare(sources)[0].open(), planes(sources[0]))
+    np.testing.assert_array_equal(prepare(cache, sources)[0].open(), planes(sources[0]))
     assert image.path.read_bytes() == content
 
 
@@ -106,17 +111,17 @@ def test_a_cache_file_with_another_header_or_trailer_is_replaced(
     tmp_path: Path, sources, old: bytes, new: bytes
 ) -> None:
     cache = ImageCache(tmp_path / "cache")
-    image = cache.prepare(sources)[0]
+    image = prepare(cache, sources)[0]
     content = image.path.read_bytes()
     assert content.count(old) == 1
     image.path.write_bytes(content.replace(old, new))
     assert cache.verify(sources[0]) is False
-    assert cache.prepare(sources)[0] == image and image.path.read_bytes() == content
+    assert prepare(cache, sources)[0] == image and image.path.read_bytes() == content
 
 
 def test_no_flipped_bit_of_header_or_trailer_ends_in_a_traceback(tmp_path: Path, sources: list[Path]) -> None:
     cache = ImageCache(tmp_path / "cache")
-    image = cache.prepare(sources)[0]
+    image = prepare(cache, sources)[0]
     content = image.path.read_bytes()
     for at in (*range(image.offset), *range(image.offset + 3 * 40 * 60, len(content))):
         for bit in (0, 3, 6):
@@ -131,7 +136,7 @@ def test_what_a_killed_builder_left_is_removed_and_what_others_keep_there_is_not
     (cache.folder / "mine.part").mkdir(parents=True)
     for name in (".ssiu-0123456789abcdef.part", "film.part", ".film.part"):
         (cache.folder / name).write_bytes(b"half")
-    cache.prepare(sources)
+    prepare(cache, sources)
     assert {path.name for path in cache.folder.glob("*.part")} == {"mine.part", "film.part", ".film.part"}
 
 
@@ -139,8 +144,8 @@ def test_a_killed_builder_leaves_a_cache_that_the_next_run_completes(tmp_path: P
     write_set(tmp_path / "toy", [f"{i}" for i in range(30)], size=(200, 300))
     sources = sorted((tmp_path / "toy/HR").iterdir())
     program = (
-        "import sys; from pathlib import Path; from ssiu.data.cache import ImageCache\n"
-        "ImageCache(sys.argv[1]).prepare(sorted(Path(sys.argv[2]).iterdir()))"
+        "import sys; from pathlib import Path; from ssiu.data.cache import ImageCache, Source\n"
+        "ImageCache(sys.argv[1]).prepare([Source(path) for path in sorted(Path(sys.argv[2]).iterdir())])"
     )
     arguments = [sys.executable, "-c", program, str(tmp_path / "cache"), str(tmp_path / "toy/HR")]
     builder = subprocess.Popen(arguments, cwd=Path(__file__).parents[2])
@@ -149,7 +154,7 @@ def test_a_killed_builder_leaves_a_cache_that_the_next_run_completes(tmp_path: P
         time.sleep(0.002)
     builder.send_signal(signal.SIGKILL)
     builder.wait()
-    for source, image in zip(sources, ImageCache(tmp_path / "cache").prepare(sources), strict=True):
+    for source, image in zip(sources, prepare(ImageCache(tmp_path / "cache"), sources), strict=True):
         np.testing.assert_array_equal(image.open(), planes(source))
 
 
@@ -159,7 +164,7 @@ def test_every_damaged_image_is_named_and_the_good_ones_are_kept(tmp_path: Path,
         sources[i].write_bytes(good[i][:-20])
     cache = ImageCache(tmp_path / "cache")
     with pytest.raises(BadInputError, match=r"a\.png: damaged.*2 in all; also .*c\.png"):
-        cache.prepare(sources)
+        prepare(cache, sources)
     assert len(files(cache)) == 1
 
 
@@ -168,7 +173,7 @@ def test_builders_of_one_folder_take_turns(tmp_path: Path, sources: list[Path], 
     results = []
     cache.folder.mkdir()
     with caplog.at_level(logging.INFO, "ssiu"), held(cache.folder / ".lock", cache.folder, "", ""):
-        waiting = threading.Thread(target=lambda: results.append(ImageCache(tmp_path / "cache").prepare(sources)))
+        waiting = threading.Thread(target=lambda: results.append(prepare(ImageCache(tmp_path / "cache"), sources)))
         waiting.start()
         while "waiting for another run" not in caplog.text:
             assert waiting.is_alive()
@@ -180,38 +185,38 @@ def test_builders_of_one_folder_take_turns(tmp_path: Path, sources: list[Path], 
 
 def test_a_complete_cache_may_be_read_only(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
     cache = ImageCache(tmp_path / "cache")
-    cache.prepare(sources)
+    prepare(cache, sources)
     monkeypatch.setattr(cache_module, "held", None)  # nothing to lock, nothing to write
-    assert len(cache.prepare(sources)) == 3
+    assert len(prepare(cache, sources)) == 3
 
 
 def test_a_folder_that_cannot_be_made_is_an_output_error(tmp_path: Path, sources: list[Path]) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="file"):
-        ImageCache(tmp_path / "file/cache").prepare(sources)
+        prepare(ImageCache(tmp_path / "file/cache"), sources)
 
 
 def test_too_little_space_is_said_before_decoding(tmp_path: Path, sources: list[Path], monkeypatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 100, 100))
     with pytest.raises(SaveError, match="cache_dir"):
-        ImageCache(tmp_path / "cache").prepare(sources)
+        prepare(ImageCache(tmp_path / "cache"), sources)
     assert not list((tmp_path / "cache").glob("*.npy"))
 
 
 def test_missing_and_removed_images_are_named(tmp_path: Path, sources: list[Path]) -> None:
     cache = ImageCache(tmp_path / "cache")
-    image = cache.prepare(sources)[0]
+    image = prepare(cache, sources)[0]
     image.path.unlink()
     with pytest.raises(MissingInputError, match="removed"):
         image.open()
     with pytest.raises(MissingInputError, match=r"absent\.png"):
-        cache.prepare([tmp_path / "absent.png"])
+        prepare(cache, [tmp_path / "absent.png"])
 
 
 def test_the_digests_are_stored_behind_the_pixels(tmp_path: Path, sources: list[Path]) -> None:
     import hashlib
 
-    image = ImageCache(tmp_path / "cache").prepare(sources)[0]
+    image = prepare(ImageCache(tmp_path / "cache"), sources)[0]
     facts = json.loads(image.path.read_bytes()[image.offset + 40 * 60 * 3 :])
     assert facts["source_sha256"] == hashlib.sha256(sources[0].read_bytes()).hexdigest() == image.source_sha256
     assert facts["pixels_sha256"] == hashlib.sha256(planes(sources[0]).tobytes()).hexdigest()

@@ -14,7 +14,7 @@ from toy_sets import write_set
 
 from ssiu.cli import check as check_command
 from ssiu.cli import prepare as prepare_command
-from ssiu.data.cache import ImageCache
+from ssiu.data.cache import ImageCache, Source
 from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import find_pairs
@@ -197,7 +197,7 @@ def test_deep_finds_what_size_time_and_inode_cannot_show(tmp_path: Path) -> None
     write_set(tmp_path / "toy", ["a", "b", "c"])
     cache = ImageCache(tmp_path / "cache")
     sources = [*(tmp_path / "toy/HR").iterdir(), *(tmp_path / "toy/LR_bicubic/X2").iterdir()]
-    cached = dict(zip(sources, cache.prepare(sources), strict=True))
+    cached = dict(zip(sources, cache.prepare([Source(path) for path in sources]), strict=True))
     assert check_cache(tmp_path, cache) == (6, [])
     edited = tmp_path / "toy/HR/a.png"
     status = edited.stat()

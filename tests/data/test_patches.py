@@ -31,7 +31,7 @@ def make_stream(make_pairs, tmp_path: Path):
         there = (tmp_path / "data").exists()
         pairs = find_pairs(tmp_path / "data", "toy", scale) if there else make_pairs(count, scale, size)
         arguments = {"patch_size": 8 * scale, "batch_size": 4, "data_repeat": 3, "seed": 7, **arguments}
-        toy = TrainingSet("toy", pairs, ImageCache(tmp_path / "cache"), arguments["patch_size"] // scale)
+        toy = TrainingSet("toy", pairs, scale, ImageCache(tmp_path / "cache"), arguments["patch_size"])
         return PatchStream([toy], scale, **arguments)
 
     return make
@@ -179,18 +179,18 @@ def test_the_manifest_changes_with_a_pixel_but_not_with_the_place(make_stream, t
     (tmp_path / "data").rename(tmp_path / "moved")
     pairs = find_pairs(tmp_path / "moved", "toy", 2)
     cache = ImageCache(tmp_path / "cache")
-    assert TrainingSet("moved", pairs, cache).digest == manifest
-    assert TrainingSet("moved", pairs[1:], cache).digest != manifest
+    assert TrainingSet("moved", pairs, 2, cache).digest == manifest
+    assert TrainingSet("moved", pairs[1:], 2, cache).digest != manifest
     image = read_rgb(pairs[0].hr)
     image[0, 0, 0] ^= 1
     save_image(pairs[0].hr, image)
-    assert TrainingSet("moved", pairs, cache).digest != manifest
+    assert TrainingSet("moved", pairs, 2, cache).digest != manifest
 
 
 def test_images_smaller_than_a_patch_are_counted_and_named(make_pairs, tmp_path: Path) -> None:
     pairs = make_pairs(3) + make_pairs(5, size=(8, 60))[3:]
-    with pytest.raises(BadInputError, match=r"2 of 5 images of toy .* patch of 8x8: p03, p04; .*patch_size"):
-        TrainingSet("toy", pairs, ImageCache(tmp_path / "cache"), smallest=8)
+    with pytest.raises(BadInputError, match=r"2 of 5 images of toy .* patch_size 16: p03, p04; .*patch_size"):
+        TrainingSet("toy", pairs, 2, ImageCache(tmp_path / "cache"), 16)
     assert not (tmp_path / "cache").exists()
 
 
@@ -204,14 +204,14 @@ def test_what_cannot_be_streamed_is_refused(make_stream, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="batch_size"):
         make_stream().loader(0, 4, 0, 3)
     with pytest.raises(MissingInputError, match="toy has no images"):
-        TrainingSet("toy", [], ImageCache(tmp_path))
+        TrainingSet("toy", [], 2, ImageCache(tmp_path))
 
 
 def test_a_damaged_image_ends_before_the_first_step(make_pairs, tmp_path: Path) -> None:
     pairs = make_pairs(3)
     pairs[1].lr.write_bytes(pairs[1].lr.read_bytes()[:-15])
     with pytest.raises(BadInputError, match=r"p01x2\.png"):
-        TrainingSet("toy", pairs, ImageCache(tmp_path / "cache"))
+        TrainingSet("toy", pairs, 2, ImageCache(tmp_path / "cache"))
 
 
 def _workers() -> list[int]:
@@ -282,7 +282,7 @@ from ssiu.data.cache import ImageCache
 from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import PatchStream
 from ssiu.data.training_set import TrainingSet
-toy = TrainingSet("toy", find_pairs(sys.argv[1], "toy", 2), ImageCache(sys.argv[2]))
+toy = TrainingSet("toy", find_pairs(sys.argv[1], "toy", 2), 2, ImageCache(sys.argv[2]))
 stream = PatchStream([toy], 2, 16, 4)
 batches = iter(stream.loader(0, 10**6, threads=3))
 next(batches)

@@ -18,7 +18,7 @@ from ssiu.cli import prepare as prepare_command
 from ssiu.cli.console import run_cli
 from ssiu.data import prepare
 from ssiu.data.pairs import find_pairs
-from ssiu.data.prepare import make_df2k, make_pairs
+from ssiu.data.prepare import make_df2k, make_pairs, make_split
 from ssiu.errors import BadInputError, MissingInputError, OutputError, SaveError
 from ssiu.images.bicubic import imresize, make_lr
 from ssiu.images.io import read_rgb, save_image
@@ -170,14 +170,34 @@ def test_a_disk_without_room_for_a_link_is_full(tmp_path: Path, photos: Path, mo
 
 
 @pytest.mark.parametrize("copy", [False, True])
-def test_a_pipe_or_folder_among_the_images_is_named_after_the_others_are_done(
-    tmp_path: Path, photos: Path, copy: bool
-) -> None:
+def test_a_pipe_among_the_images_is_named_after_the_others_are_done(tmp_path: Path, photos: Path, copy: bool) -> None:
     os.mkfifo(photos / "pipe.png")
-    (photos / "folder.png").mkdir()
-    with ends_within(60), pytest.raises(BadInputError, match=r"folder\.png: is a folder.*2 in all; also .*pipe\.png"):
+    with ends_within(60), pytest.raises(BadInputError, match=r"pipe\.png: is a pipe or device"):
         make_pairs(photos, tmp_path / "set", [2], copy=copy)
     assert len(list((tmp_path / "set/LR_bicubic/X2").iterdir())) == 3
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_photographs_in_folders_keep_them(tmp_path: Path, photos: Path, copy: bool) -> None:
+    (photos / "of 2024.png/May").mkdir(parents=True)
+    shutil.move(photos / "a.png", photos / "of 2024.png/May/a.png")
+    assert make_pairs(photos, tmp_path / "set", [2, 4], copy=copy) == 6
+    assert make_pairs(photos, tmp_path / "set", [2, 4], copy=copy) == 0
+    assert (tmp_path / "set/LR_bicubic/X4/of 2024.png/May/ax4.png").is_file()
+    assert [pair.name for pair in find_pairs(tmp_path, "set", 4)] == ["b é", "gray", "of 2024.png/May/a"]
+    shutil.move(photos / "of 2024.png/May/a.png", photos / "of 2024.png/b.png")
+    if not copy:  # links to what has moved go with their LR images
+        assert make_pairs(photos, tmp_path / "set", [2, 4]) == 2
+        assert [pair.name for pair in find_pairs(tmp_path, "set", 4)] == ["b é", "gray", "of 2024.png/b"]
+
+
+def test_a_set_is_not_made_among_the_photographs_which_would_then_be_its_images_too(tmp_path, photos: Path) -> None:
+    for output in (photos, photos / "set"):
+        with pytest.raises(OutputError, match=r"lies in .*my photos, whose folders are read, too; choose another"):
+            make_pairs(photos, output, [2])
+    (tmp_path / "linked").symlink_to(photos)
+    with pytest.raises(OutputError, match="choose another --output"):
+        make_split(tmp_path / "linked", photos / "set", [2], 1)
 
 
 def test_an_exception_nobody_thought_of_does_not_stop_the_others(

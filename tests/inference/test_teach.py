@@ -15,7 +15,8 @@ from tiny import tiny
 
 from ssiu.cli import check as check_command
 from ssiu.cli import prepare as command
-from ssiu.data.pairs import SetFolders, find_pairs
+from ssiu.data.layouts import LAYOUTS, SetFolders
+from ssiu.data.pairs import find_pairs
 from ssiu.errors import BadInputError, BusyError, ConfigError, MissingInputError, OutputError, SaveError
 from ssiu.files import held
 from ssiu.images.io import read_rgb, save_image
@@ -52,7 +53,7 @@ def prepare(tmp_path: Path, photos: Path) -> Callable[..., Path]:
 
 
 def student_of(tmp_path: Path) -> SetFolders:
-    return SetFolders("mine", tmp_path / "mine/HR", tmp_path / "mine/LR_bicubic")
+    return LAYOUTS[0].at(tmp_path / "mine")
 
 
 def teacher_of(tmp_path: Path) -> Teacher:

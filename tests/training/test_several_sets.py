@@ -9,8 +9,9 @@ from tiny import same
 from tiny_run import make_set, outcome, tiny_config, trainer
 
 from ssiu.config.load import load_config, make_config
+from ssiu.data.patches import build_stream
 from ssiu.errors import ConfigError, MissingInputError, StoppedError
-from ssiu.training.trainer import Trainer, build_stream
+from ssiu.training.trainer import Trainer
 
 MIXED = {"train": 1, "val": 3}  # five and two images
 
@@ -118,7 +119,8 @@ def test_what_is_wrong_with_one_of_the_sets_is_said(folder, caplog):
     with pytest.raises(ConfigError, match=r"'training_dataset': the share of val is less than one of the 14 samples"):
         trainer(folder, training_dataset={"train": 1, "val": 1e-9})
     trainer(folder, training_dataset={"train": 3, "val": 1}, max_iterations=1).run()
-    assert "data: train (3), val (1); 14 samples an epoch" in [record.message for record in caplog.records]
+    said = "data: train (5 images, 71% of the samples), val (2 images, 29% of the samples); 14 samples an epoch"
+    assert said in [record.message for record in caplog.records]  # 10 and 4
 
 
 def test_images_of_a_test_set_are_looked_for_in_every_training_set(folder, caplog):

@@ -179,7 +179,7 @@ def _agreement(each: CellResult) -> str:
 
 def _images_digest(test_set: BenchmarkSet) -> str:
     """Changes when a file of the set does: names, sizes and times."""
-    status = [(path, path.stat()) for pair in test_set.pairs for path in (pair.lr, pair.hr)]
+    status = [(path, path.stat()) for pair in test_set.pairs for path in (pair.lr, pair.hr) if path]
     lines = (f"{path.name} {each.st_size} {each.st_mtime_ns}" for path, each in status)
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

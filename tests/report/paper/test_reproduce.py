@@ -248,7 +248,6 @@ def test_what_is_there_is_finished_and_what_is_missing_is_named_with_the_way_to_
     for expected in (
         "put its 5 images into " + hr.format("Set5", "Set5"),
         "apply at https://manga109.org, then put its 109 images into " + hr.format("Manga109", "Manga109"),
-        "data set 'Set14' has no x3 LR images",
         "nothing came for 0.3 s; or put model_x3_290.pt into",
     ):
         assert sum(expected in line for line in listed) == 1, (expected, listed)
