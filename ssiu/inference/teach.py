@@ -80,11 +80,15 @@ def teach(student: SetFolders, teacher: Teacher, copy: bool = False) -> tuple[Pa
         _write_card(folder, teacher.card(student, len(pairs)))
         sources = {pair: Path(str(pair.lr_file)) for pair in pairs}
         place({(Path(pair.name).parent / source.stem).as_posix(): source for pair, source in sources.items()}, lr, copy)
-        if others := sorted({name for name, _ in image_files(hr)} - {pair.name for pair in pairs}):
+        targets = {pair: hr / f"{pair.name}.png" for pair in pairs}
+        if others := sorted(
+            {Path(file).name for _, file in image_files(hr)} - {file.name for file in targets.values()}
+        ):
             raise OutputError(f"{hr} holds images that {student.name} has not: {first_names(others)}; remove them")
         jobs = []
-        for pair, source in sources.items():
-            target = make_folder((hr / pair.name).parent) / f"{Path(pair.name).name}.png"
+        for pair, target in targets.items():
+            make_folder(target.parent)
+            source = sources[pair]
             if not is_done(target, source, (pair.lr_size[0] * scale, pair.lr_size[1] * scale)):
                 jobs.append(Job(source, target))
         report = upscale_files(teacher.upscaler, jobs, hr, overwrite=True)
