@@ -28,7 +28,8 @@ from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import score
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import read_rgb, save_image
-from ssiu.inference.batch import Job, upscale_files
+from ssiu.inference.batch import upscale_files
+from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models import SSIU, layers
 from ssiu.models.layers import checkpoint_activations

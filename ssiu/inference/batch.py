@@ -1,18 +1,14 @@
-"""Upscaling many image files: what becomes what, one after the other, and what went wrong at the end."""
+"""Upscaling many image files, and what went wrong at the end."""
 
 import contextlib
-import glob
-import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ssiu.errors import (
-    BadInputError,
     DeviceMemoryError,
-    MissingInputError,
     OutputError,
     SaveError,
     SSIUError,
@@ -20,25 +16,16 @@ from ssiu.errors import (
     one_line,
 )
 from ssiu.files import make_folder, refuse_folder, remove_leftovers
-from ssiu.images.encoding import IMAGE_SUFFIXES, check_can_hold, fit
-from ssiu.images.io import image_size, is_image_name, read_image, unread, write_image
+from ssiu.images.encoding import check_can_hold, fit
+from ssiu.images.io import image_size, read_image, write_image
 from ssiu.images.metadata import Metadata
 from ssiu.inference.at_once import each, files_at_once, images_at_once
+from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
 from ssiu.progress import Progress
 
-logger = logging.getLogger("ssiu")
-
 TWO_PLANES = 2  # the colours and a transparency that varies go through the network together
 LARGEST_PIXEL = 8  # bytes: 16 bits each of RGB and alpha
-
-
-@dataclass(frozen=True)
-class Job:
-    """One image and where it goes."""
-
-    source: Path
-    target: Path
 
 
 @dataclass
@@ -76,89 +63,6 @@ class Report:
         line += f": {megapixels:.2f} megapixels in {self.seconds:.1f} s ({rate:.3g} MP/s)"
         line += f", {len(self.kept)} kept as they were (--overwrite replaces them)" if self.kept else ""
         return line + (f", {len(self.failed)} failed" if self.failed else "")
-
-
-def plan(inputs: Sequence[str], output: Path, suffix: str | None = None) -> list[Job]:
-    """The jobs for files, folders and glob patterns, in order.
-
-    Folders are searched recursively and keep their structure under ``output``, patterns from their first wildcard on;
-    hidden files and what lies in ``output`` are left out, and so are images of other formats, which are counted in the
-    log. ``suffix`` such as ".png" replaces the images' own; it may also be that of ``output`` itself, the file a single
-    image becomes.
-
-    Raises MissingInputError (66) for an input without images, BadInputError (65) where two would become one file,
-    OutputError (73) where an image would replace one of the inputs, or ``output`` is named like a file that is not
-    written.
-    """
-    try:
-        found = [image for pattern in inputs for image in _images(pattern, output)]
-        known = output.suffix.lower() in IMAGE_SUFFIXES
-        one_file = len(found) == 1 and Path(inputs[0]).is_file()
-        if output.suffix and not known and not output.is_dir() and (one_file or is_image_name(output)):
-            raise OutputError(
-                f"--output {output} ends in {output.suffix}; expected {', '.join(IMAGE_SUFFIXES)} for an image, or a "
-                "folder: create it first if that is its name"
-            )
-        if not known or output.is_dir():
-            jobs = [Job(path, output / (inside.with_suffix(suffix) if suffix else inside)) for path, inside in found]
-        elif len(found) > 1:
-            raise OutputError(f"--output {output} is a file name, but there are {len(found)} images; name a folder")
-        else:
-            jobs = [Job(found[0][0], output.with_suffix(suffix) if suffix else output)]
-        return _checked(jobs)
-    except (OSError, RuntimeError, ValueError) as error:  # names too long, links in a circle, patterns like **.png
-        raise MissingInputError(f"{' '.join(inputs)}: {error}; name an image, a folder or a pattern") from None
-
-
-def _images(pattern: str, output: Path) -> Iterator[tuple[Path, Path]]:
-    """(file, its path within the output folder) of everything an input means."""
-    if not pattern:
-        raise MissingInputError("an INPUT is empty; name an image, a folder or a pattern")
-    path = Path(pattern)
-    if path.is_dir():
-        base, candidates = path, path.rglob("*")
-    elif not path.exists() and glob.has_magic(pattern):
-        base = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
-        candidates = base.glob(str(path.relative_to(base)))
-    else:
-        if not path.exists():
-            raise MissingInputError(f"{path}: no such file, folder or pattern")
-        yield path, Path(path.name)
-        return
-    written = output.resolve()
-    if written in (base.resolve(), *base.resolve().parents):
-        raise OutputError(f"--output {output} is the folder of the images, or holds it; choose another one")
-    files = [
-        file
-        for file in sorted(candidates)
-        if is_image_name(file)
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(base).parts)
-        and written not in file.resolve().parents
-    ]
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    others = unread(files)
-    if not images:
-        known = f"looked for {', '.join(IMAGE_SUFFIXES)}" + (f"; there are {others}" if others else "")
-        raise MissingInputError(f"{pattern}: no images there; {known}")
-    if others:
-        logger.info("%s: skipped %s (not read; convert to PNG first)", pattern, others)
-    yield from ((file, file.relative_to(base)) for file in images)
-
-
-def _checked(jobs: list[Job]) -> list[Job]:
-    sources = {job.source.resolve() for job in jobs}
-    taken: dict[Path, Path] = {}
-    for job in jobs:
-        if job.target in taken:
-            raise BadInputError(
-                f"{taken[job.target]} and {job.source} would both become {job.target}; "
-                "upscale them into different --output folders"
-            )
-        taken[job.target] = job.source
-        if job.target.resolve() in sources:
-            raise OutputError(f"{job.target} is one of the inputs; choose another --output")
-    return jobs
 
 
 def upscale_files(

@@ -14,7 +14,8 @@ from ssiu.data.pairs import CARD, VALIDATION, pairs_of_folders
 from ssiu.data.prepare import is_done
 from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
 from ssiu.files import held, make_folder, write_atomically
-from ssiu.inference.batch import Job, Report, upscale_files
+from ssiu.inference.batch import Report, upscale_files
+from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
 
 SETTINGS = ("sha256", "network", "scale", "self_ensemble", "precision")  # of a card; these decide about the images

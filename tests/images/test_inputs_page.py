@@ -36,7 +36,8 @@ from PIL import Image
 
 from ssiu.errors import BadInputError, SSIUError
 from ssiu.images.io import image_size, read_image, read_rgb
-from ssiu.inference.batch import Job, plan, upscale_files
+from ssiu.inference.batch import upscale_files
+from ssiu.inference.jobs import Job, plan
 from ssiu.inference.upscaler import Upscaler
 
 PAGE = (Path(__file__).parents[2] / "docs/inputs.md").read_text(encoding="utf-8")

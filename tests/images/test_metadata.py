@@ -32,7 +32,8 @@ from ssiu.images.decoding import DecodedImage
 from ssiu.images.encoding import fit
 from ssiu.images.io import image_size, read_image, read_rgb, write_image
 from ssiu.images.metadata import Metadata
-from ssiu.inference.batch import Job, Report, upscale_files
+from ssiu.inference.batch import Report, upscale_files
+from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
 
 TARGETS = (".jpg", ".png", ".webp", ".tif")

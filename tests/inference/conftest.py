@@ -1,13 +1,15 @@
-"""The command `ssiu upscale` with small weights."""
+"""The command `ssiu upscale` with small weights, and something to upscale."""
 
 import logging
 from pathlib import Path
 
 import pytest
+from small_sets import photo
 from tiny import tiny
 
 from ssiu.cli import upscale as upscale_command
 from ssiu.cli.console import run_cli
+from ssiu.images.io import save_image
 from ssiu.weights.formats import save_weights
 
 
@@ -31,3 +33,13 @@ def command(weights: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.Mo
         return ended.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of three images."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in "abc":
+        save_image(folder / f"{name}.png", photo("chelsea", 37, 50))
+    return folder

@@ -1,4 +1,4 @@
-"""Upscaling many files: what is an input, what is never replaced, and that nothing one file does stops the others."""
+"""Upscaling many files: what is never replaced, and that nothing one file does stops the others."""
 
 import os
 import re
@@ -19,24 +19,15 @@ from PIL import Image
 from small_sets import photo
 
 from ssiu.cli import upscale as upscale_command
-from ssiu.errors import DeviceMemoryError, MissingInputError, NonFiniteError, OutputError, SaveError
+from ssiu.errors import DeviceMemoryError, NonFiniteError, SaveError
 from ssiu.images.io import read_rgb, save_image, write_image
 from ssiu.inference import batch
-from ssiu.inference.batch import Report, plan, upscale_files
+from ssiu.inference.batch import Report, upscale_files
+from ssiu.inference.jobs import plan
 from ssiu.inference.upscaler import Upscaler
 from ssiu.progress import Progress
 
 IMAGE = photo("chelsea", 37, 50)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of three images."""
-    folder = tmp_path / "in"
-    folder.mkdir()
-    for name in "abc":
-        save_image(folder / f"{name}.png", IMAGE)
-    return folder
 
 
 def upscale(photos: Path, model: Doubling, **options: bool) -> Report:
@@ -148,6 +139,18 @@ def test_a_name_that_is_not_unicode_is_upscaled(command, photos: Path) -> None:
     (photos / "a.png").rename(photos / name)
     assert command(photos, "--output", photos.parent / "out")[0] == 0
     assert (photos.parent / "out" / name).exists()
+
+
+def test_a_20000x20000_png_is_large_not_damaged(command, photos: Path) -> None:
+    rows = png(np.zeros((1, 1, 1)), 1, 0)
+    header = (20_000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    (photos / "large.png").write_bytes(rows[:8] + chunk(b"IHDR", header) + rows[33:])
+    code, out, err = command(photos, "--output", photos.parent / "out")
+    assert code == 65 and "3 upscaled" in out
+    assert (
+        "large.png: declares more than 179 megapixels; at most 64 are read: cut it into parts" in err
+        and "fetch" not in err
+    )
 
 
 # ---------------------------------------------------------------- several images at a time
@@ -333,83 +336,3 @@ def test_what_outputs_cannot_hold_is_said_once_for_all_files(command, photos: Pa
     with Image.open(photos.parent / "bare/a.webp") as image:
         assert "exif" not in image.info and "xmp" not in image.info
     assert command(photos, "--output", photos.parent / "png")[1].count("left out") == 0
-
-
-# ---------------------------------------------------------------- what is an input, and where it goes
-
-
-def test_images_of_other_formats_are_counted_by_kind(command, photos: Path) -> None:
-    Image.fromarray(IMAGE).save(photos / "d.jfif", "JPEG")
-    for name in ("e.gif", "f.HEIC", "g.heic", "notes.txt", ".hidden.gif"):
-        (photos / name).write_bytes(b"x")
-    code, out, _ = command(photos, "--output", photos.parent / "out")
-    assert (
-        code == 0
-        and f"{photos}: skipped 1 .gif, 2 .heic (not read; convert to PNG first)" in out
-        and "4 upscaled" in out
-    )
-    assert (photos.parent / "out/d.jfif").read_bytes()[:2] == b"\xff\xd8"
-    for path in photos.glob("*.[pj]*"):
-        path.unlink()
-    code, _, err = command(photos, "--output", photos.parent / "out")
-    assert code == 66 and "no images there" in err and "there are 1 .gif, 2 .heic" in err
-
-
-@pytest.mark.parametrize(
-    "inputs, output, code, words",
-    [
-        (["in"], "in", 73, "--output in is the folder of the images, or holds it"),
-        (["in"], ".", 73, "--output . is the folder of the images, or holds it"),
-        (["in/*.png"], "in", 73, "--output in is the folder of the images, or holds it"),
-        ([""], "out", 66, "an INPUT is empty"),
-        (["in/a.png"], "", 2, "argument --output: expected a name, got ''"),
-        (["in/a.png"], "x.gif", 73, "x.gif ends in .gif"),
-        (["in"], "x.HEIC", 73, "x.HEIC ends in .HEIC"),
-        (["in/**.png"], "out", 66, "in/**.png: Invalid pattern"),
-        (["x" * 300], "out", 66, "File name too long"),
-        (["in/a.png"], "x" * 300, 73, "File name too long"),
-        (["in/a\0.png"], "out", 66, "no such file"),
-    ],
-)
-def test_what_cannot_be_meant_is_said_in_one_line(
-    command,
-    photos: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    inputs: list[str],
-    output: str,
-    code: int,
-    words: str,
-) -> None:
-    monkeypatch.chdir(photos.parent)
-    before = sorted(Path().rglob("*"))
-    ended, _, err = command(*inputs, "--output", output)
-    assert ended == code and words in err and "Traceback" not in err
-    assert err.count("\n") == 1 or code == 2
-    assert sorted(Path().rglob("*")) == before
-
-
-def test_a_folder_named_like_an_image_is_a_folder_once_it_is_there(photos: Path) -> None:
-    (photos.parent / "x.gif").mkdir()
-    (job,) = plan([str(photos / "a.png")], photos.parent / "x.gif")
-    assert job.target == photos.parent / "x.gif/a.png"
-
-
-def test_links_in_a_circle_are_no_input(photos: Path) -> None:
-    (photos / "round.png").symlink_to(photos / "round.png")
-    assert len(plan([str(photos)], photos.parent / "out")) == 3
-    with pytest.raises(MissingInputError, match=r"round\.png"):
-        plan([str(photos / "round.png")], photos.parent / "out")
-    with pytest.raises((MissingInputError, OutputError), match="round"):
-        plan([str(photos)], photos / "round.png/out")
-
-
-def test_a_20000x20000_png_is_large_not_damaged(command, photos: Path) -> None:
-    rows = png(np.zeros((1, 1, 1)), 1, 0)
-    header = (20_000).to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
-    (photos / "large.png").write_bytes(rows[:8] + chunk(b"IHDR", header) + rows[33:])
-    code, out, err = command(photos, "--output", photos.parent / "out")
-    assert code == 65 and "3 upscaled" in out
-    assert (
-        "large.png: declares more than 179 megapixels; at most 64 are read: cut it into parts" in err
-        and "fetch" not in err
-    )

@@ -307,7 +307,8 @@ def test_broken_images_are_listed_at_the_end_and_do_not_stop_the_rest(command, t
 def test_a_thousand_corrupt_files_are_all_reported_in_flat_memory(tmp_path: Path) -> None:
     import tracemalloc
 
-    from ssiu.inference.batch import plan, upscale_files
+    from ssiu.inference.batch import upscale_files
+    from ssiu.inference.jobs import plan
 
     (tmp_path / "in").mkdir()
     save_image(tmp_path / "good.png", np.tile(IMAGE, (8, 8, 1)))
@@ -330,7 +331,8 @@ def test_a_thousand_corrupt_files_are_all_reported_in_flat_memory(tmp_path: Path
 def test_a_full_disk_ends_the_run_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     from faults import in_child, limit_file_size
 
-    from ssiu.inference.batch import plan, upscale_files
+    from ssiu.inference.batch import upscale_files
+    from ssiu.inference.jobs import plan
 
     save_image(tmp_path / "a.png", noise(3, np.uint8, 100, 100))
     jobs = plan([str(tmp_path / "a.png")], tmp_path / "out")
