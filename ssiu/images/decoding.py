@@ -71,7 +71,8 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
                 kind = image.format or kind
                 for what, (width, height) in (("", image.size), ("tiles of ", tiff.tile(_tags(image)))):
                     if width * height > max_pixels:
-                        raise _too_large(path, f"{what}{width}x{height} = {width * height / 1e6:,.8g}", max_pixels)
+                        declared = f"{what}{width}x{height} = {width * height / 1e6:,.8g}"
+                        raise _too_large(path, declared, max_pixels, "convert it first" if what else "cut it into parts")
                 yield image
         except SSIUError:
             raise
@@ -91,9 +92,9 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
             raise _damaged(path, str(error) or type(error).__name__, kind) from error
 
 
-def _too_large(path: Path, declared: str, max_pixels: int) -> BadInputError:
-    most = f"at most {max_pixels / 1e6:,.8g} are read: cut it into parts"
-    return BadInputError(f"{path}: declares {declared} megapixels; {most}")
+def _too_large(path: Path, declared: str, max_pixels: int, advice: str = "cut it into parts") -> BadInputError:
+    most = f"at most {max_pixels / 1e6:,.8g} are read"
+    return BadInputError(f"{path}: declares {declared} megapixels; {most}: {advice}")
 
 
 def _not_read(path: Path, kind: str) -> BadInputError:
