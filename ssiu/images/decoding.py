@@ -69,10 +69,14 @@ def opened(path: Path, content: bytes | None = None, max_pixels: int = MAX_PIXEL
         try:
             with Image.open(file, formats=FORMATS) as image:
                 kind = image.format or kind
-                for what, (width, height) in (("", image.size), ("tiles of ", tiff.tile(_tags(image)))):
+                tile = tiff.tile(_tags(image))
+                for what, (width, height), advice in (
+                    ("", image.size, "cut it into parts"),
+                    ("tiles of ", tile, "convert it first"),
+                ):
                     if width * height > max_pixels:
                         declared = f"{what}{width}x{height} = {width * height / 1e6:,.8g}"
-                        raise _too_large(path, declared, max_pixels, "convert it first" if what else "cut it into parts")
+                        raise _too_large(path, declared, max_pixels, advice)
                 yield image
         except SSIUError:
             raise

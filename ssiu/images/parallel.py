@@ -40,7 +40,7 @@ def in_order(
     """``map(work, items)`` in order, in ``threads`` that each ``begin``; only a few results wait at a time.
 
     Where it ends early, by an error or Ctrl-C, work that has begun is done first, or ends at its next line of Python if
-    it may ``abandon`` that.
+    it may ``abandon`` that: a network may need a minute for its image.
     """
     busy: set[int] = set()
 
