@@ -175,6 +175,8 @@ def _make_lr(
     images: dict[str, Path], folders: SetFolders, scales: Sequence[int], replace: bool = True
 ) -> list[int | SSIUError]:
     """`make_lr_folders` with one result for each image: how many LR images were written, or what is wrong with it."""
+    if not scales:
+        return []
     lr_folders = {scale: make_folder(folders.lr(scale)) for scale in scales}
     for each in lr_folders.values():
         remove_leftovers(each)

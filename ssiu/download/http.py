@@ -6,6 +6,7 @@ its digest is right.
 """
 
 import hashlib
+import http.client
 import logging
 import os
 import time
@@ -89,9 +90,7 @@ def digest_of(path: Path, kind: str) -> str:
     if kind == "git":
         digest.update(b"blob %d\0" % _size(path))
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: digest).hexdigest()
 
 
 def _receive(source: Source, part: Path, end: float) -> None:
@@ -114,7 +113,7 @@ def _receive(source: Source, part: Path, end: float) -> None:
         )
         try:
             with progress, part.open("ab" if have else "wb") as file:
-                while chunk := _read(response, source.url):
+                for chunk in _body(response, source.url):
                     have += file.write(chunk)
                     progress.update(len(chunk))
                     if have > MOST * source.about or time.monotonic() > end:
@@ -134,9 +133,10 @@ def _receive(source: Source, part: Path, end: float) -> None:
         raise _InterruptedError(f"the connection ended {response.length:,} bytes early")
 
 
-def _read(response, url: str) -> bytes:
+def _body(response: http.client.HTTPResponse, url: str) -> Iterator[bytes]:
     with _network(url):
-        return response.read1(CHUNK)
+        while chunk := response.read1(CHUNK):
+            yield chunk
 
 
 @contextmanager

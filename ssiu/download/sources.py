@@ -8,11 +8,10 @@ links of DF2K follow one by one.
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ssiu.data.catalog import MOD12, SETS, Archive, Catalog, Source, facts_of
+from ssiu.data.catalog import MOD12, SETS, Archive, Catalog, KnownSet, Source, facts_of
 from ssiu.data.check import check_set
 from ssiu.data.layouts import image_files, list_images, set_folders
 from ssiu.data.pairs import prepare_command, require_set
@@ -21,6 +20,7 @@ from ssiu.download.http import fetch, mismatch
 from ssiu.download.unpack import unpack
 from ssiu.errors import BadInputError, BusyError, ConfigError, OutputError, SSIUError
 from ssiu.files import held, make_folder, require_space
+from ssiu.images.parallel import raise_all
 from ssiu.weights.formats import released_name
 
 WORK = ".ssiu_download"
@@ -51,7 +51,8 @@ def obtain_sets(catalog: Catalog, names: Sequence[str], data_path: Path, scales:
     for word, archive in archives.items():
         _obtain_archive(catalog, word, archive, data_path)
     for name in names:
-        _make_lr(data_path, name, scales)
+        folders = require_set(data_path, name)
+        make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
 
 
 def obtain_weights(catalog: Catalog, folder: Path, scale: int) -> Path:
@@ -93,13 +94,14 @@ def _is_there(data_path: Path, name: str) -> bool:
 
 
 def _obtain_df2k(catalog: Catalog, data_path: Path, scales: Sequence[int]) -> None:
-    stems = catalog.sets["DF2K"].stems()
+    stems = SETS["DF2K"].stems()
     if folders := set_folders(data_path, "DF2K"):
         there = image_files(folders.hr)
         if {name for name, _ in there} == stems:
-            return _make_lr(data_path, "DF2K", scales)
+            make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
+            return
         ours = all(Path(path).is_symlink() and name in stems for name, path in there)
-        if not ours or folders.hr != data_path / catalog.sets["DF2K"].hr:
+        if not ours or folders.hr != data_path / SETS["DF2K"].hr:
             raise OutputError(
                 f"{folders.hr} is there and not the list of {len(stems):,} images (python -m ssiu check says in "
                 f"what it differs); complete it or move {folders.hr.parent} away and try again"
@@ -107,12 +109,6 @@ def _obtain_df2k(catalog: Catalog, data_path: Path, scales: Sequence[int]) -> No
     obtain_sets(catalog, ["DIV2K", "Flickr2K"], data_path, [])
     div2k, flickr2k = (require_set(data_path, name).hr for name in ("DIV2K", "Flickr2K"))
     make_df2k(div2k, flickr2k, data_path, scales, replace=False)
-
-
-def _make_lr(data_path: Path, name: str, scales: Sequence[int]) -> None:
-    folders = require_set(data_path, name)
-    if scales:
-        make_lr_folders(list_images(folders.hr), folders, scales, replace=False)
 
 
 def _obtain_archive(catalog: Catalog, word: str, archive: Archive, data_path: Path) -> None:
@@ -134,7 +130,7 @@ def _place(
     path = _fetched(work, source)
     here = sum(file.stat().st_size for file in work.glob(f"{path.name}*"))
     needed = max(source.about - here, 0) + archive.unpacked
-    require_space(work, needed, Path(urlsplit(source.url).path).name, ELSEWHERE)
+    require_space(work, needed, path.name, ELSEWHERE)
     fetch(source, path)
     staging = work / "unpacked"
     shutil.rmtree(staging, ignore_errors=True)
@@ -142,7 +138,7 @@ def _place(
     try:
         unpack(path, {known.members: staging / known.hr for known in sets.values()})
         for name, known in sets.items():
-            _check_images(staging, name, staging / known.hr, known.images)
+            _check(staging, name, known)
     except BadInputError as error:
         shutil.rmtree(staging, ignore_errors=True)
         if source.digest:  # the right archive, but it holds something else than was thought
@@ -154,15 +150,13 @@ def _place(
         (staging / known.hr).replace(data_path / known.hr)
 
 
-def _check_images(staging: Path, name: str, folder: Path, expected: int) -> None:
+def _check(staging: Path, name: str, known: KnownSet) -> None:
     """The number of images and, for the sets whose digests are known, their pixels."""
-    count = len(list(folder.iterdir())) if folder.is_dir() else 0
-    if count != expected:
-        raise BadInputError(f"{count} images of {name} in it, expected {expected}")
-    if facts_of(name):
-        (report,) = check_set(staging, name)
-        if report.problems:
-            raise report.problems[0]
+    count = len(list((staging / known.hr).glob("*")))
+    if count != known.images:
+        raise BadInputError(f"{count} images of {name} in it, expected {known.images}")
+    for report in check_set(staging, name) if facts_of(name) else ():
+        raise_all(report.problems)
 
 
 def _from_any(sources: Sequence[Source], use: Callable[[Source], None]) -> None:
@@ -179,8 +173,8 @@ def _from_any(sources: Sequence[Source], use: Callable[[Source], None]) -> None:
 
 
 def _fetched(work: Path, source: Source) -> Path:
-    """Its own name for every source: what came from one is never continued from another."""
-    return work / f"{Path(urlsplit(source.url).path).name}-{sha256(source.url.encode()).hexdigest()[:8]}"
+    """Where the file of a source goes; what came of it from one mirror is continued from the next."""
+    return work / Path(urlsplit(source.url).path).name
 
 
 @contextmanager
