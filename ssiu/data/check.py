@@ -112,7 +112,7 @@ def _check_pixels(
     by_part = {report.part: report for report in (hr_report, *reports.values())}
     digests = {part: hashlib.sha256() for part in by_part}
     sizes = []
-    lr_paths = [{scale: of_name[name].lr for scale, of_name in pairs.items()} for name in hr]
+    lr_paths = [{scale: lr for scale, of_name in pairs.items() if (lr := of_name[name].lr)} for name in hr]
     work = list(zip(hr.values(), lr_paths, strict=True))
     decoded = in_parallel(lambda paths: _read(*paths, compare), work, hr_report.set_name)
     for name, images in zip(hr, decoded, strict=True):
