@@ -188,7 +188,7 @@ def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputEr
 def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:
     """The network without the memory of its tensors: forged shapes in a small file may ask for any amount.
 
-    None for a model of one's own whose constructor computes with tensors.
+    None for a custom model whose constructor computes with tensors.
     """
     try:
         with torch.device("meta"):
