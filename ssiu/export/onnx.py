@@ -24,7 +24,7 @@ from ssiu.weights.load import load_model
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
 CHECKED_PLACE = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
-TRIAL_SECONDS = 30  # of a file of ONNX on a small image
+TRIAL_SECONDS = 10  # of a file of ONNX on a small image
 FUNCTIONS = 25  # their field's number in a file of ONNX
 INSTALL = "pip install onnx onnxruntime onnxscript"
 
