@@ -47,8 +47,10 @@ class Progress(tqdm):
     @property
     def format_dict(self) -> dict[str, Any]:
         """What is shown; where more comes than was expected, the end is reached and no time is left."""
-        shown = super().format_dict
-        return shown | {"n": min(shown["n"], shown["total"])} if shown["total"] else shown
+        shown = dict(super().format_dict)
+        if shown["total"]:
+            shown["n"] = min(shown["n"], shown["total"])
+        return shown
 
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
         """What is worked on, at the end of the bar; it makes no line of its own."""

@@ -5,11 +5,12 @@ ssiu quickstart max_iterations=200
 ssiu quickstart scale=4 log_name=x4      (a second run beside the first)
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import skimage.data
+from torch import Tensor
 
 from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
@@ -60,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
 
     Trainer(config, resume="auto", allow_changes=args.allow_changes).run()
 
-    networks = {"bicubic": Bicubic(config.scale)}
+    networks: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": Bicubic(config.scale)}
     networks["SSIU, reduced, just trained"] = load_model(config.run_folder / "models" / "last.pt")
     try:
         released = find_weights("SSIU", config.scale)

@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
         }
         title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
         if isinstance(model, ExternalNetwork):  # of which there are several sizes
-            title, parameters = f"{title}, {weights.path.name}", size["parameters"]
+            title, parameters = f"{title}, {weights.path.name}", float(size["parameters"] or math.nan)
         table = comparison(title, name, scale, evaluation, bicubic, parameters)
         print(table.text(terminal_width()))
         write_results(

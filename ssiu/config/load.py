@@ -150,7 +150,10 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         if key not in Config.model_fields:
             raise _unknown(key, "command line")
         given[key] = _parse_override(key, value)
-    unsaid = ("lambda_l1", "lambda_fft") if given.get("losses") else ()  # in the file: the command line wins
-    unsaid += ("betas", "weight_decay") if is_plugin(str(given.get("optimizer"))) else ()
+    unsaid: list[str] = []  # in the file: the command line wins
+    if given.get("losses"):
+        unsaid += ("lambda_l1", "lambda_fft")
+    if is_plugin(str(given.get("optimizer"))):
+        unsaid += ("betas", "weight_decay")
     values = {key: value for key, value in values.items() if key not in unsaid} | given
     return make_config(values, f"{path} with the command line" if given else str(path))

@@ -291,7 +291,7 @@ class Config(BaseModel):
             if name not in LOSSES and not is_plugin(name):
                 raise ValueError(f"names of losses ({', '.join(LOSSES)}, package.module:Class or FILE.py:Class)")
             weight = given.get("weight") if isinstance(given, dict) else given
-            if type(weight) not in (int, float) or weight < 0:
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
                 raise ValueError(f"a weight from 0 for {name}, such as {name}: 0.1 or {name}: {{weight: 0.1}}")
         if len({class_of(name) for name in value or ()}) < len(value or ()):
             raise ValueError("classes of different names, by which they are logged")

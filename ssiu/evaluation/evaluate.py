@@ -230,7 +230,8 @@ def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
     for test_set in test_sets:
         for pair in test_set.pairs:
             try:
-                check_size(*(side * test_set.scale for side in pair.lr_size), test_set.scale)
+                height, width = pair.lr_size
+                check_size(test_set.scale * height, test_set.scale * width, test_set.scale)
                 pair.name.encode()
                 size = len(Path(image_file(test_set.name, pair.name, test_set.scale)).name.encode())
                 if saved and size > MAX_NAME_BYTES:

@@ -150,9 +150,9 @@ def _standard(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
 def _standard_on_device(sr: Tensor, hr: np.ndarray, scale: int) -> Score:
     """`_standard` where ``sr`` is, in float64 too: on a GPU in a hundredth of a CPU's time."""
     sr = _rounded(sr).double()
-    hr = torch.from_numpy(hr).to(sr.device).permute(2, 0, 1).double()
+    target = torch.from_numpy(hr).to(sr.device).permute(2, 0, 1).double()
     weights = torch.tensor(_LUMA, dtype=torch.float64, device=sr.device)[:, None, None]
-    return _compare(*(_shave((image * weights).sum(0) / 255 + 16, scale) for image in (sr, hr)))
+    return _compare(*(_shave((image * weights).sum(0) / 255 + 16, scale) for image in (sr, target)))
 
 
 def ssim_by_opencv(a: np.ndarray, b: np.ndarray) -> float:

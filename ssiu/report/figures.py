@@ -138,8 +138,10 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     origin = "Table I of the paper (standard but for SSIU)" + (" and own runs" if runs else "")
     axis.set_title(f"x{scale}, {origin}", fontsize=10)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed where there is room
-    taken = [Bbox.from_bounds(*(axis.transData.transform(drawn.get_offsets()[0]) - 8), 16, 16)
-             for drawn in axis.collections[: len(points)]]  # fmt: skip
+    taken = []
+    for _, macs, psnr, _, _ in points:
+        x, y = axis.transData.transform((macs, psnr))
+        taken.append(Bbox.from_bounds(x - 8, y - 8, 16, 16))
     for label, macs, psnr, _, colour in points:
         taken.append(_label(axis, label, (macs, psnr), taken, bold=colour != "#4c72b0"))
     return figure
@@ -157,7 +159,7 @@ def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox],
         (-7, 7): ("right", "bottom"),
         (-7, -7): ("right", "top"),
     }
-    best = None
+    tried = []
     for offset, (horizontal, vertical) in sides.items():
         label = axis.annotate(
             text, point, fontsize=8, ha=horizontal, va=vertical, xytext=offset, textcoords="offset points",
@@ -165,13 +167,14 @@ def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox],
         )  # fmt: skip
         place = label.get_window_extent()
         covered = sum(hit.width * hit.height for other in taken if (hit := Bbox.intersection(place, other)))
-        if best is None or covered < best[0]:
-            if best:
-                best[1].remove()
-            best = (covered, label, place)
-        else:
+        label.set_visible(False)
+        tried.append((covered, label, place))
+    _, best, place = min(tried, key=lambda each: each[0])
+    for _, label, _ in tried:
+        if label is not best:
             label.remove()
-    return best[2]
+    best.set_visible(True)
+    return place
 
 
 def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:

@@ -114,16 +114,16 @@ def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
         raise BadInputError(f"{folder / 'per_image.csv'} is not from test.py") from None
     for test_set in test_sets:
         for pair in test_set.pairs:
-            file = other.images / image_file(test_set.name, pair.name, test_set.scale)
-            if f"{test_set.name}/{pair.name}" not in other.scores or not file.is_file():
+            image = other.images / image_file(test_set.name, pair.name, test_set.scale)
+            if f"{test_set.name}/{pair.name}" not in other.scores or not image.is_file():
                 raise MissingInputError(
-                    f"{folder} has no image of {test_set.name}/{pair.name} at x{test_set.scale} ({file}); "
+                    f"{folder} has no image of {test_set.name}/{pair.name} at x{test_set.scale} ({image}); "
                     "test that run on the same sets first, with save_image=true"
                 )
-            size, expected = image_size(file), tuple(side * test_set.scale for side in pair.lr_size)
+            size, expected = image_size(image), tuple(side * test_set.scale for side in pair.lr_size)
             if size != expected:
                 raise BadInputError(
-                    f"{file} is {size[1]}x{size[0]}, expected {expected[1]}x{expected[0]}; test that run again"
+                    f"{image} is {size[1]}x{size[0]}, expected {expected[1]}x{expected[0]}; test that run again"
                 )
     return other
 

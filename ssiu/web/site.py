@@ -172,6 +172,7 @@ class _Handler(SimpleHTTPRequestHandler):
             return super().send_head()
         except ValueError:  # NUL or half a surrogate pair in the name
             self.send_error(HTTPStatus.NOT_FOUND)
+            return None
 
     def end_headers(self) -> None:
         for name, value in HEADERS.items():

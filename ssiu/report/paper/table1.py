@@ -23,7 +23,7 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> list[
     The three best of a column are marked where at least `FEWEST` methods compete; bicubic does not. ``absent`` are the
     sets that are not on disk, which the first table says.
     """
-    tables = []
+    tables: list[Table] = []
     for protocol in PROTOCOLS:
         there = [row for row in rows if row.means.get(protocol)]
         if there:
@@ -72,7 +72,10 @@ def recomputed_table(scale: int, rows: Sequence[Row]) -> Table | None:
         for name in names:
             pair = [cell(row.printed(protocol, set_name), "standard")  # which changes nothing more
                     for row, set_name in ((theirs, usual_name(name)), (ours, name))]  # fmt: skip
-            change = ABSENT if ABSENT in pair else tuple(map(_difference, *pair))
+            theirs_printed, ours_printed = pair
+            change: Cell = ABSENT
+            if isinstance(theirs_printed, tuple) and isinstance(ours_printed, tuple):
+                change = tuple(map(_difference, theirs_printed, ours_printed))
             for line, content in zip(lines, (*pair, change), strict=True):
                 line.append(content)
         body += lines
@@ -93,8 +96,10 @@ def _marked(score: Score | None, best: Sequence[Sequence[float]]) -> Cell:
     return Number(score.psnr, ".2f", places[0]), Number(score.ssim, ".4f", places[1])
 
 
-def _difference(printed: Number, measured: Number) -> Part:
+def _difference(printed: Part, measured: Part) -> Part:
     """``+0.02``, with the digits of ``printed``; ``=`` where there is none."""
+    if isinstance(printed, str) or isinstance(measured, str):
+        return ABSENT
     if printed.value == measured.value:
         return "="
     return Number(measured.value - printed.value, "+" + printed.form.lstrip(","))

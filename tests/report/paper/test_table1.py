@@ -89,7 +89,7 @@ def test_bicubic_is_computed_on_the_sets_that_are_there_and_the_others_are_named
     assert "Set14, B100, Urban100, Manga109" in table.notes[-1]
     small_set(tmp_path, 3, "mine")
     assert list(bicubic_row(tmp_path, 3, ["Set5", "mine"])[0].means["standard"]) == ["Set5", "mine"]
-    assert bicubic_row(tmp_path, 2) == (Row("bicubic", 2, "computed", {}), ["Set5", *absent])
+    assert bicubic_row(tmp_path / "empty", 2) == (Row("bicubic", 2, "computed", {}), ["Set5", *absent])
 
 
 def _unnamed(*paths):
