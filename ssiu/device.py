@@ -196,5 +196,5 @@ def memory_advice(config: Config) -> Iterator[None]:
         raise DeviceMemoryError(
             f"out of memory with batch_size {config.batch_size} and patch_size {config.patch_size} "
             f"({str(error).partition(chr(10))[0][:120]}); lower batch_size (and raise accumulate), "
-            "or use precision=bf16; the last checkpoint is sound"
+            "or use precision=bf16"
         ) from error

@@ -1,7 +1,7 @@
 """The losses of the steps since the last log line, and the end of a run where one is not finite."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -24,8 +24,8 @@ class LossLog:
     do not count, unless there are many in a row: however often they are looked at. Their losses may be infinite, too.
     """
 
-    def __init__(self, config: Config, processes: Processes, stream: TrainingData):
-        self.config, self.processes, self.stream = config, processes, stream
+    def __init__(self, config: Config, processes: Processes, stream: TrainingData, what_is_left: Callable[[], str]):
+        self.config, self.processes, self.stream, self.what_is_left = config, processes, stream, what_is_left
         self.steps: list[Mapping[str, Tensor]] = []  # 0-dim each
         self.skipped = torch.tensor(0, device=processes.device)  # in a row
 
@@ -76,7 +76,7 @@ class LossLog:
             write_atomically(report, json.dumps(found, indent=1).encode())
         raise NonFiniteError(
             f"the {what} is not finite at step {step} ({', '.join(files[step][:3])}, ...; details in {report}); "
-            "the last checkpoint is sound: lower lr, set grad_clip or use precision=fp32"
+            f"{self.what_is_left()}: lower lr, set grad_clip or use precision=fp32"
         )
 
     def state(self, step: int) -> dict[str, Any]:

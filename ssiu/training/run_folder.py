@@ -5,22 +5,16 @@ import json
 import logging
 import math
 import os
-import platform
-import shlex
 import shutil
 import socket
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ssiu.errors import OutputError, SaveError
-from ssiu.files import PACKAGE, held, make_folder, require_space, write_atomically, write_error
+from ssiu.files import held, make_folder, require_space, write_atomically, write_error
 from ssiu.images.io import save_image
 
 log = logging.getLogger("ssiu")
@@ -170,40 +164,3 @@ def _refuse_other_kinds(folder: Path) -> None:
 
 def _unusable(error: OSError) -> OutputError:
     return OutputError(f"cannot write {error.filename}: {error.strerror}; move it away, or choose another log_name")
-
-
-class Clock:
-    """Steps per second and the share of the time spent waiting for data, since the last restart."""
-
-    def __init__(self, step: int):
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        self._start, self._step, self._waited = time.perf_counter(), step, 0.0
-
-    @contextlib.contextmanager
-    def waiting(self) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - start
-
-    def rate(self, step: int) -> tuple[float, float]:
-        elapsed = time.perf_counter() - self._start
-        return (step - self._step) / elapsed, self._waited / elapsed
-
-
-def log_environment() -> None:
-    """The first lines of a run's log: the command, the code's version and what it runs on."""
-    log.info("command: %s", shlex.join(sys.argv))
-    log.info("code %s, Python %s, torch %s", _git_commit(), platform.python_version(), torch.__version__)
-
-
-def _git_commit(root: Path = PACKAGE.parent) -> str:
-    """Of the clone in ``root``; the repository that an installed package may lie in is not ours."""
-    if not (root / ".git").exists():
-        return "without git"
-    command = ["git", f"--git-dir={root / '.git'}", f"--work-tree={root}", "describe", "--always", "--dirty"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "without git"

@@ -1,7 +1,8 @@
 """Validation in training: the sets that are scored, and the images that are shown of them."""
 
+import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +11,16 @@ from torch import Tensor, nn
 
 from ssiu.config.schema import Config
 from ssiu.data.catalog import TEST_SETS, known_name, usual_name
-from ssiu.data.test_sets import BenchmarkSet, load_test_set, load_test_sets, refuse_twice
+from ssiu.data.test_sets import BenchmarkSet, load_test_set, load_test_sets, refuse_twice, shared_files
+from ssiu.data.training_set import TrainingSet
 from ssiu.device import autocast_type
-from ssiu.errors import ConfigError
+from ssiu.errors import ConfigError, first_names
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
 from ssiu.images.bicubic import imresize
 from ssiu.inference.tiles import Network
+
+log = logging.getLogger("ssiu")
 
 MOST_PSNR = 100  # dB, of an image that chooses the best weights
 SHOWN_IMAGES = 4  # of each set, in every validation; the first of those that the first rank scores
@@ -83,6 +87,16 @@ class Validation:
         chosen_by = [image.scores["standard"] for image in result.of(self.choosing_set.name)]
         capped = mean_score(score._replace(psnr=min(score.psnr, MOST_PSNR)) for score in chosen_by)
         return scores, strips, capped.psnr
+
+
+def warn_of_shared_images(train: Sequence[TrainingSet], scored: Sequence[BenchmarkSet]) -> None:
+    """Names the images of each set that is ``scored`` that are in a training set, too."""
+    for training_set in train:
+        for name, images in shared_files(training_set.hr, scored).items():
+            log.warning(
+                "%s shares %d images with the training set %s (%s): its scores will be optimistic",
+                *(name, len(images), training_set.name, first_names(images)),
+            )
 
 
 class _StoppedError(Exception):

@@ -29,7 +29,7 @@ def started(folder) -> Callable[..., Path]:
             for batch in run.stream.loader(0, 2):
                 run.train_step([batch])
             made[name] = run.config.run_folder / "models/last.pt"
-            run._save(made[name])
+            run.checkpoints.save(run._state())
             run.close()
         return made[name]
 

@@ -30,16 +30,26 @@ def test_images_in_training_and_test_sets_alike_are_named(folder: Path, caplog: 
         run = Trainer(tiny_config(folder, **keys))
     run.close()
     warnings = [record.getMessage() for record in caplog.records]
-    assert warnings == ["toy shares 1 images with the training set train (p1): its scores will say too much"]
+    assert warnings == ["toy shares 1 images with the training set train (p1): its scores will be optimistic"]
     assert shared_files(run.stream.sets[0].hr, run.validation.test_sets) == {"toy": ["p1"]}
     assert shared_files(run.stream.sets[0].hr, [run.validation.choosing_set]) == {}
 
 
 def test_the_time_left_counts_the_validations_to_come(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = Trainer(tiny_config(folder, eval_sets=["toy"], test_every=1, max_iterations=10, log_every=1))
-    times = iter(range(0, 100_000, 1000))  # every validation takes 1000 seconds of this clock
+    seconds, validate = [0.0], run.validation.run
+
+    def slow(*arguments: object) -> object:
+        seconds[0] += 1000
+        return validate(*arguments)
+
+    def perf_counter() -> float:
+        seconds[0] += 0.01
+        return seconds[0]
+
+    run.validation.run = slow
     with caplog.at_level(logging.INFO, "ssiu"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ssiu.training.trainer.time", SimpleNamespace(perf_counter=lambda: next(times)))
+        patch.setattr("ssiu.training.run_log.time", SimpleNamespace(perf_counter=perf_counter))
         run.run()
     left = [record.getMessage().rpartition("ETA ")[2] for record in caplog.records if "ETA" in record.getMessage()]
     assert left[0].startswith("00:"), "nothing is known yet"

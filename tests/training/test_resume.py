@@ -131,7 +131,7 @@ def test_the_best_of_another_validation_set_or_run_blocks_no_new_one(folder, oth
     state = load_checkpoint(last)
     state["best"]["psnr"] = 99.0
     save_checkpoint(last, state)
-    assert Trainer(config, "auto").best == state["best"], "the same set and folder"
+    assert Trainer(config, "auto").checkpoints.best_score == state["best"], "the same set and folder"
     changes = {"validation_set": "toy"} if other == "set" else {"log_name": "best_elsewhere"}
     changed = tiny_config(folder, **{"log_name": f"best_{other}", **first, **changes, "max_iterations": 4})
     run = Trainer(changed, "auto" if other == "set" else str(last), allow_changes=True)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from ssiu.errors import OutputError, SSIUError
-from ssiu.training.run_folder import RunFolder, _git_commit
+from ssiu.training.run_folder import RunFolder
+from ssiu.training.run_log import git_commit
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_the_logged_commit_is_that_of_our_clone_and_of_no_repository_around_it(
     monkeypatch.delenv("GIT_DIR")
     commit = git(ours, "describe", "--always")
     monkeypatch.setenv("GIT_DIR", str(theirs / ".git"))
-    assert _git_commit(ours) == f"{commit}-dirty"
-    assert _git_commit(tmp_path / "worktree") == commit
+    assert git_commit(ours) == f"{commit}-dirty"
+    assert git_commit(tmp_path / "worktree") == commit
     shutil.rmtree(ours / ".git")
-    assert _git_commit(ours) == "without git"
+    assert git_commit(ours) == "without git"

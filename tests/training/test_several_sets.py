@@ -127,7 +127,7 @@ def test_images_of_a_test_set_are_looked_for_in_every_training_set(folder, caplo
     make_set(folder / "data/other", 3, seed=2)  # the first two are toy's
     trainer(folder, training_dataset=["other", "train"], eval_sets=["toy"], test_every=1, max_iterations=1).run()
     found = [record.message for record in caplog.records if "shares" in record.message]
-    assert found == ["toy shares 2 images with the training set other (p0, p1): its scores will say too much"]
+    assert found == ["toy shares 2 images with the training set other (p0, p1): its scores will be optimistic"]
 
 
 def test_one_set_of_a_golden_run_is_trained_on_as_before(folder: Path, reference: Path):

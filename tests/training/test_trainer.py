@@ -20,6 +20,7 @@ from ssiu.errors import (
 )
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.models.ssiu import from_authors
+from ssiu.training.run_log import log_start
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint
 from ssiu.weights.formats import save_weights
@@ -154,7 +155,7 @@ def test_an_image_that_is_met_exactly_does_not_hide_which_state_is_best(folder):
         run.model, run.step = Times(gain).train(), step
         run._validate()
     run.close()
-    assert run.best["step"] == 2 and 50 < run.best["psnr"] < 100
+    assert run.checkpoints.best_score["step"] == 2 and 50 < run.checkpoints.best_score["psnr"] < 100
 
 
 def test_a_validation_gives_the_numbers_of_test_py_in_bf16_too(folder):
@@ -323,6 +324,6 @@ def test_patches_whose_windows_all_touch_the_border_are_warned_of(folder, caplog
     """x2: LR 32 is two windows of 16 a side, LR 36 three."""
     run = trainer(folder, patch_size=24, max_iterations=1)
     object.__setattr__(run.config, "patch_size", patch_size)
-    run._log_start()
+    log_start(run.config, run.stream, run.schedule, run.model, run.processes, 0)
     run.close()
     assert ("touches the border" in caplog.text) == warned
