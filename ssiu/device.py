@@ -14,7 +14,7 @@ import torch
 
 from ssiu.config.schema import Config
 from ssiu.errors import ConfigError, DeviceMemoryError, counted, is_out_of_memory
-from ssiu.models.layers import check_choice
+from ssiu.models.base import check_choice
 
 try:
     import resource

@@ -11,19 +11,18 @@ from tiny_run import make_data, tiny_config
 from torch import Tensor, nn
 
 from ssiu.models import MODELS
+from ssiu.models.base import SRNetwork
 from ssiu.training.trainer import Trainer
 from ssiu.weights.load import load_model
 
 
-class ESPCN(nn.Module):
+class ESPCN(SRNetwork):
     """Three convolutions and a pixel shuffle."""
 
-    size_multiple = 1  # works on any size
     tail_prefixes = ("upsample.",)  # what weights for another scale do not share
 
     def __init__(self, scale: int, n_feats: int = 64):
-        super().__init__()
-        self.scale, self.n_feats = scale, n_feats
+        super().__init__(scale, locals())
         self.body = nn.Sequential(
             nn.Conv2d(3, n_feats, 5, padding=2), nn.Tanh(), nn.Conv2d(n_feats, n_feats // 2, 3, padding=1), nn.Tanh()
         )
@@ -31,13 +30,6 @@ class ESPCN(nn.Module):
 
     def forward(self, lr: Tensor) -> Tensor:
         return self.upsample(self.body(lr))
-
-    def arguments(self) -> dict[str, Any]:
-        return {"scale": self.scale, "n_feats": self.n_feats}
-
-    @classmethod
-    def from_config(cls, config: Any) -> "ESPCN":
-        return cls(config.scale, config.n_feats)
 
     @classmethod
     def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:

@@ -38,7 +38,6 @@ from ssiu.config.load import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.models import layers
 from ssiu.report.tables import ABSENT, Cell, Number, Table
-from ssiu.weights.external import ExternalNetwork, architecture_of
 
 NTIRE_SIDE = 256  # LR pixels
 TURNS = 10  # where there is a GPU
@@ -123,7 +122,7 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
     """A row for each kind of module; those that hold others include them."""
     counts = count(model, height, width)
     number, parameters, products, activations = Counter(), Counter(), Counter(), Counter()
-    outer = "network." if isinstance(model, ExternalNetwork) else ""
+    outer = "" if model.core is model else "network."
     for full_name, module in model.named_modules():
         name = full_name.removeprefix(outer)
         kind = type(module)
@@ -137,8 +136,8 @@ def complexity_table(model: nn.Module, height: int, width: int) -> Table:
     rows = [_complexity_row(k, number[k], parameters[k], products[k], activations[k]) for k in number]
     whole = _parameters(model), counts.macs[""], counts.activations.get("", 0)
     rows.append(_complexity_row("whole network", 1, *whole))
-    padded = _padded_size(model, height, width)
-    title = f"{architecture_of(model)} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
+    padded = model.padded_size(height, width)
+    title = f"{model.architecture} x{model.scale}: LR {width}x{height}, padded to {padded[1]}x{padded[0]}"
     header = ["modules (with what they hold)", "number", "parameters", "GMACs", "M activations"]
     return Table(title, header, rows)
 
@@ -157,7 +156,7 @@ def ntire_table(model: nn.Module, device: torch.device, turns: int) -> Table:
         timed, note = _measured(model, device, turns), f"Median of {turns} turns on {describe(device)}."
     header = ["NTIRE efficiency", "params M", "FLOPs G", "acts M", "convs", "ms", "peak MiB"]
     figures = _parameters(model) / 1e6, counts.macs[""] / 1e9, counts.activations.get("", 0) / 1e6
-    row: list[Cell] = [f"{architecture_of(model)} x{model.scale}", *(Number(figure, ".3f") for figure in figures)]
+    row: list[Cell] = [f"{model.architecture} x{model.scale}", *(Number(figure, ".3f") for figure in figures)]
     title = f"LR {NTIRE_SIDE}x{NTIRE_SIDE}, as the NTIRE efficient super-resolution challenges count"
     return Table(title, header, [[*row, Number(counts.convolutions, "d"), *timed]], (note,))
 
@@ -168,16 +167,10 @@ def _measured(model: nn.Module, device: torch.device, turns: int) -> list[Cell]:
     set_arithmetic("fp32")
     model = copy.deepcopy(model).to(device)
     lr = torch.rand(1, 3, NTIRE_SIDE, NTIRE_SIDE, device=device)
-    result = race({architecture_of(model): lambda: model(lr)}, turns, device)[architecture_of(model)]
+    result = race({model.architecture: lambda: model(lr)}, turns, device)[model.architecture]
     held = sum(tensor.nbytes for tensor in (lr, *model.parameters(), *model.buffers()))
     memory = math.nan if result.memory is None else (result.memory + held) / 2**20
     return [Number(1000 * result.median, ".2f"), Number(memory, ".1f")]
-
-
-def _padded_size(model: nn.Module, height: int, width: int) -> tuple[int, int]:
-    if isinstance(model, ExternalNetwork):
-        return model.padded_size(height, width)
-    return layers.round_up(height, model.size_multiple), layers.round_up(width, model.size_multiple)
 
 
 def _parameters(module: nn.Module) -> int:

@@ -32,7 +32,7 @@ from ssiu.inference.batch import upscale_files
 from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models import SSIU, layers
-from ssiu.models.layers import checkpoint_activations
+from ssiu.models.base import checkpoint_activations
 from ssiu.training.losses import SRLoss, total_loss
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint

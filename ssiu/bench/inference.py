@@ -26,7 +26,6 @@ from ssiu.device import autocast, describe, keep_freed_memory, select_device, se
 from ssiu.export.onnx import load_network
 from ssiu.inference.tiles import Network, super_resolve
 from ssiu.report.tables import Table
-from ssiu.weights.external import architecture_of
 
 TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 
@@ -34,11 +33,11 @@ TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 def in_bf16(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """``model`` under autocast."""
 
-    def network(lr: torch.Tensor, *place: torch.Tensor) -> torch.Tensor:
+    def network(lr: torch.Tensor, *tile_offset: torch.Tensor) -> torch.Tensor:
         with autocast(lr.device, "bf16"):
-            return model(lr, *place)
+            return model(lr, *tile_offset)
 
-    network.takes_place = getattr(model, "takes_place", False)
+    network.takes_tile_offset = getattr(model, "takes_tile_offset", False)
     return network
 
 
@@ -90,8 +89,6 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         }
         results = race(calls, turns, device)
         tiles = f", tile {config.tile}" if config.tile else ""
-        title = (
-            f"{architecture_of(model)} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
-        )
+        title = f"{model.architecture} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"
         tables.append(race_table(title, results, 2 * products, machine, width * height))
     return tables

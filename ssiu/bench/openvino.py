@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ssiu.export.onnx import place_or_whole
+from ssiu.export.onnx import offset_or_whole
 
 
 def openvino_networks(path: Path) -> dict[str, Callable[..., Tensor]]:
@@ -29,7 +29,7 @@ class OpenVinoNetwork:
 
     def __init__(self, package: Any, model: Any, precision: str, static: bool):
         self.package, self.model, self.static = package, model, static
-        self.takes_place = len(model.inputs) > 1
+        self.takes_tile_offset = len(model.inputs) > 1
         self.options = {  # without the first it computes in bf16 wherever the processor can
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -37,10 +37,10 @@ class OpenVinoNetwork:
         }
         self.requests: dict[tuple[int, ...], Any] = {}
 
-    def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
+    def __call__(self, lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
         inputs = {"lr": lr.numpy()}
-        if self.takes_place:
-            inputs["place"] = place_or_whole(place, lr)
+        if self.takes_tile_offset:
+            inputs["tile_offset"] = offset_or_whole(tile_offset, lr)
         size = tuple(lr.shape) if self.static else ()
         if size not in self.requests:
             model = self.model.clone()

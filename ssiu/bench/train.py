@@ -22,7 +22,7 @@ from ssiu.config.schema import Config
 from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
 from ssiu.errors import ConfigError
 from ssiu.models import build_model
-from ssiu.models.layers import checkpoint_activations
+from ssiu.models.base import checkpoint_activations
 from ssiu.report.tables import Table
 from ssiu.training.losses import build_loss, total_loss
 from ssiu.training.optimizers import build_optimizer
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     with memory_advice(config):
         results = race(steps, arguments.turns, device)
     title = (
-        f"{type(model).__name__} x{model.scale}, batch {config.batch_size} of LR {side}x{side}, {describe(device)}, "
+        f"{model.architecture} x{model.scale}, batch {config.batch_size} of LR {side}x{side}, {describe(device)}, "
         f"{arguments.turns} turns{', activations checkpointed' if config.checkpoint_activations else ''}"
     )
     return [race_table(title, results, flop, Machine.measured(device), config.batch_size * side**2)]

@@ -7,7 +7,6 @@ from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
 from ssiu.models import ANY, SSIU, build_model
 from ssiu.models.literal import LiteralSSIU
-from ssiu.weights.external import architecture_of
 from ssiu.weights.load import load_configured
 
 
@@ -19,7 +18,7 @@ def network_of(config: Config) -> nn.Module:
 def literal_network(model: nn.Module) -> nn.Module:
     """The literal SSIU with the weights of ``model``; ConfigError (78) where there is none."""
     if not isinstance(model, SSIU):
-        raise ConfigError(f"--variants: literal is SSIU's; there is none of this {architecture_of(model)}")
+        raise ConfigError(f"--variants: literal is SSIU's; there is none of this {model.architecture}")
     literal = LiteralSSIU(**model.arguments())
     literal.load_state_dict(model.state_dict())
     return literal.to(next(model.parameters()).device).train(model.training)
@@ -32,6 +31,6 @@ def taking_part(asked: list[str] | None, known: list[str], model: nn.Module, dev
     """
     unprepared = () if hasattr(model, "prepare_for_inference") else ("prepared",)
     if asked and unprepared and any(name.startswith(unprepared) for name in asked):
-        raise ConfigError(f"--variants: {architecture_of(model)} has no prepare_for_inference, so no prepared form")
+        raise ConfigError(f"--variants: {model.architecture} has no prepare_for_inference, so no prepared form")
     left_out = (() if isinstance(model, SSIU) else ("literal",)) + (("compiled",) if device.type == "cpu" else ())
     return asked or [name for name in known if not name.startswith(left_out + unprepared)]

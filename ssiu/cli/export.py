@@ -48,7 +48,7 @@ def _tensors(network: nn.Module, path: Path) -> str:
     """What stands in the file just written, read back."""
     load_weights(network, path)
     tensors = network.state_dict()
-    return f"{type(network).__name__} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
+    return f"{network.architecture} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
 
 
 def _checked(network: nn.Module, export: Callable[..., float], *arguments: Path | bool) -> str:
@@ -56,7 +56,7 @@ def _checked(network: nn.Module, export: Callable[..., float], *arguments: Path 
     print("exporting the graph and comparing its output takes about a minute ...", flush=True)
     difference = export(network, *arguments)
     sizes = ", ".join(f"{width}x{height}" for height, width in CHECKED_SIZES)
-    return f"{type(network).__name__} x{network.scale}, within {difference:.1g} of the network at {sizes}"
+    return f"{network.architecture} x{network.scale}, within {difference:.1g} of the network at {sizes}"
 
 
 def convert(arguments: Namespace) -> None:
@@ -121,8 +121,8 @@ def main(argv: Sequence[str]) -> None:
             command.add_argument(
                 "--tiles",
                 action="store_true",
-                help="a second input, place, four int32: top and left of a tile, height and width of its image, in LR "
-                "pixels; tiles then equal the whole image",
+                help="a second input, tile_offset, four int32: top and left of a tile, height and width of its image "
+                "in LR pixels; tiles then equal the whole image",
             )
     for name, write, summary, use in (
         ("comfyui", export_comfyui, "a custom node folder for ComfyUI", "put it into ComfyUI's custom_nodes"),

@@ -26,7 +26,7 @@ from ssiu.progress import log_to_console
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.results_page import SHOWN
 from ssiu.report.tables import comparison
-from ssiu.weights.external import ExternalNetwork, architecture_of
+from ssiu.weights.external import ExternalNetwork
 from ssiu.weights.formats import read_weights
 from ssiu.weights.load import configured_weights, load_configured
 
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
     model = load_configured(config, weights)
-    name, size = architecture_of(model), complexity(model)
+    name, size = model.architecture, complexity(model)
     model = model.to(device)
 
     with open_results(folder, config, args.overwrite) as output:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ssiu.errors import BadInputError
-from ssiu.weights.external import architecture_of
 
 STEPS = 50
 SIGMA = 2.0  # LR pixels: blurs away what a super-resolution network works with
@@ -80,7 +79,7 @@ def attribute(
         except RuntimeError as error:
             if "inplace" not in str(error):
                 raise
-            name = architecture_of(network)
+            name = getattr(network, "architecture", type(network).__name__)
             raise BadInputError(
                 f"{name} overwrites what its gradient needs, so it has no attribution; leave it out"
             ) from None

@@ -23,7 +23,7 @@ from ssiu.weights.load import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
-CHECKED_PLACE = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
+CHECKED_OFFSET = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
 TRIAL_SECONDS = 10  # of a file of ONNX on a small image
 FUNCTIONS = 25  # their field's number in a file of ONNX
 INSTALL = "pip install onnx onnxruntime onnxscript"
@@ -32,12 +32,12 @@ INSTALL = "pip install onnx onnxruntime onnxscript"
 def export_program(network: nn.Module, tiles: bool = False) -> ExportedProgram:
     """`torch.export` of ``network`` for LR images (1, 3, H, W), any H, W >= 1: ``program.module()(lr)`` runs it.
 
-    With ``tiles`` it is ``program.module()(lr, place)``, with the int32 ``place`` (4,) of `SSIU.forward`.
+    With ``tiles`` it is ``program.module()(lr, tile_offset)``, with the int32 ``tile_offset`` (4,) of `SSIU.forward`.
     """
     examples = {"lr": torch.rand(1, 3, 40, 56)}
     sizes = {"lr": {2: Dim("height", min=1), 3: Dim("width", min=1)}}
     if tiles:
-        examples["place"], sizes["place"] = torch.tensor(CHECKED_PLACE, dtype=torch.int32), None
+        examples["tile_offset"], sizes["tile_offset"] = torch.tensor(CHECKED_OFFSET, dtype=torch.int32), None
     # without these two, sides that are multiples of the window or as small as one would be special cases
     with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
         return torch.export.export(
@@ -51,28 +51,28 @@ def export_program(network: nn.Module, tiles: bool = False) -> ExportedProgram:
 def export_onnx(network: nn.Module, path: Path, tiles: bool = False) -> float:
     """Writes ``network`` as ONNX: input ``lr`` (1, 3, H, W) float32 in [0, 1], output ``sr`` (1, 3, sH, sW).
 
-    With ``tiles`` there is a second input ``place`` (4,) int32, as `SSIU.forward` takes it: top and left of the tile
-    and the height and width of its image, in LR pixels; of a whole image (0, 0, H, W).
+    With ``tiles`` there is a second input ``tile_offset`` (4,) int32, as `SSIU.forward` takes it: top and left of
+    the tile and the height and width of its image, in LR pixels; of a whole image (0, 0, H, W).
     Before anything is written, the exported network must give this one's output within `TOLERANCE` at `CHECKED_SIZES`;
     returns the largest difference. Raises ConfigError (78) without the packages and for ``tiles`` of a network that
-    takes no place, OutputError (73) as `target_file` does, BadInputError (65) where the two differ, SaveError (74).
+    takes no offset, OutputError (73) as `target_file` does, BadInputError (65) where the two differ, SaveError (74).
     """
     target_file(path, ".onnx")
-    if tiles and not getattr(network, "takes_place", False):
-        raise ConfigError(f"--tiles: a {type(network).__name__} takes no place; leave the option out")
+    if tiles and not getattr(network, "takes_tile_offset", False):
+        raise ConfigError(f"--tiles: {network.architecture} takes no tile offset; leave the option out")
     _runtime()
     with _silence():
         try:
             program = torch.onnx.export(
                 export_program(network, tiles),
-                input_names=["lr", "place"] if tiles else ["lr"],
+                input_names=["lr", "tile_offset"] if tiles else ["lr"],
                 output_names=["sr"],
                 dynamo=True,
                 verbose=False,
             )
         except ImportError as error:
             raise ConfigError(f"export needs a package that is not installed ({error}): {INSTALL}") from None
-    facts = {"model": type(network).__name__, "scale": network.scale, "size_multiple": network.size_multiple}
+    facts = {"model": network.architecture, "scale": network.scale, "size_multiple": network.size_multiple}
     program.model.metadata_props.update({key: str(value) for key, value in facts.items()})
     content = program.model_proto.SerializeToString()
     return _write_checked(path, content, network, OnnxNetwork(content, str(path)))
@@ -94,22 +94,22 @@ def export_pt2(network: nn.Module, path: Path) -> float:
 def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Callable[..., Tensor]) -> float:
     """Writes ``content`` if ``exported``, what it holds, gives the network's output; returns the difference."""
     checks = [(size, ()) for size in CHECKED_SIZES]
-    if getattr(exported, "takes_place", False):
-        checks.append((CHECKED_SIZES[0], (torch.tensor(CHECKED_PLACE, dtype=torch.int32),)))
+    if getattr(exported, "takes_tile_offset", False):
+        checks.append((CHECKED_SIZES[0], (torch.tensor(CHECKED_OFFSET, dtype=torch.int32),)))
     difference = 0.0
-    for (height, width), place in checks:
+    for (height, width), tile_offset in checks:
         lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
-            difference = max(difference, (network(lr, *place) - exported(lr, *place)).abs().max().item())
+            difference = max(difference, (network(lr, *tile_offset) - exported(lr, *tile_offset)).abs().max().item())
     if not difference <= TOLERANCE:
         raise BadInputError(f"{path} was not written: its output differs by {difference:.2g} from the network's")
     write_atomically(path, content)
     return difference
 
 
-def place_or_whole(place: Tensor | None, lr: Tensor) -> np.ndarray:
-    """What a file for tiles is given as ``place``; without one ``lr`` is a whole image."""
-    return np.array([0, 0, *lr.shape[2:]], np.int32) if place is None else place.numpy()
+def offset_or_whole(tile_offset: Tensor | None, lr: Tensor) -> np.ndarray:
+    """What a file for tiles is given as ``tile_offset``; without one ``lr`` is a whole image."""
+    return np.array([0, 0, *lr.shape[2:]], np.int32) if tile_offset is None else tile_offset.numpy()
 
 
 class OnnxNetwork:
@@ -142,7 +142,7 @@ class OnnxNetwork:
             raise BadInputError(f"{self._complaint}: {reason}") from None
         if self.scale not in (2, 3, 4) or not 1 <= self.size_multiple <= 64:
             raise BadInputError(f"{self._complaint}: scale {self.scale}, size multiple {self.size_multiple}")
-        self.takes_place = any(each.name == "place" for each in self.session.get_inputs())
+        self.takes_tile_offset = any(each.name == "tile_offset" for each in self.session.get_inputs())
         self._run_options = runtime.RunOptions()
         self._run_options.log_severity_level = 4
         late = threading.Timer(TRIAL_SECONDS, setattr, (self._run_options, "terminate", True))
@@ -152,9 +152,9 @@ class OnnxNetwork:
         finally:
             late.cancel()
 
-    def __call__(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
+    def __call__(self, lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
         images = lr.float().cpu().contiguous().numpy()
-        inputs = {"place": place_or_whole(place, lr)} if self.takes_place else {}
+        inputs = {"tile_offset": offset_or_whole(tile_offset, lr)} if self.takes_tile_offset else {}
         try:
             outputs = [self.session.run(None, {"lr": image[None], **inputs}, self._run_options)[0] for image in images]
         except Exception as error:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ssiu.device import free_memory
 from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
 from ssiu.models.layers import round_up
-from ssiu.weights.external import architecture_of
 
 log = logging.getLogger("ssiu")
 
@@ -31,11 +30,11 @@ Tile = int | Literal["auto"]
 class Network:
     """A network as upscaling needs it: what maps LR to SR, and what tiles must know of it.
 
-    run: LR (B, 3, H, W) to SR (B, 3, sH, sW); of a tile also with its place where it takes that.
+    run: LR (B, 3, H, W) to SR (B, 3, sH, sW); of a tile also with its offset where it takes that.
     size_multiple: tiles start and end at multiples of this, as the network's windows do.
     bytes_per_lr_pixel: memory a pass takes, for tile="auto".
     device: whose memory that is.
-    takes_place: tiles are run as ``run(lr, place)``, see `SSIU.forward`, and equal the whole image.
+    takes_tile_offset: tiles are run as ``run(lr, tile_offset)``, see `SSIU.forward`, and equal the whole image.
     reentrant: several threads may run it at once.
     """
 
@@ -43,18 +42,18 @@ class Network:
     size_multiple: int = 1
     bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
-    takes_place: bool = False
+    takes_tile_offset: bool = False
     reentrant: bool = False
 
-    def __call__(self, lr: Tensor, *place: Tensor) -> Tensor:
-        return self.run(lr, *place)
+    def __call__(self, lr: Tensor, *tile_offset: Tensor) -> Tensor:
+        return self.run(lr, *tile_offset)
 
     @classmethod
     def of(cls, model: Callable[[Tensor], Tensor]) -> "Network":
         """``model`` itself where it is one, else with the attributes it has."""
         if isinstance(model, cls):
             return model
-        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_place", "reentrant")
+        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_tile_offset", "reentrant")
         known = {name: getattr(model, name) for name in names if hasattr(model, name)}
         if isinstance(model, nn.Module):
             known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
@@ -67,7 +66,7 @@ class Network:
         Raises ConfigError (78) for a ``dtype`` that is not among the ``dtypes`` of a model that has them.
         """
         if dtype not in (None, *getattr(model, "dtypes", (dtype,))):
-            raise ConfigError(f"{architecture_of(model)} cannot be computed in {dtype}; use precision fp32 or tf32")
+            raise ConfigError(f"{model.architecture} cannot be computed in {dtype}; use precision fp32 or tf32")
         described = cls.of(model)
         if not hasattr(model, "prepare_for_inference"):
             return described
@@ -193,7 +192,7 @@ def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
     y, x = (max(start - MARGIN, 0) // multiple * multiple for start in region[:2])
     seen = lr[..., y : round_up(region.bottom + MARGIN, multiple), x : round_up(region.right + MARGIN, multiple)]
     whole = lr.shape[-2:]
-    if network.takes_place and seen.shape[-2:] != whole:
+    if network.takes_tile_offset and seen.shape[-2:] != whole:
         sr = network(seen, torch.tensor([y, x, *whole], dtype=torch.int32, device=network.device))
     else:
         sr = network(seen)

@@ -51,8 +51,8 @@ class Upscaler:
         planes = [colour, alpha] if varies else [colour]
         lr = torch.stack([_three_channels(plane) for plane in planes])  # (1 or 2, 3, H, W), in the range of pixels
 
-        def run(part: Tensor, *place: Tensor) -> Tensor:
-            return self.network(part.to(self.device).float() / full, *place)
+        def run(part: Tensor, *tile_offset: Tensor) -> Tensor:
+            return self.network(part.to(self.device).float() / full, *tile_offset)
 
         network = replace(self.network, run=run)
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)

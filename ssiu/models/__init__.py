@@ -1,20 +1,20 @@
 """The networks, found by the name a config gives them."""
 
+import inspect
 from typing import Any
 
-from torch import nn
-
 from ssiu.errors import ConfigError
-from ssiu.models.custom import build_own_model
+from ssiu.models.base import SRNetwork
+from ssiu.models.custom import build_custom
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[SRNetwork]] = {
     "SSIU": SSIU,
     "SSUFSR": SSIU,  # SSIU's name in the released configs
     "IDSANet": IDSANet,
 }
-
+"""Every argument of their constructors is the config key of that name."""
 
 ANY = "any"
 """The name of whatever a file of weights holds, another method's network too: it is tested and used, not trained."""
@@ -26,9 +26,10 @@ def check_trainable(config: Any) -> None:
         raise ConfigError("key 'model': any is a network as a file holds it, and cannot be trained; name the model")
 
 
-def build_model(config: Any) -> nn.Module:
+def build_model(config: Any) -> SRNetwork:
     """The network of ``config``, freshly initialised; raises ConfigError (78) when its keys do not fit together."""
     check_trainable(config)
     if config.model not in MODELS:
-        return build_own_model(config.model, config.scale, config.model_args)
-    return MODELS[config.model].from_config(config)
+        return build_custom(config.model, config.scale, config.model_args)
+    kind = MODELS[config.model]
+    return kind(**{name: getattr(config, name) for name in inspect.signature(kind).parameters})

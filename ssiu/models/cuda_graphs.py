@@ -29,17 +29,17 @@ def prepare_on_gpu(network: nn.Module, dtype: torch.dtype) -> Function:
             module.fix_position()
 
     @torch.inference_mode()
-    def super_resolve(lr: Tensor, *place: Tensor) -> Tensor:
+    def super_resolve(lr: Tensor, *tile_offset: Tensor) -> Tensor:
         with torch.autocast(lr.device.type, enabled=False):
-            return network(lr, *place).float()
+            return network(lr, *tile_offset).float()
 
     graphs = Graphs(super_resolve)
-    graphs.takes_place = getattr(network, "takes_place", False)
+    graphs.takes_tile_offset = getattr(network, "takes_tile_offset", False)
     return graphs
 
 
 class Graphs:
-    """``function`` of LR images, and of a tile's place, recorded as a CUDA graph for every shape that comes again.
+    """``function`` of LR images, and of a tile's offset, recorded as a CUDA graph for every shape that comes again.
 
     A shape that comes once, as most images of a test set do, is not worth the recording. At most `MAX_GRAPHS` are kept,
     in memory they share; outputs are copied out of it.
@@ -51,21 +51,21 @@ class Graphs:
         self.graphs: OrderedDict[tuple, Function | None] = OrderedDict()  # None: seen once
         self.memory: object = None
 
-    def __call__(self, x: Tensor, *place: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, *tile_offset: Tensor) -> Tensor:
         if x.device.type != "cuda" or x.shape[0] * x.shape[2] * x.shape[3] > MAX_PIXELS:
-            return self.function(x, *place)
-        key = (*x.shape, x.dtype, x.device, len(place))
+            return self.function(x, *tile_offset)
+        key = (*x.shape, x.dtype, x.device, len(tile_offset))
         if key not in self.graphs:
             self.graphs[key] = None
             if len(self.graphs) > MAX_GRAPHS:
                 self.graphs.popitem(last=False)
-            return self.function(x, *place)
+            return self.function(x, *tile_offset)
         self.graphs.move_to_end(key)
         graph = self.graphs[key]
         if graph is None:
             self.memory = self.memory or torch.cuda.graph_pool_handle()
-            graph = self.graphs[key] = self.record(self.function, (x, *place), self.memory)
-        return graph(x, *place)
+            graph = self.graphs[key] = self.record(self.function, (x, *tile_offset), self.memory)
+        return graph(x, *tile_offset)
 
 
 @torch.inference_mode()

@@ -2,15 +2,11 @@
 
 import contextlib
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
-
-from ssiu.errors import ConfigError
 
 _cuda_layout: Literal["padded", "planar", "shifted"] = "padded"
 """How maps lie in a GPU's memory, until `ssiu benchmark gpu` has raced these on one; a CPU has channels_last always.
@@ -157,12 +153,6 @@ def without_autocast(x: Tensor) -> contextlib.AbstractContextManager:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else contextlib.nullcontext()
 
 
-def check_choice(name: str, value: Any, choices: tuple) -> None:
-    """Raises ConfigError (78) for an argument that is none of ``choices``."""
-    if value not in choices:
-        raise ConfigError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value}")
-
-
 def round_up(value: int, multiple: int) -> int:
     """The smallest multiple of ``multiple`` that is at least ``value``; for tensors' sizes too."""
     return (value + multiple - 1) // multiple * multiple  # of no negative number: ONNX divides those towards zero
@@ -226,17 +216,17 @@ def upsample_bilinear(x: Tensor, scale: int, align_corners: bool) -> Tensor:
     return F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=align_corners)
 
 
-def enlargement_weights(place: Tensor, height: int, width: int, multiple: int) -> tuple[Tensor, Tensor]:
-    """What `enlarge_part` needs of a tile's ``place``, for rows (2, height, 1, 1) and columns (2, width, 1).
+def enlargement_weights(tile_offset: Tensor, height: int, width: int, multiple: int) -> tuple[Tensor, Tensor]:
+    """What `enlarge_part` needs to know of a tile, for rows (2, height, 1, 1) and columns (2, width, 1).
 
-    ``place``: (top, left, H, W) of the tile's first pixel and its whole image, in pixels twice as fine as the map of
-    (height, width) that is enlarged; the image is padded to a ``multiple``. `upsample_bilinear` with align_corners
-    gives pixel j of N two children, at ``j - j / (2N - 1)`` and at ``j + (N - 1 - j) / (2N - 1)``.
+    ``tile_offset``: (top, left) of the tile's first pixel and (H, W) of its whole image, in pixels twice as fine as the
+    map of (height, width) that is enlarged; the image is padded to a ``multiple``. `upsample_bilinear` with
+    align_corners gives pixel j of N two children, at ``j - j / (2N - 1)`` and at ``j + (N - 1 - j) / (2N - 1)``.
     """
-    first, number = (place[:2] // 2).float(), (round_up(place[2:], multiple) // 2).float()
+    first, number = (tile_offset[:2] // 2).float(), (round_up(tile_offset[2:], multiple) // 2).float()
     weights = []
     for axis, size in enumerate((height, width)):
-        j = first[axis] + torch.arange(size, device=place.device)
+        j = first[axis] + torch.arange(size, device=tile_offset.device)
         weights.append(torch.stack([-j, number[axis] - 1 - j]) / (2 * number[axis] - 1))
     return weights[0][..., None, None], weights[1][..., None]
 
@@ -261,15 +251,3 @@ def interpolation_matrix(x: Tensor, dim: int, scale: int, align_corners: bool) -
     size = x.shape[dim]
     eye = torch.eye(size, dtype=x.dtype, device=x.device)[None, None]  # every row is the image of one pixel
     return F.interpolate(eye, size=(scale * size, size), mode="bilinear", align_corners=align_corners)[0, 0]
-
-
-def checkpoint_activations(model: nn.Module) -> None:
-    """Makes training of ``model`` need less memory and a third more time; gradients stay the same.
-
-    Every stage, a module in a ``ModuleList`` of ``model`` itself, keeps only its inputs and computes the rest again in
-    the backward pass.
-    """
-    for stages in model.children():
-        if isinstance(stages, nn.ModuleList):
-            for stage in stages:
-                stage.forward = partial(checkpoint, stage.forward, use_reentrant=False)

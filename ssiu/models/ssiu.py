@@ -3,19 +3,19 @@
 import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssiu.errors import ConfigError
+from ssiu.models.base import SRNetwork, check_choice
 from ssiu.models.cuda_graphs import prepare_on_gpu
 from ssiu.models.esam import ESAM
 from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv3x3,
     UpsamplingTail,
-    check_choice,
     enlargement_weights,
     in_layout,
     pad_to_multiple,
@@ -63,7 +63,7 @@ class SSReM(nn.Module):
         return self.msgm4(a, plus=a)  # Eq. 14
 
 
-class SSIU(nn.Module):
+class SSIU(SRNetwork):
     """Structural similarity-inspired unfolding for lightweight image super-resolution.
 
     Takes LR images (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR images (B, 3, scale H, scale W), which are
@@ -100,7 +100,7 @@ class SSIU(nn.Module):
     """
 
     size_multiple = 16  # max-pooling by 2, then blocks of 8
-    takes_place = True  # of a tile, so that tiles equal the whole image
+    takes_tile_offset = True  # of a tile, so that tiles equal the whole image
     tail_prefixes = ("tail.",)  # what `init_trunk` leaves out
 
     def __init__(
@@ -114,7 +114,7 @@ class SSIU(nn.Module):
         beta_sign: Literal["minus", "plus"] = "minus",
         skip: Literal["norm", "raw"] = "norm",
     ):
-        super().__init__()
+        super().__init__(scale, locals())
         check_choice("scale", scale, (2, 3, 4))
         check_choice("attention", attention, ("sparse", "dense"))
         check_choice("beta_sign", beta_sign, ("minus", "plus"))
@@ -125,24 +125,13 @@ class SSIU(nn.Module):
             raise ConfigError(
                 f"n_blocks: expected a multiple of {EXPERTS}, one group of stages an expert, got {n_blocks}"
             )
-        self._arguments = dict(
-            scale=scale,
-            n_feats=n_feats,
-            num_heads=num_heads,
-            n_blocks=n_blocks,
-            attention=attention,
-            moe=moe,
-            beta_sign=beta_sign,
-            skip=skip,
-        )
-        self.scale = scale
         self.head = Conv3x3(3, n_feats)
         self.stages = nn.ModuleList(SSReM(n_feats, num_heads, attention, beta_sign, skip) for _ in range(n_blocks))
         self.moe_fs = MoEFS(n_feats) if moe else None
         self.tail = UpsamplingTail(n_feats, scale)
 
-    def forward(self, lr: Tensor, place: Tensor | None = None) -> Tensor:
-        """``place`` (top, left, height, width): ``lr`` is a tile that starts there in an image of that size.
+    def forward(self, lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
+        """``tile_offset`` (top, left, height, width): ``lr`` is a tile that starts there in an image of that size.
 
         In LR pixels, on the device of ``lr``; the tile starts at multiples of `size_multiple`, ends there or with the
         image. Away from its edges it then becomes what it is in the image: ESAM's enlargement depends on the size.
@@ -151,8 +140,8 @@ class SSIU(nn.Module):
         y = in_layout(pad_to_multiple(lr, self.size_multiple))
         a = f_y = self.head(y.to(self.head.weight.dtype))  # (B, C, H, W), as all maps up to the tail
         enlargement = None
-        if place is not None:
-            enlargement = enlargement_weights(place, y.shape[2] // 2, y.shape[3] // 2, self.size_multiple)
+        if tile_offset is not None:
+            enlargement = enlargement_weights(tile_offset, y.shape[2] // 2, y.shape[3] // 2, self.size_multiple)
         outputs = []
         for stage in self.stages:
             a = stage(a, f_y, enlargement)
@@ -183,32 +172,14 @@ class SSIU(nn.Module):
             network.reconstruct = in_strips(network.reconstruct, self.scale)
 
         @torch.inference_mode()
-        def super_resolve(lr: Tensor, place: Tensor | None = None) -> Tensor:
+        def super_resolve(lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
             with torch.autocast(lr.device.type, dtype, enabled=not packed and dtype != torch.float32):
-                return network(lr, place).float()
+                return network(lr, tile_offset).float()
 
-        super_resolve.takes_place = super_resolve.reentrant = True
+        super_resolve.takes_tile_offset = super_resolve.reentrant = True
         if packed:
             super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.inference.tiles`
         return super_resolve
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this architecture again."""
-        return dict(self._arguments)
-
-    @classmethod
-    def from_config(cls, config: Any) -> Self:
-        """The network of a config: every argument is the key of the same name."""
-        return cls(
-            scale=config.scale,
-            n_feats=config.n_feats,
-            num_heads=config.num_heads,
-            n_blocks=config.n_blocks,
-            attention=config.attention,
-            moe=config.moe,
-            beta_sign=config.beta_sign,
-            skip=config.skip,
-        )
 
     @classmethod
     def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:

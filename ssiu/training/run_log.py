@@ -34,7 +34,7 @@ def log_start(
     warn_of_emulation(processes.device, config.precision)
     log.info("device: %s x %d, precision %s", describe(processes.device), processes.world, config.precision)
     parameters = sum(p.numel() for p in model.parameters())
-    log.info("network: %s x%d, %s parameters", type(model).__name__, config.scale, f"{parameters:,}")
+    log.info("network: %s x%d, %s parameters", model.architecture, config.scale, f"{parameters:,}")
     log.info("data: %s; %s samples an epoch", stream, f"{schedule.samples_per_epoch:,}")
     log.info("steps: %d to %d of %d samples each", step, schedule.total_steps, schedule.samples_per_step)
     if config.validation_set and not config.validates:

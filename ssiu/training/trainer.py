@@ -23,7 +23,7 @@ from ssiu.device import autocast, memory_advice, seed_draws, set_arithmetic, tun
 from ssiu.errors import ConfigError, MissingInputError, OutputError, SSIUError, StoppedError
 from ssiu.files import remove_leftovers
 from ssiu.models import build_model, check_trainable
-from ssiu.models.layers import checkpoint_activations
+from ssiu.models.base import checkpoint_activations
 from ssiu.progress import Progress, log_to_console
 from ssiu.training.checkpoints import Checkpoints
 from ssiu.training.distributed import join_processes

@@ -64,10 +64,10 @@ class Validation:
         strips: dict[str, np.ndarray] = {}
         shown: Counter[str] = Counter()
 
-        def network(lr: Tensor, *place: Tensor) -> Tensor:
+        def network(lr: Tensor, *tile_offset: Tensor) -> Tensor:
             if stopped():
                 raise _StoppedError
-            return prepared(lr, *place)
+            return prepared(lr, *tile_offset)
 
         def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
             if shown[test_set.name] < SHOWN_IMAGES:

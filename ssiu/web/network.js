@@ -14,7 +14,7 @@ export const runtimeFiles = backend => {
   return [library, binary + ".js", binary + ".wasm"].map(name => "runtime/" + name);
 };
 
-// Returns run(lr, height, width, place): Float32Array (3 x height x width) in [0, 1] to one of 3 x s height x s width. place
+// Returns run(lr, height, width, offset): Float32Array (3 x height x width) in [0, 1] to one of 3 x s height x s width. offset
 // is where it lies: top and left, and the height and width of its image.
 export async function openNetwork(model, backend) {
   const [library, mjs, wasm] = runtimeFiles(backend).map(name => new URL(name, import.meta.url).href);
@@ -25,9 +25,9 @@ export async function openNetwork(model, backend) {
   if (!response.ok) throw new Error(model + ": the server answers " + response.status);
   const options = {executionProviders: [RUNTIMES[backend].provider], logSeverityLevel: 3};
   const session = await ort.InferenceSession.create(new Uint8Array(await response.arrayBuffer()), options);
-  return async (lr, height, width, place) => {
+  return async (lr, height, width, offset) => {
     const input = new ort.Tensor("float32", lr, [1, 3, height, width]);
-    const {sr} = await session.run({lr: input, place: new ort.Tensor("int32", Int32Array.from(place), [4])});
+    const {sr} = await session.run({lr: input, tile_offset: new ort.Tensor("int32", Int32Array.from(offset), [4])});
     const values = sr.data;
     input.dispose();
     sr.dispose();

@@ -110,7 +110,7 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]
     content = page | runtime
     known = {}
     for network, model in models:
-        name = f"{type(network).__name__}_x{network.scale}.onnx"
+        name = f"{network.architecture}_x{network.scale}.onnx"
         content[name] = model
         pixels = MEMORY // Network.prepared(network).bytes_per_lr_pixel
         known[network.scale] = {"file": name, "multiple": network.size_multiple, "pixels": pixels}

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssiu.errors import BadInputError, quoted
 from ssiu.files import docs_page
+from ssiu.models.base import SRNetwork
 from ssiu.models.layers import pad_to
 
 INSTALL = "pip install spandrel torchvision"
@@ -29,23 +30,25 @@ class UnknownNetworkError(Exception):
     """These tensors are of no network that can be built; the message says why."""
 
 
-class ExternalNetwork(nn.Module):
-    """Another method's network, called as ours are: LR (B, 3, H, W) in [0, 1] to SR (B, 3, sH, sW), not clamped.
+class ExternalNetwork(SRNetwork):
+    """Another method's network, made of a descriptor of spandrel, where ``architecture`` is its name.
 
-    Made of a descriptor of spandrel. ``architecture`` is its name there, ``dtypes`` what it may be computed in beside
-    float32; sides are padded as it asks, and the padding is cropped from the output.
+    Sides are padded as it asks, and the padding is cropped from the output.
     """
 
     def __init__(self, descriptor: Any):
-        super().__init__()
+        super().__init__(descriptor.scale)
         self.network: nn.Module = descriptor.model
         self.call = descriptor._call_fn  # what the descriptor's own call does before it clamps and forbids gradients
-        self.architecture: str = descriptor.architecture.name
-        self.scale: int = descriptor.scale
+        self.architecture = descriptor.architecture.name
         self.sizes = descriptor.size_requirements
         self.size_multiple = math.lcm(self.sizes.multiple_of, WINDOW)
         supported = {torch.float16: descriptor.supports_half, torch.bfloat16: descriptor.supports_bfloat16}
         self.dtypes = tuple(dtype for dtype, yes in supported.items() if yes)
+
+    @property
+    def core(self) -> nn.Module:
+        return self.network
 
     def forward(self, lr: Tensor) -> Tensor:
         """One image after the other, which is all that architectures promise to take."""
@@ -67,11 +70,6 @@ class ExternalNetwork(nn.Module):
                 f"{self.scale} times its sides"
             )
         return sr[..., : self.scale * height, : self.scale * width]
-
-
-def architecture_of(network: Any) -> str:
-    """What tables call ``network``: its class, or the architecture of an `ExternalNetwork`."""
-    return network.architecture if isinstance(network, ExternalNetwork) else type(network).__name__
 
 
 def build_external(tensors: Mapping[str, Tensor], path: Path | str) -> ExternalNetwork:

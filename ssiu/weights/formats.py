@@ -16,11 +16,11 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError, OutputError, quoted
 from ssiu.files import refuse_folder, require_file, write_atomically
-from ssiu.models import MODELS
+from ssiu.models.base import SRNetwork
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
 from ssiu.weights.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
 from ssiu.weights.shipped import as_shipped
@@ -76,7 +76,7 @@ def read_weights(path: Path | str) -> Weights:
     return Weights(path, state_dict, metadata, tensors_digest(state_dict))
 
 
-def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, str] | None = None) -> str:
+def save_weights(path: Path | str, network: SRNetwork, metadata: Mapping[str, str] | None = None) -> str:
     """Writes safetensors with ``metadata``, the architecture and digests in the header; returns the tensors' sha256.
 
     Raises NonFiniteError (70), OutputError (73) as `target_file` does, SaveError (74).
@@ -84,20 +84,18 @@ def save_weights(path: Path | str, network: nn.Module, metadata: Mapping[str, st
     path = target_file(path, ".safetensors")
     tensors = _finite_tensors(network)
     sha256 = tensors_digest(tensors)
-    kind = type(network)
-    model = kind.__name__ if kind in MODELS.values() else f"{kind.__module__}:{kind.__qualname__}"
-    header = {**(metadata or {}), "model": model, "arguments": json.dumps(network.arguments())}
+    header = {**(metadata or {}), "model": network.config_name, "arguments": json.dumps(network.arguments())}
     header |= {"format": "pt", "sha256": sha256}  # transformers and others ask for "format"
     header["metadata_sha256"] = _metadata_digest(header)
     write_atomically(path, safetensors.torch.save(tensors, header))
     return sha256
 
 
-def save_authors_weights(path: Path | str, network: nn.Module) -> None:
+def save_authors_weights(path: Path | str, network: SRNetwork) -> None:
     """Writes SSIU's weights as the authors' ``model_x4_290.pt``; raises ConfigError (78) for what they cannot hold."""
     path = target_file(path, ".pt")
     if not isinstance(network, SSIU):
-        raise ConfigError(f"the authors' format is for SSIU, not {type(network).__name__}; export safetensors instead")
+        raise ConfigError(f"the authors' format is for SSIU, not {network.architecture}; export safetensors instead")
     for key, value in network.arguments().items():
         if RELEASED.get(key, value) != value:
             raise ConfigError(
@@ -158,7 +156,7 @@ def _state_dict(document: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _finite_tensors(network: nn.Module) -> dict[str, Tensor]:
+def _finite_tensors(network: SRNetwork) -> dict[str, Tensor]:
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in network.state_dict().items()}
     broken = first_non_finite(tensors)
     if broken:

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssiu.config.schema import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
 from ssiu.files import docs_page
 from ssiu.models import ANY, MODELS, build_model
+from ssiu.models.base import SRNetwork
 from ssiu.models.ssiu import SSIU
 from ssiu.plugins import is_plugin
 from ssiu.weights.checkpoint import first_non_finite
@@ -34,7 +35,7 @@ def load_model(
     device: torch.device | str = "cpu",
     scale: int | None = None,
     model: str | None = None,
-) -> nn.Module:
+) -> SRNetwork:
     """The network of a weights file, or the shipped one of a scale, in eval mode on ``device``.
 
     The architecture is read from the tensors' names and shapes; what is none of `MODELS` becomes an `ExternalNetwork`
@@ -50,7 +51,7 @@ def load_model(
 
 def network_of(
     weights: Weights, device: torch.device | str = "cpu", scale: int | None = None, model: str | None = None
-) -> nn.Module:
+) -> SRNetwork:
     """The network of weights that have been read; otherwise as `load_model`."""
     path = weights.path
     architecture = _architecture(weights)
@@ -95,12 +96,12 @@ def _refuse_scale(path: Path, scale: int, expected: int | None) -> None:
         raise BadInputError(f"{path} upscales by {scale}, not {expected}; ask for that scale or use another file")
 
 
-def load_weights(network: nn.Module, path: Path | str) -> None:
+def load_weights(network: SRNetwork, path: Path | str) -> None:
     """Loads every tensor of a file into ``network``, which is unchanged when this raises BadInputError (65)."""
     _load_all(network, read_weights(path))
 
 
-def load_configured(config: Config, weights: Weights | None = None, device: torch.device | str = "cpu") -> nn.Module:
+def load_configured(config: Config, weights: Weights | None = None, device: torch.device | str = "cpu") -> SRNetwork:
     """The network of ``config``, which may be a custom model, in eval mode; ``weights``: by default its own."""
     weights = weights or read_weights(configured_weights(config))
     if config.model == ANY:
@@ -115,7 +116,7 @@ def configured_weights(config: Config) -> Path:
     return Path(config.pretrain) if config.pretrain else find_weights(config.model, config.scale)
 
 
-def load_trunk(network: nn.Module, path: Path | str) -> None:
+def load_trunk(network: SRNetwork, path: Path | str) -> None:
     """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`."""
     weights = read_weights(path)
     _compare(network, weights, ignore=("scale",))
@@ -143,7 +144,7 @@ def find_weights(model: str, scale: int) -> Path:
     return found
 
 
-def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | None:
+def _architecture(weights: Weights) -> tuple[type[SRNetwork], dict[str, Any]] | None:
     """The class that knows these names, and its arguments: from the shapes, and from the file what leaves no shape."""
     for kind in dict.fromkeys(MODELS.values()):
         try:
@@ -163,19 +164,19 @@ def _architecture(weights: Weights) -> tuple[type[nn.Module], dict[str, Any]] | 
     return None
 
 
-def _load_all(network: nn.Module, weights: Weights) -> None:
+def _load_all(network: SRNetwork, weights: Weights) -> None:
     _compare(network, weights, ignore=())
     _load(network, weights.state_dict, network.state_dict().keys(), weights.path)
 
 
-def _compare(network: nn.Module, weights: Weights, ignore: tuple[str, ...]) -> None:
+def _compare(network: SRNetwork, weights: Weights, ignore: tuple[str, ...]) -> None:
     """Refuses weights of another architecture than ``network``, naming the first argument that differs."""
     architecture = _architecture(weights)
     if architecture is None:
         return  # `_load` says which tensors are missing
     kind, arguments = architecture
     if kind is not type(network):
-        raise _mismatch(weights.path, "model", kind.__name__, type(network).__name__)
+        raise _mismatch(weights.path, "model", kind.__name__, network.architecture)
     for key, expected in network.arguments().items():
         if key not in ignore and arguments.get(key, expected) != expected:
             raise _mismatch(weights.path, key, arguments[key], expected)
@@ -185,7 +186,7 @@ def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputEr
     return BadInputError(f"{path}: checkpoint {key}={quoted(got, 300)}, config {key}={expected}; change one of the two")
 
 
-def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:
+def _outline(kind: type[SRNetwork], arguments: Mapping[str, Any]) -> SRNetwork | None:
     """The network without the memory of its tensors: forged shapes in a small file may ask for any amount.
 
     None for a custom model whose constructor computes with tensors.
@@ -198,7 +199,7 @@ def _outline(kind: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module |
 
 
 def _refuse_misfit(
-    network: nn.Module | None, tensors: Mapping[str, Tensor], path: Path | str, names: Collection[str] | None = None
+    network: SRNetwork | None, tensors: Mapping[str, Tensor], path: Path | str, names: Collection[str] | None = None
 ) -> None:
     """BadInputError (65) unless ``tensors`` are the tensors of ``network``, or those of its ``names``."""
     if network is None:
@@ -212,10 +213,10 @@ def _refuse_misfit(
     wrong = [name for name in names if name in tensors and not _fits(tensors[name], own[name])]
     problems += [f"{name} is {_kind(tensors[name])}, expected {_kind(own[name])}" for name in wrong[:5]]
     if problems:
-        raise BadInputError(f"{path} does not fit {type(network).__name__}: {'; '.join(problems)}")
+        raise BadInputError(f"{path} does not fit {network.architecture}: {'; '.join(problems)}")
 
 
-def _load(network: nn.Module, tensors: Mapping[str, Tensor], names: Collection[str], path: Path | str) -> None:
+def _load(network: SRNetwork, tensors: Mapping[str, Tensor], names: Collection[str], path: Path | str) -> None:
     """Copies ``tensors`` into the parameters ``names``; everything is checked before the first one is touched."""
     _refuse_misfit(network, tensors, path, names)
     own = network.state_dict()

@@ -16,8 +16,8 @@ def test_every_variant_gives_the_networks_output_of_every_size_and_tile(tmp_path
     assert list(networks) == [f"OpenVINO{kind}, {shapes}" for kind in ("", " bf16") for shapes in ("dynamic", "static")]
     for height, width in ((32, 48), (19, 40), (32, 48)):
         lr = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height))
-        for place in (None, torch.tensor([16, 32, 96, 128], dtype=torch.int32)):
+        for offset in (None, torch.tensor([16, 32, 96, 128], dtype=torch.int32)):
             with torch.no_grad():
-                expected = network(lr, place)
+                expected = network(lr, offset)
             for name, run in networks.items():
-                torch.testing.assert_close(run(lr, place), expected, rtol=0, atol=0.03 if "bf16" in name else 1e-5)
+                torch.testing.assert_close(run(lr, offset), expected, rtol=0, atol=0.03 if "bf16" in name else 1e-5)

@@ -260,7 +260,7 @@ def test_every_kind_of_network_becomes_onnx(tmp_path: Path, variant: dict) -> No
     assert export_onnx(tiny(**variant).eval(), tmp_path / "a.onnx") < TOLERANCE
 
 
-def test_an_onnx_file_for_tiles_takes_their_place_and_equals_the_whole_image(tmp_path: Path, export: Callable) -> None:
+def test_an_onnx_file_for_tiles_takes_their_offset_and_equals_the_whole_image(tmp_path: Path, export: Callable) -> None:
     network = tiny(2).eval()
     save_weights(tmp_path / "tiny.safetensors", network)
     code, printed = export("onnx", tmp_path / "tiny.safetensors", tmp_path / "tiles.onnx", "--tiles")
@@ -268,7 +268,7 @@ def test_an_onnx_file_for_tiles_takes_their_place_and_equals_the_whole_image(tmp
     session = onnxruntime.InferenceSession(tmp_path / "tiles.onnx", providers=["CPUExecutionProvider"])
     assert [(each.name, each.type) for each in session.get_inputs()] == [
         ("lr", "tensor(float)"),
-        ("place", "tensor(int32)"),
+        ("tile_offset", "tensor(int32)"),
     ]
     exported = OnnxNetwork(tmp_path / "tiles.onnx")
     lr = torch.rand(1, 3, 97, 75)
@@ -278,7 +278,7 @@ def test_an_onnx_file_for_tiles_takes_their_place_and_equals_the_whole_image(tmp
     torch.testing.assert_close(super_resolve(exported, lr, tile=16), whole, rtol=0, atol=2e-5)
 
 
-def test_a_network_that_takes_no_place_has_no_onnx_file_for_tiles(tmp_path: Path, export: Callable) -> None:
+def test_a_network_that_takes_no_tile_offset_has_no_onnx_file_for_tiles(tmp_path: Path, export: Callable) -> None:
     save_weights(tmp_path / "idsa.safetensors", tiny(2, kind=IDSANet))
     code, printed = export("onnx", tmp_path / "idsa.safetensors", tmp_path / "tiles.onnx", "--tiles")
-    assert code == 78 and "--tiles: a IDSANet takes no place" in printed and not (tmp_path / "tiles.onnx").exists()
+    assert code == 78 and "--tiles: IDSANet takes no tile offset" in printed and not (tmp_path / "tiles.onnx").exists()

@@ -5,8 +5,9 @@ import torch
 from tiny import tiny
 from torch import nn
 
+from ssiu.models.base import checkpoint_activations
+from ssiu.models.custom import CustomNetwork
 from ssiu.models.idsa_net.network import IDSANet
-from ssiu.models.layers import checkpoint_activations
 from ssiu.models.ssiu import SSIU
 
 
@@ -28,7 +29,7 @@ def trained_once(model: torch.nn.Module) -> tuple[dict[str, torch.Tensor], int]:
 
 
 class Dropping(nn.Module):
-    """What a model of one's own may have: stages that draw which part of them is left out."""
+    """A custom network may have stages that draw which part of them is left out."""
 
     def __init__(self, scale: int, n_feats: int, n_blocks: int):
         super().__init__()
@@ -43,7 +44,11 @@ class Dropping(nn.Module):
         return x
 
 
-@pytest.mark.parametrize("kind", [SSIU, IDSANet, Dropping])
+def custom(**arguments: int) -> CustomNetwork:
+    return CustomNetwork(Dropping(**arguments), "my_nets:Dropping", arguments["scale"], arguments)
+
+
+@pytest.mark.parametrize("kind", [SSIU, IDSANet, custom])
 def test_gradients_are_bit_equal_and_the_stages_keep_less(kind):
     plain, checkpointed = tiny(kind=kind), tiny(kind=kind)
     checkpoint_activations(checkpointed)

@@ -87,7 +87,7 @@ OWN = {**UNUSED, "model": "my_nets.net:Net", "model_args": {"width": 4}, "scale"
 
 def test_a_config_builds_it_with_its_arguments_and_sets_what_it_leaves_out(here: Path) -> None:
     network = build_model(make_config(OWN))
-    assert network.body[0].out_channels == 4 and network.training
+    assert network.network.body[0].out_channels == 4 and network.training
     assert (network.scale, network.size_multiple, network.tail_prefixes) == (2, 1, ())
     assert network.arguments() == {"scale": 2, "width": 4}
     assert make_config(OWN).run_name == "Net_x2"

@@ -100,7 +100,7 @@ class Recorder:
 def recorded(monkeypatch):
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "memory")
     recorder = Recorder()
-    return graphs.Graphs(lambda x, *place: (tuple(x.shape), *place), recorder), recorder
+    return graphs.Graphs(lambda x, *tile_offset: (tuple(x.shape), *tile_offset), recorder), recorder
 
 
 def test_a_shape_is_recorded_when_it_comes_again_and_never_twice(recorded):
@@ -122,8 +122,8 @@ def test_equal_tiles_share_one_recording_wherever_they_lie(recorded):
     with fake_cuda():
         network(images(1, 32, 32))  # a whole image of their size is another matter
         for top in (0, 16, 32):
-            out = network(images(1, 32, 32), place := torch.tensor([top, 0, 64, 64]))
-        assert recorder.shapes == [(32, 32)] and out[0][1] is place
+            out = network(images(1, 32, 32), tile_offset := torch.tensor([top, 0, 64, 64]))
+        assert recorder.shapes == [(32, 32)] and out[0][1] is tile_offset
         network(images(1, 32, 32))
         assert len(recorder.shapes) == 2
 

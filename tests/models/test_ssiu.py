@@ -94,8 +94,8 @@ def test_any_image_size_gives_exactly_scale_times_it(scale):
 def test_a_part_is_enlarged_as_in_its_whole_map(top, left, bottom, right):
     whole = torch.randn(2, 3, 48, 40)  # of an image of 90x75, padded to 96x80 and halved
     part = whole[:, :, top // 2 : bottom // 2, left // 2 : right // 2]
-    place = torch.tensor([top, left, 90, 75], dtype=torch.int32)
-    found = layers.enlarge_part(part, *layers.enlargement_weights(place, *part.shape[2:], 16))
+    tile_offset = torch.tensor([top, left, 90, 75], dtype=torch.int32)
+    found = layers.enlarge_part(part, *layers.enlargement_weights(tile_offset, *part.shape[2:], 16))
     expected = layers.upsample_bilinear(whole, 2, align_corners=True)[:, :, top:bottom, left:right]
     torch.testing.assert_close(found[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=0, atol=1e-4)
     if part.shape == whole.shape:

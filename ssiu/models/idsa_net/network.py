@@ -31,13 +31,14 @@ Tiles of 64 and 128 LR pixels gave 52 to 60 dB against the whole, up to 10 gray 
 import copy
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssiu.errors import ConfigError
+from ssiu.models.base import SRNetwork, check_choice
 from ssiu.models.cuda_graphs import prepare_on_gpu
 from ssiu.models.idsa_net.depthwise import DepthwiseConv
 from ssiu.models.idsa_net.shared_attention import WINDOW, SequenceUnit, SharedAttention
@@ -45,7 +46,6 @@ from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv1x1,
     UpsamplingTail,
-    check_choice,
     in_layout,
     pad_to_multiple,
     upsample_bilinear,
@@ -220,7 +220,7 @@ def initialise(model: "IDSANet") -> None:
             layer.weight.mul_(0.1)
 
 
-class IDSANet(nn.Module):
+class IDSANet(SRNetwork):
     """Information distillation and shared attention network, re-implemented from its abstract (see the module's table).
 
     Takes LR images (B, 3, H, W) in [0, 1], any H, W >= 1, and gives SR images (B, 3, scale H, scale W), which are
@@ -254,7 +254,9 @@ class IDSANet(nn.Module):
         purification: Literal["lkcipm", "none"] = "lkcipm",
         hybrid_attention: Literal["inham", "none"] = "inham",
     ):
-        super().__init__()
+        if isinstance(share_group, int) and share_group >= n_blocks:
+            share_group = 0  # the same network
+        super().__init__(scale, locals())
         check_choice("scale", scale, (2, 3, 4))
         if num_heads < 1 or n_feats < 1 or n_feats % (STREAMS * num_heads):
             multiple = STREAMS * num_heads
@@ -269,19 +271,7 @@ class IDSANet(nn.Module):
         if share_group == "none":
             sources = [STAGES] * n_blocks
         else:
-            share_group = share_group if share_group < n_blocks else 0  # the same network
             sources = [int(i % (share_group or n_blocks) == 0) for i in range(n_blocks)]
-        self._arguments = dict(
-            scale=scale,
-            n_feats=n_feats,
-            num_heads=num_heads,
-            n_blocks=n_blocks,
-            share_group=share_group,
-            smu=smu,
-            purification=purification,
-            hybrid_attention=hybrid_attention,
-        )
-        self.scale = scale
         self.head = nn.Conv2d(3, n_feats, 3, padding=1)
         parts = dict(sequence=smu != "none", purify=purification != "none", attend=hybrid_attention != "none")
         self.blocks = nn.ModuleList(Block(n_feats, num_heads, n, **parts) for n in sources)
@@ -312,16 +302,6 @@ class IDSANet(nn.Module):
 
         super_resolve.reentrant = True
         return super_resolve
-
-    def arguments(self) -> dict[str, Any]:
-        """The keyword arguments that build this architecture again."""
-        return dict(self._arguments)
-
-    @classmethod
-    def from_config(cls, config: Any) -> Self:
-        """The network of a config: every argument is the key of the same name."""
-        keys = ("scale", "n_feats", "num_heads", "n_blocks", "share_group", "smu", "purification", "hybrid_attention")
-        return cls(**{key: getattr(config, key) for key in keys})
 
     @classmethod
     def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:
