@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +10,8 @@ from tiny_run import tiny_config
 from ssiu import device
 from ssiu.errors import DeviceMemoryError
 from ssiu.inference import tiles
-from ssiu.inference.tiles import Network, super_resolve
+from ssiu.inference.prepare import PreparedNetwork
+from ssiu.inference.tiles import super_resolve
 from ssiu.models import layers
 
 GIB = 2**30
@@ -114,9 +114,9 @@ def test_auto_takes_what_a_gpu_has_free(free, whole, monkeypatch):
         calls.append(lr.shape[2] * lr.shape[3])
         return lr
 
-    super_resolve(Network(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 500, 600), "auto")
+    super_resolve(PreparedNetwork(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 500, 600), "auto")
     assert (len(calls) == 1) == whole
-    assert max(calls) * tiles.BYTES_PER_LR_PIXEL <= free
+    assert max(calls) * PreparedNetwork.bytes_per_lr_pixel <= free
 
 
 @pytest.mark.parametrize(
@@ -182,17 +182,10 @@ def test_auto_stays_below_what_cudas_padding_can_count(monkeypatch):
         return lr
 
     super_resolve(
-        Network(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 1, 1).expand(1, 3, 2048, 1100), "auto"
+        PreparedNetwork(run, device=torch.device("cuda", 0)), torch.zeros(1, 3, 1, 1).expand(1, 3, 2048, 1100), "auto"
     )
     assert len(calls) > 1
     assert all(64 * 16 * (call.shape[2] + 2) * (call.shape[3] + 2) < 2**31 for call in calls)
-
-
-def test_a_network_knows_its_device():
-    model = torch.nn.Conv2d(3, 3, 1)
-    assert Network.of(model).device == torch.device("cpu")
-    assert Network.of(model.to("meta")).device == torch.device("meta")
-    assert Network.of(SimpleNamespace(device=torch.device("meta"))).device == torch.device("meta")
 
 
 def test_a_map_too_large_for_32_bits_is_taken_in_tiles(caplog):
@@ -201,10 +194,10 @@ def test_a_map_too_large_for_32_bits_is_taken_in_tiles(caplog):
             raise RuntimeError("reflection_pad2d: input tensor must fit into 32-bit index math")
         return layers.upsample_bilinear(lr, 2, align_corners=False)
 
-    assert super_resolve(run, torch.zeros(1, 3, 210, 210), "auto").shape == (1, 3, 420, 420)
+    assert super_resolve(PreparedNetwork(run), torch.zeros(1, 3, 210, 210), "auto").shape == (1, 3, 420, 420)
     assert "going on with tiles" in caplog.text
     with pytest.raises(DeviceMemoryError, match="tile=auto"):
-        super_resolve(run, torch.zeros(1, 3, 210, 210), 0)
+        super_resolve(PreparedNetwork(run), torch.zeros(1, 3, 210, 210), 0)
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])

@@ -13,43 +13,24 @@ mean time over the images of a validation set on a GPU of theirs; here it is the
 """
 
 import argparse
-import contextlib
 import copy
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from ssiu.bench.options import at_least
 from ssiu.bench.timing import race
 from ssiu.bench.variants import network_of
 from ssiu.config.load import load_config
 from ssiu.device import describe, select_device, set_arithmetic
+from ssiu.inference.complexity import count
 from ssiu.models import layers
 from ssiu.report.tables import ABSENT, Cell, Number, Table
 
 NTIRE_SIDE = 256  # LR pixels
 TURNS = 10  # where there is a GPU
-
-
-@dataclass(frozen=True)
-class Counts:
-    """By the name of every module, "" for the whole: MACs; numbers put out by convolutions; calls of convolutions."""
-
-    macs: dict[str, int]
-    activations: dict[str, int]
-    convolutions: int
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,49 +54,6 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     turns = arguments.turns if arguments.turns is not None else TURNS * (device.type == "cuda")
     model = network_of(config).eval()
     return [complexity_table(model, height, width), ntire_table(model, device, turns)]
-
-
-def count_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
-    """`Counts.macs`."""
-    return count(model, height, width).macs
-
-
-def count(model: nn.Module, height: int, width: int) -> Counts:
-    """What ``model`` computes for an LR image (1, 3, height, width), without data where the shapes alone decide."""
-    try:
-        return _count_pass(model, height, width, FakeTensorMode(allow_non_fake_inputs=True))  # no memory, no time
-    except (DataDependentOutputException, DynamicOutputShapeException):  # it chooses experts by what it sees
-        return _count_pass(model, height, width, contextlib.nullcontext())
-
-
-@torch.no_grad()
-def _count_pass(model: nn.Module, height: int, width: int, tensors: contextlib.AbstractContextManager) -> Counts:
-    model = copy.deepcopy(model)  # some keep a mask or a mean of the pass, which has no data
-    activations: Counter[str] = Counter()
-    called: list[str] = []
-
-    def note(name: str, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        called.append(name)
-        for holder in holders(name):
-            activations[holder] += output.numel()
-
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.register_forward_hook(partial(note, name))
-    plain_attention = sdpa_kernel(SDPBackend.MATH)  # as matrix products, which the counter knows on every device
-    with FlopCounterMode(display=False) as counter, plain_attention, tensors:
-        model(torch.zeros(1, 3, height, width))
-    root = type(model).__name__
-    counts = {name: sum(flops.values()) // 2 for name, flops in counter.get_flop_counts().items()}
-    macs = {name.removeprefix(root).removeprefix("."): macs for name, macs in counts.items() if name.startswith(root)}
-    return Counts(macs, dict(activations), len(called))
-
-
-def holders(name: str) -> Iterator[str]:
-    """The names of all modules around and with ``name``: "", "a", "a.b" for "a.b"."""
-    parts = name.split(".")
-    for length in range(len(parts) + 1):
-        yield ".".join(parts[:length])
 
 
 def complexity_table(model: nn.Module, height: int, width: int) -> Table:

@@ -30,6 +30,7 @@ from ssiu.images.bicubic import make_lr
 from ssiu.images.io import read_rgb, save_image
 from ssiu.inference.batch import upscale_files
 from ssiu.inference.jobs import Job
+from ssiu.inference.prepare import prepare
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models import SSIU, layers
 from ssiu.models.base import checkpoint_activations
@@ -120,7 +121,7 @@ def output_parity(lab: Lab) -> dict[str, Any]:
     lr = lr.to(lab.device)
     figures = {"eager": _error(model(lr), expected)}
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        prepared = model.prepare_for_inference(dtype)
+        prepared = prepare(model, dtype)
         outputs = [prepared(lr) for _ in range(3)]
         name = str(dtype).removeprefix("torch.")
         figures |= {name: _error(outputs[0], expected), f"{name}_graphed": _error(outputs[2], expected)}
@@ -170,10 +171,10 @@ def psnr(lab: Lab, scale: int) -> dict[str, Any]:
 
 INFERENCE: dict[str, Callable[[Lab, nn.Module], Callable[[Tensor], Tensor]]] = {
     "literal": lambda lab, model: literal_network(model),
-    "prepared": lambda lab, model: model.prepare_for_inference(),
-    "prepared-bf16": lambda lab, model: model.prepare_for_inference(torch.bfloat16),
+    "prepared": lambda lab, model: prepare(model),
+    "prepared-bf16": lambda lab, model: prepare(model, torch.bfloat16),
     "eager": lambda lab, model: model,
-    "prepared-fp16": lambda lab, model: model.prepare_for_inference(torch.float16),
+    "prepared-fp16": lambda lab, model: prepare(model, torch.float16),
     "compiled": lambda lab, model: lab.compiled(model),
     "compiled-bf16-reduce-overhead": lambda lab, model: lab.compiled(model.bfloat16(), "reduce-overhead"),
 }

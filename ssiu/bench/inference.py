@@ -14,40 +14,41 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor
 
-from ssiu.bench.complexity import count_macs
 from ssiu.bench.openvino import openvino_networks
 from ssiu.bench.options import add_race_options, at_least
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, network_of, taking_part
 from ssiu.config.load import load_config
 from ssiu.device import autocast, describe, keep_freed_memory, select_device, set_arithmetic
-from ssiu.export.onnx import load_network
-from ssiu.inference.tiles import Network, super_resolve
+from ssiu.inference.complexity import count_macs
+from ssiu.inference.networks import load_network
+from ssiu.inference.prepare import PreparedNetwork, prepare
+from ssiu.inference.tiles import super_resolve
+from ssiu.models.base import SRNetwork
 from ssiu.report.tables import Table
 
 TABLE_2 = (120, 80), 100  # LR size of a 480x320 output at x4, and how many
 
 
-def in_bf16(model: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+def in_bf16(model: SRNetwork) -> Callable[..., Tensor]:
     """``model`` under autocast."""
 
-    def network(lr: torch.Tensor, *tile_offset: torch.Tensor) -> torch.Tensor:
+    def network(lr: Tensor, *tile_offset: Tensor) -> Tensor:
         with autocast(lr.device, "bf16"):
             return model(lr, *tile_offset)
 
-    network.takes_tile_offset = getattr(model, "takes_tile_offset", False)
     return network
 
 
-VARIANTS: dict[str, Callable[[nn.Module], Callable[[torch.Tensor], torch.Tensor]]] = {
-    "literal": literal_network,
-    "eager": lambda model: model,
-    "eager-bf16": in_bf16,
-    "compiled": torch.compile,
-    "prepared": lambda model: model.prepare_for_inference(),
-    "prepared-bf16": lambda model: model.prepare_for_inference(torch.bfloat16),
+VARIANTS: dict[str, Callable[[SRNetwork], PreparedNetwork]] = {
+    "literal": lambda model: replace(PreparedNetwork.of(model, literal_network(model)), takes_tile_offset=False),
+    "eager": PreparedNetwork.of,
+    "eager-bf16": lambda model: PreparedNetwork.of(model, in_bf16(model)),
+    "compiled": lambda model: PreparedNetwork.of(model, torch.compile(model)),
+    "prepared": prepare,
+    "prepared-bf16": lambda model: prepare(model, torch.bfloat16),
 }
 
 
@@ -75,18 +76,13 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     names = taking_part(arguments.variants, list(VARIANTS), model, device)
     networks = {name: VARIANTS[name](model) for name in names}
     if arguments.onnx:
-        networks["ONNX Runtime"] = load_network(arguments.onnx, config.scale, device)
-        networks |= openvino_networks(arguments.onnx)
+        networks["ONNX Runtime"] = prepare(load_network(arguments.onnx, config.scale, device))
+        networks |= openvino_networks(arguments.onnx, model.size_multiple)
     machine = Machine.measured(device)
     tables = []
     for (width, height), products in macs.items():
         lr = torch.rand(1, 3, height, width, device=device)
-        calls = {
-            name: partial(
-                super_resolve, replace(Network.of(network), size_multiple=model.size_multiple), lr, config.tile
-            )
-            for name, network in networks.items()
-        }
+        calls = {name: partial(super_resolve, network, lr, config.tile) for name, network in networks.items()}
         results = race(calls, turns, device)
         tiles = f", tile {config.tile}" if config.tile else ""
         title = f"{model.architecture} x{model.scale}, LR {width}x{height}{tiles}, {describe(device)}, {turns} turns"

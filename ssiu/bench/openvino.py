@@ -1,6 +1,5 @@
 """An ONNX file run by OpenVINO, to compare with; docs/experiments/performance.md says why `ssiu upscale` does not."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +7,23 @@ import torch
 from torch import Tensor
 
 from ssiu.export.onnx import offset_or_whole
+from ssiu.inference.prepare import PreparedNetwork
 
 
-def openvino_networks(path: Path) -> dict[str, Callable[..., Tensor]]:
+def openvino_networks(path: Path, size_multiple: int) -> dict[str, PreparedNetwork]:
     """The file of `export_onnx` in fp32 and bf16, for any size and for each size apart; none without the package."""
     try:
         import openvino
     except ImportError:
         return {}
     model = openvino.Core().read_model(path)
+    tiles = len(model.inputs) > 1
     return {
-        f"OpenVINO{name}, {shapes}": OpenVinoNetwork(openvino, model, precision, static=shapes == "static")
+        f"OpenVINO{name}, {shapes}": PreparedNetwork(
+            OpenVinoNetwork(openvino, model, precision, static=shapes == "static"),
+            size_multiple,
+            takes_tile_offset=tiles,
+        )
         for name, precision in (("", "f32"), (" bf16", "bf16"))
         for shapes in ("dynamic", "static")
     }
@@ -29,7 +34,6 @@ class OpenVinoNetwork:
 
     def __init__(self, package: Any, model: Any, precision: str, static: bool):
         self.package, self.model, self.static = package, model, static
-        self.takes_tile_offset = len(model.inputs) > 1
         self.options = {  # without the first it computes in bf16 wherever the processor can
             "INFERENCE_PRECISION_HINT": precision,
             "PERFORMANCE_HINT": "LATENCY",
@@ -39,8 +43,8 @@ class OpenVinoNetwork:
 
     def __call__(self, lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
         inputs = {"lr": lr.numpy()}
-        if self.takes_tile_offset:
-            inputs["tile_offset"] = offset_or_whole(tile_offset, lr)
+        if len(self.model.inputs) > 1:
+            inputs[self.model.inputs[1].any_name] = offset_or_whole(tile_offset, lr)
         size = tuple(lr.shape) if self.static else ()
         if size not in self.requests:
             model = self.model.clone()

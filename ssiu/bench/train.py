@@ -13,7 +13,6 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ssiu.bench.complexity import count_macs
 from ssiu.bench.options import add_race_options
 from ssiu.bench.timing import Machine, race, race_table
 from ssiu.bench.variants import literal_network, taking_part
@@ -21,6 +20,7 @@ from ssiu.config.load import load_config
 from ssiu.config.schema import Config
 from ssiu.device import autocast, describe, memory_advice, select_device, set_arithmetic, tuned_convolutions
 from ssiu.errors import ConfigError
+from ssiu.inference.complexity import count_macs
 from ssiu.models import build_model
 from ssiu.models.base import checkpoint_activations
 from ssiu.report.tables import Table

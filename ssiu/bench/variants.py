@@ -5,12 +5,14 @@ from torch import nn
 
 from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
+from ssiu.inference.prepare import prepare
 from ssiu.models import ANY, SSIU, build_model
+from ssiu.models.base import SRNetwork
 from ssiu.models.literal import LiteralSSIU
 from ssiu.weights.load import load_configured
 
 
-def network_of(config: Config) -> nn.Module:
+def network_of(config: Config) -> SRNetwork:
     """With random weights, which cost the same; a network that only a file knows, with its own."""
     return load_configured(config) if config.model == ANY else build_model(config)
 
@@ -24,12 +26,12 @@ def literal_network(model: nn.Module) -> nn.Module:
     return literal.to(next(model.parameters()).device).train(model.training)
 
 
-def taking_part(asked: list[str] | None, known: list[str], model: nn.Module, device: torch.device) -> list[str]:
+def taking_part(asked: list[str] | None, known: list[str], model: SRNetwork, device: torch.device) -> list[str]:
     """What was ``asked`` for, else all that are ``known`` and there; compiling for a CPU takes minutes: not unasked.
 
     Raises ConfigError (78) for a prepared network of a model that cannot be prepared.
     """
-    unprepared = () if hasattr(model, "prepare_for_inference") else ("prepared",)
+    unprepared = () if prepare(model).run is not model else ("prepared",)
     if asked and unprepared and any(name.startswith(unprepared) for name in asked):
         raise ConfigError(f"--variants: {model.architecture} has no prepare_for_inference, so no prepared form")
     left_out = (() if isinstance(model, SSIU) else ("literal",)) + (("compiled",) if device.type == "cpu" else ())

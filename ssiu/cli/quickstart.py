@@ -18,9 +18,10 @@ from ssiu.data.layouts import LAYOUTS
 from ssiu.data.prepare import make_lr_folders
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import ConfigError, MissingInputError
-from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.files import make_folder
 from ssiu.images.io import save_image
+from ssiu.inference.networks import Bicubic
 from ssiu.progress import log_to_console
 from ssiu.report.tables import Table, cell
 from ssiu.training.trainer import Trainer

@@ -14,14 +14,15 @@ from pathlib import Path
 
 from torch import nn
 
-from ssiu.bench.complexity import count_macs
 from ssiu.cli.console import command_given, command_parser, terminal_width
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import ConfigError
-from ssiu.evaluation.evaluate import Bicubic, check_sets, evaluate
+from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.files import nonempty_path
+from ssiu.inference.complexity import count_macs
+from ssiu.inference.networks import Bicubic
 from ssiu.progress import log_to_console
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.results_page import SHOWN

@@ -16,10 +16,10 @@ from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
-from ssiu.export.onnx import load_network
 from ssiu.files import docs_page, nonempty_path
 from ssiu.inference.batch import Report, upscale_files
 from ssiu.inference.jobs import plan
+from ssiu.inference.networks import load_network
 from ssiu.inference.tiles import Tile
 from ssiu.inference.upscaler import Upscaler
 from ssiu.progress import log_to_console

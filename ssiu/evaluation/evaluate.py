@@ -13,19 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssiu.config.schema import MAX_NAME_BYTES
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.device import autocast, autocast_type
+from ssiu.device import autocast_type
 from ssiu.errors import BadInputError, NonFiniteError, first_names
 from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
 from ssiu.files import make_folder
-from ssiu.images.bicubic import imresize
 from ssiu.images.io import save_image
 from ssiu.images.parallel import cores
 from ssiu.inference.at_once import each, images_at_once
-from ssiu.inference.tiles import Network, Tile, super_resolve
+from ssiu.inference.prepare import PreparedNetwork, prepare
+from ssiu.inference.tiles import Tile, super_resolve
+from ssiu.models.base import SRNetwork
 from ssiu.progress import Progress
 
 NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
@@ -143,7 +144,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module | Callable[[Tensor], Tensor],
+    model: SRNetwork | PreparedNetwork | Callable[[Tensor], Tensor],
     test_sets: Sequence[BenchmarkSet],
     *,
     device: torch.device | str = "cpu",
@@ -180,7 +181,7 @@ def evaluate(
     together = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
-    network = Network.prepared(model, autocast_type(precision))
+    network = prepare(model, autocast_type(precision))
     at_once = images_at_once(network, (math.prod(images.pairs[index].lr_size) for images, index in jobs), tile)
     if at_once > 1 and tile == "auto":
         tile = 0  # there is memory for that, and more of it than the next image would find free
@@ -188,9 +189,7 @@ def evaluate(
     def upscale(image: tuple[str, np.ndarray, np.ndarray]) -> tuple[str, np.ndarray, Tensor, np.ndarray]:
         name, lr, hr = image
         x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
-        with autocast(torch.device(device), precision):
-            sr = super_resolve(network, x, tile, self_ensemble)
-        sr = sr[0].float()  # (3, s h, s w)
+        sr = super_resolve(network, x, tile, self_ensemble)[0].float()  # (3, s h, s w)
         return name, lr, sr if sr.is_cuda else sr.cpu(), hr  # a GPU has float64 and scores in no time
 
     def finish(test_set: BenchmarkSet, name: str, sr: Tensor, hr: np.ndarray) -> ImageResult:
@@ -258,19 +257,6 @@ def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
         for protocol, sets in summary["protocols"].items()
         if protocol in PROTOCOLS
     }
-
-
-class Bicubic:
-    """MATLAB's bicubic interpolation as a network: (1, 3, H, W) to (1, 3, sH, sW), rounded to 8 bit as in papers."""
-
-    reentrant = True
-
-    def __init__(self, scale: int):
-        self.scale = scale
-
-    def __call__(self, lr: Tensor) -> Tensor:
-        sr = imresize(to_uint8(lr[0]), scale=self.scale)
-        return torch.from_numpy(sr).permute(2, 0, 1)[None].to(lr) / 255
 
 
 def image_file(set_name: str, name: str, scale: int) -> str:

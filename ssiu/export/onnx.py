@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.fx.experimental._config as symbolic_shapes
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from ssiu.errors import BadInputError, ConfigError, is_out_of_memory, quoted
 from ssiu.files import require_file, write_atomically
+from ssiu.models.base import SRNetwork
 from ssiu.weights.formats import target_file
-from ssiu.weights.load import load_model
 
 TOLERANCE = 1e-4  # of values in [0, 1]
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
@@ -29,7 +29,7 @@ FUNCTIONS = 25  # their field's number in a file of ONNX
 INSTALL = "pip install onnx onnxruntime onnxscript"
 
 
-def export_program(network: nn.Module, tiles: bool = False) -> ExportedProgram:
+def export_program(network: SRNetwork, tiles: bool = False) -> ExportedProgram:
     """`torch.export` of ``network`` for LR images (1, 3, H, W), any H, W >= 1: ``program.module()(lr)`` runs it.
 
     With ``tiles`` it is ``program.module()(lr, tile_offset)``, with the int32 ``tile_offset`` (4,) of `SSIU.forward`.
@@ -48,7 +48,7 @@ def export_program(network: nn.Module, tiles: bool = False) -> ExportedProgram:
         )
 
 
-def export_onnx(network: nn.Module, path: Path, tiles: bool = False) -> float:
+def export_onnx(network: SRNetwork, path: Path, tiles: bool = False) -> float:
     """Writes ``network`` as ONNX: input ``lr`` (1, 3, H, W) float32 in [0, 1], output ``sr`` (1, 3, sH, sW).
 
     With ``tiles`` there is a second input ``tile_offset`` (4,) int32, as `SSIU.forward` takes it: top and left of
@@ -58,7 +58,7 @@ def export_onnx(network: nn.Module, path: Path, tiles: bool = False) -> float:
     takes no offset, OutputError (73) as `target_file` does, BadInputError (65) where the two differ, SaveError (74).
     """
     target_file(path, ".onnx")
-    if tiles and not getattr(network, "takes_tile_offset", False):
+    if tiles and not network.takes_tile_offset:
         raise ConfigError(f"--tiles: {network.architecture} takes no tile offset; leave the option out")
     _runtime()
     with _silence():
@@ -75,10 +75,10 @@ def export_onnx(network: nn.Module, path: Path, tiles: bool = False) -> float:
     facts = {"model": network.architecture, "scale": network.scale, "size_multiple": network.size_multiple}
     program.model.metadata_props.update({key: str(value) for key, value in facts.items()})
     content = program.model_proto.SerializeToString()
-    return _write_checked(path, content, network, OnnxNetwork(content, str(path)))
+    return _write_checked(path, content, network, OnnxNetwork(content, str(path)), tiles)
 
 
-def export_pt2(network: nn.Module, path: Path) -> float:
+def export_pt2(network: SRNetwork, path: Path) -> float:
     """Writes `export_program` of ``network``: ``torch.export.load(path).module()(lr)`` runs it without this package.
 
     Checks, returns and raises as `export_onnx` does, but needs no package.
@@ -91,10 +91,12 @@ def export_pt2(network: nn.Module, path: Path) -> float:
     return _write_checked(path, buffer.getvalue(), network, exported)
 
 
-def _write_checked(path: Path, content: bytes, network: nn.Module, exported: Callable[..., Tensor]) -> float:
+def _write_checked(
+    path: Path, content: bytes, network: SRNetwork, exported: Callable[..., Tensor], tiles: bool = False
+) -> float:
     """Writes ``content`` if ``exported``, what it holds, gives the network's output; returns the difference."""
     checks = [(size, ()) for size in CHECKED_SIZES]
-    if getattr(exported, "takes_tile_offset", False):
+    if tiles:
         checks.append((CHECKED_SIZES[0], (torch.tensor(CHECKED_OFFSET, dtype=torch.int32),)))
     difference = 0.0
     for (height, width), tile_offset in checks:
@@ -112,11 +114,10 @@ def offset_or_whole(tile_offset: Tensor | None, lr: Tensor) -> np.ndarray:
     return np.array([0, 0, *lr.shape[2:]], np.int32) if tile_offset is None else tile_offset.numpy()
 
 
-class OnnxNetwork:
-    """A file of `export_onnx`, or its bytes, run by ONNX Runtime; called like the network it was."""
+class OnnxNetwork(SRNetwork):
+    """A file of `export_onnx`, or its bytes, run by ONNX Runtime; called like the network it was, on the CPU."""
 
-    device = torch.device("cpu")  # where it takes and gives tensors
-    dtypes = ()  # what it can be computed in beside float32
+    dtypes = ()
 
     def __init__(self, model: Path | bytes, name: str = "", device: torch.device | str = "cpu"):
         runtime = _runtime()
@@ -128,21 +129,24 @@ class OnnxNetwork:
         options.log_severity_level = 4  # fatal; errors are raised too
         wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
         providers = [p for p in (*wanted, "CPUExecutionProvider") if p in runtime.get_available_providers()]
-        self._complaint = f"{name} is damaged or not from `ssiu export onnx`"
+        complaint = f"{name} is damaged or not from `ssiu export onnx`"
         try:
             content = model.read_bytes() if isinstance(model, Path) else model
             if _defines_functions(content):
                 raise ValueError
-            self.session = runtime.InferenceSession(content, options, providers=providers)
-            facts = self.session.get_modelmeta().custom_metadata_map
-            self.scale, self.size_multiple = int(facts["scale"]), int(facts["size_multiple"])
+            session = runtime.InferenceSession(content, options, providers=providers)
+            facts = session.get_modelmeta().custom_metadata_map
+            scale, size_multiple = int(facts["scale"]), int(facts["size_multiple"])
         except Exception as error:  # ONNX Runtime's own classes share no base; KeyError and ValueError are ours
             ours = isinstance(error, KeyError | ValueError)
             reason = "it lacks our metadata or defines functions" if ours else "it cannot be loaded"
-            raise BadInputError(f"{self._complaint}: {reason}") from None
-        if self.scale not in (2, 3, 4) or not 1 <= self.size_multiple <= 64:
-            raise BadInputError(f"{self._complaint}: scale {self.scale}, size multiple {self.size_multiple}")
-        self.takes_tile_offset = any(each.name == "tile_offset" for each in self.session.get_inputs())
+            raise BadInputError(f"{complaint}: {reason}") from None
+        if scale not in (2, 3, 4) or not 1 <= size_multiple <= 64:
+            raise BadInputError(f"{complaint}: scale {scale}, size multiple {size_multiple}")
+        super().__init__(scale)
+        self.session, self.size_multiple, self._complaint = session, size_multiple, complaint
+        self._offset = next((each.name for each in session.get_inputs()[1:]), None)
+        self.takes_tile_offset = self._offset is not None
         self._run_options = runtime.RunOptions()
         self._run_options.log_severity_level = 4
         late = threading.Timer(TRIAL_SECONDS, setattr, (self._run_options, "terminate", True))
@@ -152,9 +156,9 @@ class OnnxNetwork:
         finally:
             late.cancel()
 
-    def __call__(self, lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
+    def forward(self, lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
         images = lr.float().cpu().contiguous().numpy()
-        inputs = {"tile_offset": offset_or_whole(tile_offset, lr)} if self.takes_tile_offset else {}
+        inputs = {self._offset: offset_or_whole(tile_offset, lr)} if self._offset else {}
         try:
             outputs = [self.session.run(None, {"lr": image[None], **inputs}, self._run_options)[0] for image in images]
         except Exception as error:
@@ -169,21 +173,6 @@ class OnnxNetwork:
             if got != f"float32 {expected}":
                 raise BadInputError(f"{self._complaint}: {got}, expected float32 {expected}")
         return torch.from_numpy(np.concatenate(outputs))
-
-
-def load_network(weights: Path | None, scale: int | None, device: torch.device) -> Any:
-    """The network of a file of weights or an ONNX file; without a file the shipped one of ``scale``, or x4.
-
-    Raises what `load_model` and `OnnxNetwork` raise, and BadInputError (65) for another scale than asked.
-    """
-    if weights is None or weights.suffix != ".onnx":
-        return load_model(weights or scale or 4, device, scale)
-    network = OnnxNetwork(weights, device=device)
-    if scale not in (None, network.scale):
-        raise BadInputError(
-            f"{weights} upscales by {network.scale}, not {scale}; leave --scale out or use another file"
-        )
-    return network
 
 
 def _defines_functions(content: bytes) -> bool:

@@ -7,12 +7,13 @@ import torch
 
 from ssiu.device import free_memory
 from ssiu.images.parallel import Item, Result, cores, in_order
-from ssiu.inference.tiles import MARGIN, RAM_SHARE, Network, Tile, pixels_at_once
+from ssiu.inference.prepare import PreparedNetwork
+from ssiu.inference.tiles import MARGIN, RAM_SHARE, Tile, pixels_at_once
 
 SR_COPIES = 2  # of an SR image while it is encoded, at most
 
 
-def images_at_once(network: Network, lr_pixels: Iterable[int], tile: Tile) -> int:
+def images_at_once(network: PreparedNetwork, lr_pixels: Iterable[int], tile: Tile) -> int:
     """How many images of so many pixels ``network`` may upscale at once.
 
     On a CPU it is a core each, where several threads may run the network and memory is enough for the largest image.
@@ -26,7 +27,7 @@ def images_at_once(network: Network, lr_pixels: Iterable[int], tile: Tile) -> in
     return max(1, min(torch.get_num_threads(), len(lr_pixels), pixels_at_once(network) // largest))
 
 
-def files_at_once(network: Network, images: int, sr_bytes: Iterable[int]) -> int:
+def files_at_once(network: PreparedNetwork, images: int, sr_bytes: Iterable[int]) -> int:
     """How many files of SR of so many bytes may be in work, read or written, while ``images`` of them are upscaled.
 
     On a CPU these alone: the cores are busy with them. A GPU does not wait for files, as far as memory is enough.

@@ -17,6 +17,7 @@ from ssiu.files import held, make_folder, write_atomically
 from ssiu.inference.batch import Report, upscale_files
 from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
+from ssiu.models.base import SRNetwork
 
 SETTINGS = ("sha256", "network", "scale", "self_ensemble", "precision")  # of a card; these decide about the images
 
@@ -26,7 +27,7 @@ class Teacher:
     """A network, the file it is from, and what is said about that file; it upscales as ``upscaler`` does."""
 
     file: Path
-    model: Any
+    model: SRNetwork
     upscaler: Upscaler
     licence: str | None = None
     source: str | None = None
@@ -36,7 +37,7 @@ class Teacher:
         return {
             "teacher": self.file.name,
             "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
-            "network": getattr(self.model, "architecture", type(self.model).__name__),
+            "network": self.model.architecture,
             "licence": self.licence,
             "source": self.source,
             "scale": self.upscaler.scale,

@@ -3,15 +3,15 @@
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssiu.device import free_memory
-from ssiu.errors import ConfigError, DeviceMemoryError, is_out_of_memory
+from ssiu.errors import DeviceMemoryError, is_out_of_memory
+from ssiu.inference.prepare import PreparedNetwork
 from ssiu.models.layers import round_up
 
 log = logging.getLogger("ssiu")
@@ -21,57 +21,8 @@ GPU_SHARE = 0.6  # of what is free, for tile="auto": libraries' workspace and ga
 RAM_SHARE = 0.4  # two runs may begin at once, and Linux kills what takes too much
 SMALLEST_SIDE = 16  # of a tile that "auto" starts with
 MAX_LR_PIXELS = 2_000_000  # at x4 a map of 64 channels then has almost 2^31 numbers, as far as CUDA's padding counts
-BYTES_PER_LR_PIXEL = 20_000  # where a network has no such attribute; measured: SSIU x4 in fp32 (x3 15,000, x2 9,000)
 
 Tile = int | Literal["auto"]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network as upscaling needs it: what maps LR to SR, and what tiles must know of it.
-
-    run: LR (B, 3, H, W) to SR (B, 3, sH, sW); of a tile also with its offset where it takes that.
-    size_multiple: tiles start and end at multiples of this, as the network's windows do.
-    bytes_per_lr_pixel: memory a pass takes, for tile="auto".
-    device: whose memory that is.
-    takes_tile_offset: tiles are run as ``run(lr, tile_offset)``, see `SSIU.forward`, and equal the whole image.
-    reentrant: several threads may run it at once.
-    """
-
-    run: Callable[..., Tensor]
-    size_multiple: int = 1
-    bytes_per_lr_pixel: int = BYTES_PER_LR_PIXEL
-    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
-    takes_tile_offset: bool = False
-    reentrant: bool = False
-
-    def __call__(self, lr: Tensor, *tile_offset: Tensor) -> Tensor:
-        return self.run(lr, *tile_offset)
-
-    @classmethod
-    def of(cls, model: Callable[[Tensor], Tensor]) -> "Network":
-        """``model`` itself where it is one, else with the attributes it has."""
-        if isinstance(model, cls):
-            return model
-        names = ("size_multiple", "bytes_per_lr_pixel", "device", "takes_tile_offset", "reentrant")
-        known = {name: getattr(model, name) for name in names if hasattr(model, name)}
-        if isinstance(model, nn.Module):
-            known["device"] = next((parameter.device for parameter in model.parameters()), cls.device)
-        return cls(model, **known)
-
-    @classmethod
-    def prepared(cls, model: Callable[[Tensor], Tensor], dtype: torch.dtype | None = None) -> "Network":
-        """The ``prepare_for_inference`` of a model that has one, computing in ``dtype`` (None: float32).
-
-        Raises ConfigError (78) for a ``dtype`` that is not among the ``dtypes`` of a model that has them.
-        """
-        if dtype not in (None, *getattr(model, "dtypes", (dtype,))):
-            raise ConfigError(f"{model.architecture} cannot be computed in {dtype}; use precision fp32 or tf32")
-        described = cls.of(model)
-        if not hasattr(model, "prepare_for_inference"):
-            return described
-        run = model.prepare_for_inference(dtype)
-        return replace(cls.of(run), size_multiple=described.size_multiple, device=described.device)
 
 
 class Region(NamedTuple):
@@ -93,13 +44,10 @@ class Region(NamedTuple):
                 yield Region(top, left, min(top + height, self.bottom), min(left + width, self.right))
 
 
-def super_resolve(
-    network: Network | Callable[[Tensor], Tensor], lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
-) -> Tensor:
+def super_resolve(network: PreparedNetwork, lr: Tensor, tile: Tile = 0, self_ensemble: bool = False) -> Tensor:
     """Upscales ``lr`` (B, 3, H, W) in [0, 1] to (B, 3, sH, sW), not clamped.
 
     Args:
-        network: a `Network`, or a model or any callable, of which `Network.of` makes one.
         tile: LR side of the square each pass of the network contributes; it sees `MARGIN` pixels more on every side and
             they are cropped away. 0 takes the whole image at once; "auto" does so where a share of the free memory
             is enough (`GPU_SHARE`, `RAM_SHARE`), else takes the tiles that fit and see least, and smaller ones when
@@ -121,13 +69,12 @@ def super_resolve(
 
 
 def super_resolve_tiles(
-    network: Network | Callable[[Tensor], Tensor], lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
+    network: PreparedNetwork, lr: Tensor, tile: Tile = 0, self_ensemble: bool = False
 ) -> Iterator[tuple[Region, Tensor]]:
     """`super_resolve` one tile at a time: (where, SR of it), so that the whole SR image need not be in memory.
 
     Every pixel comes from one tile. ``lr`` may have any type and be anywhere if ``network`` converts what it is given.
     """
-    network = Network.of(network)
     multiple = network.size_multiple
     whole = Region(0, 0, *lr.shape[-2:])
     if tile == "auto":
@@ -154,7 +101,7 @@ def super_resolve_tiles(
             yield waiting.popleft(), sr
 
 
-def pixels_at_once(network: Network) -> int:
+def pixels_at_once(network: PreparedNetwork) -> int:
     """LR pixels that the memory of the network's device is expected to suffice for."""
     share = GPU_SHARE if network.device.type == "cuda" else RAM_SHARE
     budget = int(share * free_memory(network.device))
@@ -182,7 +129,7 @@ def _fitting_tile(whole: Region, pixels: int, multiple: int) -> tuple[int, int]:
 
 
 @torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
-def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
+def _upscale(network: PreparedNetwork, lr: Tensor, region: Region) -> Tensor:
     """SR of ``region`` (B, 3, s h, s w), from the network's output on the region and `MARGIN` around it.
 
     What the network sees starts at multiples of its ``size_multiple`` and ends there too, or at the border of the
@@ -202,7 +149,7 @@ def _upscale(network: Network, lr: Tensor, region: Region) -> Tensor:
     return sr[..., rows, columns]
 
 
-def _ensemble(network: Network, lr: Tensor, region: Region) -> Tensor:
+def _ensemble(network: PreparedNetwork, lr: Tensor, region: Region) -> Tensor:
     """The mean of `_upscale` over the eight symmetries of the square, each undone in the output."""
     total = 0
     for turns, mirrored in itertools.product(range(4), (False, True)):

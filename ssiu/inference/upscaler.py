@@ -11,9 +11,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ssiu.device import autocast, autocast_type
+from ssiu.device import autocast_type
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
-from ssiu.inference.tiles import Network, Tile, super_resolve_tiles
+from ssiu.inference.prepare import prepare
+from ssiu.inference.tiles import Tile, super_resolve_tiles
+from ssiu.models.base import SRNetwork
 
 
 class Upscaler:
@@ -28,13 +30,13 @@ class Upscaler:
     Raises ConfigError (78) for another tile or precision, and for one the model cannot be computed in.
     """
 
-    def __init__(self, model: Any, *, tile: Tile = "auto", self_ensemble: bool = False, precision: str = "fp32"):
+    def __init__(self, model: SRNetwork, *, tile: Tile = "auto", self_ensemble: bool = False, precision: str = "fp32"):
         if tile != "auto" and not (isinstance(tile, int) and tile >= 0):
             raise ConfigError(f"tile: expected 'auto' or a whole number, 0 or more, got {tile!r}")
-        self.scale: int = model.scale
+        self.scale = model.scale
         self.tile, self.self_ensemble, self.precision = tile, self_ensemble, precision
-        self.device: torch.device = model.device if hasattr(model, "device") else next(model.parameters()).device
-        self.network = Network.prepared(model, autocast_type(precision))
+        self.device = model.device
+        self.network = prepare(model, autocast_type(precision))
 
     def __call__(self, pixels: np.ndarray, on_progress: Callable[[int], None] = lambda lr_pixels: None) -> np.ndarray:
         """(H, W, C) to (sH, sW, C) of the same type: uint8 or uint16, or float32 in [0, 1].
@@ -58,25 +60,24 @@ class Upscaler:
         out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
         if alpha is not None and not varies:
             out[..., -1] = alpha[0, 0]
-        with autocast(self.device, self.precision):
-            for region, sr in super_resolve_tiles(network, lr, self.tile, self.self_ensemble):
-                if not sr.isfinite().all():
-                    raise NonFiniteError(
-                        f"the network puts out NaN or infinity in precision {self.precision}; use fp32 or other weights"
-                    )
-                rows, columns = region.at(self.scale)
-                first = 0
-                for plane, piece in zip(planes, sr.float(), strict=True):  # (3, h, w)
-                    piece = piece if plane.shape[2] == 3 else piece.mean(0, keepdim=True)
-                    piece = piece.mul(full).clamp(0, full).permute(1, 2, 0)  # (h, w, 3 or 1)
-                    piece = piece if full == 1 else piece.round().int()
-                    out[rows, columns, first : first + plane.shape[2]] = piece.cpu().numpy()
-                    first += plane.shape[2]
-                on_progress((region.bottom - region.top) * (region.right - region.left))
+        for region, sr in super_resolve_tiles(network, lr, self.tile, self.self_ensemble):
+            if not sr.isfinite().all():
+                raise NonFiniteError(
+                    f"the network puts out NaN or infinity in precision {self.precision}; use fp32 or other weights"
+                )
+            rows, columns = region.at(self.scale)
+            first = 0
+            for plane, piece in zip(planes, sr.float(), strict=True):  # (3, h, w)
+                piece = piece if plane.shape[2] == 3 else piece.mean(0, keepdim=True)
+                piece = piece.mul(full).clamp(0, full).permute(1, 2, 0)  # (h, w, 3 or 1)
+                piece = piece if full == 1 else piece.round().int()
+                out[rows, columns, first : first + plane.shape[2]] = piece.cpu().numpy()
+                first += plane.shape[2]
+            on_progress((region.bottom - region.top) * (region.right - region.left))
         return out
 
 
-def upscale(model: Any, image: np.ndarray | Image.Image, **options: Any) -> np.ndarray | Image.Image:
+def upscale(model: SRNetwork, image: np.ndarray | Image.Image, **options: Any) -> np.ndarray | Image.Image:
     """Upscales one image and returns it as it came: an array for an array, a Pillow image for a Pillow image.
 
     A Pillow image is turned upright as its EXIF orientation says, and the result has its colour profile in ``info``,

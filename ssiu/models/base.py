@@ -29,6 +29,7 @@ class SRNetwork(nn.Module):
         dtypes: what it can be computed in beside float32.
         bytes_per_lr_pixel: memory that inference needs, for ``tile: auto``; SSIU's at x4 in float32 (x3 15,000, x2
             9,000) unless said otherwise.
+        reentrant: whether several threads may run it at once.
     """
 
     size_multiple: int = 1
@@ -36,6 +37,7 @@ class SRNetwork(nn.Module):
     tail_prefixes: tuple[str, ...] = ()
     dtypes: tuple[torch.dtype, ...] = (torch.bfloat16, torch.float16)
     bytes_per_lr_pixel: int = 20_000
+    reentrant: bool = False
 
     def __init__(self, scale: int, values: Mapping[str, Any] | None = None):
         """``values``: the constructor's ``locals()``, of which `arguments` are kept."""

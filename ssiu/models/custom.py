@@ -12,7 +12,7 @@ from ssiu.models.base import SRNetwork
 from ssiu.plugins import class_of, failure, find
 
 PROBE = 32  # LR pixels: side of the image that a new network is tried on
-MAY_SAY = ("size_multiple", "takes_tile_offset", "tail_prefixes", "dtypes", "bytes_per_lr_pixel")
+MAY_SAY = ("size_multiple", "takes_tile_offset", "tail_prefixes", "dtypes", "bytes_per_lr_pixel", "reentrant")
 
 
 class CustomNetwork(SRNetwork):

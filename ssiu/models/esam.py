@@ -1,7 +1,5 @@
 """ESAM, the efficient sparse attention module (Eq. 16-18), and the dense attention of Table III."""
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,10 +69,6 @@ class ESAM(nn.Module):
         rows = self.rel_h.expand(-1, -1, WINDOW, -1)
         columns = self.rel_w.expand(-1, WINDOW, -1, -1)
         return torch.cat([rows, columns], dim=-1).flatten(0, 2).repeat(1, self.num_heads)
-
-    def fix_position(self) -> None:
-        """Computes `position` once and for all: of weights, in their precision, that change no more."""
-        self.position = partial(torch.Tensor.detach, self.position())
 
 
 def blocks(x: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class ChannelLayerNorm(nn.LayerNorm):
 class Conv1x1(nn.Conv2d):
     """C_1x1 of the paper: mixes the channels of each pixel, (B, C_in, H, W) to (B, C_out, H, W).
 
-    What follows is part of the call, so that `ssiu.models.packed` can do it in the same pass.
+    What follows is part of the call, so that `ssiu.inference.packed` can do it in the same pass.
     """
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool = True):

@@ -1,16 +1,13 @@
 """SSIU, the structural similarity-inspired unfolding network (Fig. 2); read this file beside the figure."""
 
-import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ssiu.errors import ConfigError
 from ssiu.models.base import SRNetwork, check_choice
-from ssiu.models.cuda_graphs import prepare_on_gpu
 from ssiu.models.esam import ESAM
 from ssiu.models.layers import (
     ChannelLayerNorm,
@@ -23,9 +20,7 @@ from ssiu.models.layers import (
 )
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
-from ssiu.models.packed import can_pack, in_strips, pack
 
-BYTES_PER_LR_PIXEL = 11_000  # of the packed network with 64 channels in fp32 (docs/experiments/performance.md)
 EXPERTS = 3  # groups of stages MoE-FS chooses from
 
 
@@ -155,31 +150,6 @@ class SSIU(SRNetwork):
         """M_RC(f_x + f_y) of Eq. 8 and 9, (B, C, H, W) each to (B, 3, sH, sW)."""
         f_x = self.moe_fs(experts) if self.moe_fs else experts[-1]
         return self.tail(f_x + f_y)
-
-    def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
-        """A callable like this network in eval mode, faster because its weights are as they are now for good.
-
-        Takes and returns float32 on the device the network is on. ``dtype`` is what it computes in: float32 (None)
-        gives this network's output to 1e-5; in bfloat16 and float16 the image's own upsampling stays in float32.
-        """
-        dtype = dtype or torch.float32
-        if self.head.weight.device.type == "cuda":
-            return prepare_on_gpu(self, dtype)
-        network = copy.deepcopy(self).eval().requires_grad_(False)
-        packed = self.head.weight.device.type == "cpu" and can_pack(dtype)
-        if packed:
-            pack(network, dtype)
-            network.reconstruct = in_strips(network.reconstruct, self.scale)
-
-        @torch.inference_mode()
-        def super_resolve(lr: Tensor, tile_offset: Tensor | None = None) -> Tensor:
-            with torch.autocast(lr.device.type, dtype, enabled=not packed and dtype != torch.float32):
-                return network(lr, tile_offset).float()
-
-        super_resolve.takes_tile_offset = super_resolve.reentrant = True
-        if packed:
-            super_resolve.bytes_per_lr_pixel = BYTES_PER_LR_PIXEL * dtype.itemsize // 4  # for `ssiu.inference.tiles`
-        return super_resolve
 
     @classmethod
     def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssiu.config.schema import Config
 from ssiu.data.catalog import TEST_SETS, known_name, usual_name
@@ -18,7 +18,8 @@ from ssiu.errors import ConfigError, first_names
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
 from ssiu.images.bicubic import imresize
-from ssiu.inference.tiles import Network
+from ssiu.inference.prepare import prepare
+from ssiu.models.base import SRNetwork
 
 log = logging.getLogger("ssiu")
 
@@ -53,14 +54,14 @@ class Validation:
         return [*self.test_sets, *([self.choosing_set] if self.choosing_set else [])]
 
     def run(
-        self, model: nn.Module, device: torch.device, stopped: Callable[[], bool]
+        self, model: SRNetwork, device: torch.device, stopped: Callable[[], bool]
     ) -> tuple[dict[str, Score], dict[str, np.ndarray], float | None] | None:
         """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by ``set/name``, the choosing PSNR.
 
         That is the mean over the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
         None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
         """
-        prepared = Network.prepared(model, autocast_type(self.config.precision))
+        prepared = prepare(model, autocast_type(self.config.precision))
         strips: dict[str, np.ndarray] = {}
         shown: Counter[str] = Counter()
 

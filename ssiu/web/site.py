@@ -28,7 +28,8 @@ from ssiu.errors import BusyError, OutputError
 from ssiu.export import onnx
 from ssiu.export.one_file import network_source
 from ssiu.files import contents, held, make_folder, remove_leftovers, user_cache_folder, write_atomically
-from ssiu.inference.tiles import MARGIN, Network
+from ssiu.inference.prepare import prepare
+from ssiu.inference.tiles import MARGIN
 from ssiu.progress import Progress
 from ssiu.report.pages import render, source
 from ssiu.weights.checkpoint import tensors_digest
@@ -112,7 +113,7 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]
     for network, model in models:
         name = f"{network.architecture}_x{network.scale}.onnx"
         content[name] = model
-        pixels = MEMORY // Network.prepared(network).bytes_per_lr_pixel
+        pixels = MEMORY // prepare(network).bytes_per_lr_pixel
         known[network.scale] = {"file": name, "multiple": network.size_multiple, "pixels": pixels}
     settings = {"margin": MARGIN, "models": known}
     digest = hashlib.sha256(repr((settings, worker)).encode())

@@ -9,8 +9,9 @@ from printed import printed_rows
 from rlfn import RLFN
 from torch import nn
 
-from ssiu.bench.complexity import count, count_macs, ntire_table
+from ssiu.bench.complexity import ntire_table
 from ssiu.cli import benchmark
+from ssiu.inference.complexity import count, count_macs
 from ssiu.models.custom import CustomNetwork
 from ssiu.weights.external import build_external
 

@@ -16,10 +16,11 @@ from ssiu.data.pairs import find_pairs
 from ssiu.data.patches import build_stream
 from ssiu.data.test_sets import load_test_set
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, SSIUError
-from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.images.bicubic import make_lr
 from ssiu.images.io import read_rgb
+from ssiu.inference.networks import Bicubic
 from ssiu.training.trainer import Trainer
 
 NAMES = ["a", "b_x2", "x2"]

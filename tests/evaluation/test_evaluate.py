@@ -21,11 +21,13 @@ from torch.nn import functional as F
 from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
-from ssiu.evaluation.evaluate import Bicubic, Evaluation, ImageResult, evaluate
+from ssiu.evaluation.evaluate import Evaluation, ImageResult, evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, score
 from ssiu.images.bicubic import imresize
 from ssiu.images.io import read_rgb
 from ssiu.inference import tiles
+from ssiu.inference.networks import Bicubic
+from ssiu.inference.prepare import PreparedNetwork
 from ssiu.models import SSIU
 from ssiu.report.results import summary_json
 from ssiu.report.tables import comparison, score_table
@@ -58,9 +60,7 @@ def test_scores_are_those_of_each_image_scored_by_hand(tmp_path):
 
 
 class _Meeting:
-    """A network of two images at once that goes on when both are there, and notes who computed with how much."""
-
-    reentrant = True
+    """A function of two images at once that goes on when both are there, and notes who computed with how much."""
 
     def __init__(self):
         self.both = threading.Barrier(2, timeout=30)
@@ -83,7 +83,7 @@ def four_threads():
 def test_a_reentrant_network_upscales_images_at_once_with_the_threads_shared_out(tmp_path, four_threads):
     sets = _sets(write_set(tmp_path, "Set5", 2, {name: photo(name, 64, 48) for name in ("astronaut", "coffee")}))
     network = _Meeting()
-    found = evaluate(network, sets, tile="auto", protocols=("standard",))
+    found = evaluate(PreparedNetwork(network, reentrant=True), sets, tile="auto", protocols=("standard",))
     assert [image.name for image in found.images] == ["astronaut", "coffee"]
     assert {count for _, count in network.threads} == {2} and len(network.threads) == 2
     later = ThreadPoolExecutor(1).submit(torch.get_num_threads).result()
@@ -104,10 +104,9 @@ def test_an_error_or_ctrl_c_does_not_wait_for_the_networks_of_other_images(tmp_p
         finally:
             ended.append(True)
 
-    network.reentrant = True
     images = {"first": photo("astronaut", 64, 48), "second": photo("coffee", 48, 64)}
     with pytest.raises(KeyboardInterrupt):
-        evaluate(network, _sets(write_set(tmp_path, "Set5", 2, images)))
+        evaluate(PreparedNetwork(network, reentrant=True), _sets(write_set(tmp_path, "Set5", 2, images)))
     assert ended == [True] and torch.get_num_threads() == 4
 
 
@@ -122,8 +121,7 @@ def test_a_network_that_may_not_or_has_no_memory_upscales_one_image_at_a_time(
         seen.append((threading.get_ident(), torch.get_num_threads()))
         return F.interpolate(lr, scale_factor=2)
 
-    network.reentrant = reentrant
-    evaluate(network, _sets(small_set(tmp_path, 2)), protocols=("standard",))
+    evaluate(PreparedNetwork(network, reentrant=reentrant), _sets(small_set(tmp_path, 2)), protocols=("standard",))
     assert set(seen) == {(threading.get_ident(), 4)} and len(seen) == 3
 
 
@@ -249,7 +247,9 @@ def test_ranks_share_the_images_and_all_get_the_whole_result(tmp_path):
         import torch.distributed as dist
         from ssiu.config.load import make_config
         from ssiu.data.test_sets import load_test_sets
-        from ssiu.evaluation.evaluate import Bicubic, evaluate
+        from ssiu.evaluation.evaluate import evaluate
+        from ssiu.inference.networks import Bicubic
+from ssiu.inference.prepare import PreparedNetwork
 
         rank = int(sys.argv[1])
         dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=rank, world_size=2)

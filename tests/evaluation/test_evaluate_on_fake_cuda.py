@@ -10,8 +10,8 @@ from ssiu.data.test_sets import load_test_set
 from ssiu.device import set_arithmetic
 from ssiu.evaluation import evaluate as module
 from ssiu.evaluation.evaluate import evaluate
+from ssiu.inference import cuda_graphs as graphs
 from ssiu.models import MODELS
-from ssiu.models import cuda_graphs as graphs
 
 
 class InTurn:

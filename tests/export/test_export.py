@@ -22,6 +22,7 @@ from ssiu.cli.console import run_cli
 from ssiu.errors import BadInputError, ConfigError
 from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program
 from ssiu.images.io import read_rgb, save_image
+from ssiu.inference.prepare import prepare
 from ssiu.inference.tiles import super_resolve
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
@@ -275,7 +276,7 @@ def test_an_onnx_file_for_tiles_takes_their_offset_and_equals_the_whole_image(tm
     with torch.no_grad():
         whole = network(lr)
     torch.testing.assert_close(exported(lr), whole, rtol=0, atol=TOLERANCE)
-    torch.testing.assert_close(super_resolve(exported, lr, tile=16), whole, rtol=0, atol=2e-5)
+    torch.testing.assert_close(super_resolve(prepare(exported), lr, tile=16), whole, rtol=0, atol=2e-5)
 
 
 def test_a_network_that_takes_no_tile_offset_has_no_onnx_file_for_tiles(tmp_path: Path, export: Callable) -> None:

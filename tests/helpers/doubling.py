@@ -3,15 +3,14 @@
 import torch
 from torch.nn import functional as F
 
+from ssiu.models.base import SRNetwork
 
-class Doubling(torch.nn.Module):
-    """Bilinear x2 with an attribute a network has, and a record of what it was given."""
 
-    scale = 2
-    device = torch.device("cpu")
+class Doubling(SRNetwork):
+    """Bilinear x2 with a record of what it was given."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(2)
         self.seen: list[torch.Tensor] = []
 
     def forward(self, lr: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
-from ssiu.evaluation.evaluate import Bicubic, evaluate
+from ssiu.evaluation.evaluate import evaluate
+from ssiu.inference.networks import Bicubic
 from ssiu.report.results import open_results, other_results, write_results
 from ssiu.report.tables import comparison
 

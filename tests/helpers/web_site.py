@@ -18,6 +18,7 @@ from ssiu.errors import BusyError
 from ssiu.files import user_cache_folder
 from ssiu.images.decoding import DecodedImage
 from ssiu.images.io import read_image
+from ssiu.inference.prepare import prepare
 from ssiu.web import site as web_page
 from ssiu.web.site import RUNTIME, export_web
 
@@ -38,7 +39,7 @@ def export_site(folder: Path, networks: list[nn.Module]) -> Path:
     shutil.copy(kept, cache)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
-        patched.setattr(web_page, "MEMORY", PIXELS * web_page.Network.prepared(networks[0]).bytes_per_lr_pixel)
+        patched.setattr(web_page, "MEMORY", PIXELS * prepare(networks[0]).bytes_per_lr_pixel)
         export_web(folder, networks)
     return folder
 

@@ -18,6 +18,7 @@ from ssiu.evaluation.metrics import to_uint8
 from ssiu.images.decoding import DecodedImage
 from ssiu.images.io import read_image, read_rgb, save_image, write_image
 from ssiu.inference import tiles
+from ssiu.inference.prepare import prepare
 from ssiu.inference.tiles import super_resolve
 from ssiu.inference.upscaler import Upscaler
 
@@ -30,7 +31,7 @@ IMAGE = photo("chelsea", 37, 50)
 def test_a_image_becomes_what_the_network_makes_of_it() -> None:
     model = tiny(3).eval()
     lr = torch.from_numpy(IMAGE).permute(2, 0, 1)[None] / 255
-    network = model.prepare_for_inference()  # whose last bits may differ from the model's
+    network = prepare(model)  # whose last bits may differ from the model's
     expected = to_uint8(super_resolve(network, lr)[0])
     np.testing.assert_array_equal(ssiu.upscale(model, IMAGE), expected)
     np.testing.assert_array_equal(np.array(ssiu.upscale(model, Image.fromarray(IMAGE))), expected)
@@ -145,15 +146,15 @@ def test_tiles_go_straight_into_the_result() -> None:
 
 
 def test_tiles_are_as_large_as_the_prepared_networks_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
-    usable = 128 * 128 * tiles.BYTES_PER_LR_PIXEL
+    usable = 128 * 128 * Doubling.bytes_per_lr_pixel
     monkeypatch.setattr(tiles, "free_memory", lambda device: usable / tiles.RAM_SHARE + 1)
     passes = {}
-    for needs in (1, tiles.BYTES_PER_LR_PIXEL):
+    for needs in (1, Doubling.bytes_per_lr_pixel):
         model = Doubling()
         model.bytes_per_lr_pixel = needs
         Upscaler(model)(np.tile(IMAGE, (4, 3, 1)))
         passes[needs] = len(model.seen)
-    assert passes == {1: 1, tiles.BYTES_PER_LR_PIXEL: 4}
+    assert passes == {1: 1, Doubling.bytes_per_lr_pixel: 4}
 
 
 def test_nan_is_never_written_as_a_image() -> None:

@@ -15,9 +15,10 @@ from small_sets import photo, small_set, write_set
 from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.evaluation.evaluate import Bicubic, Evaluation, evaluate
+from ssiu.evaluation.evaluate import Evaluation, evaluate
 from ssiu.evaluation.metrics import Score
 from ssiu.images.io import save_image
+from ssiu.inference.networks import Bicubic
 from ssiu.report.results import other_results
 from ssiu.report.results_page import choose, report_page, telling_box
 from ssiu.report.tables import comparison

@@ -9,12 +9,12 @@ import torch
 from faults import ends_within
 from hostile import hostile_files, saved
 from tiny import Tensors, equal, tiny
-from torch import nn
 
 import ssiu.export.onnx
 from ssiu.cli import upscale as upscale_command
 from ssiu.errors import BadInputError
 from ssiu.images.io import save_image
+from ssiu.models.base import SRNetwork
 from ssiu.models.ssiu import SSIU
 from ssiu.weights.formats import read_weights, save_authors_weights, save_weights
 
@@ -80,18 +80,15 @@ def test_no_flipped_byte_changes_a_value_silently(tmp_path: Path, suffix: str) -
     assert refused > (300 if suffix == ".pt" else 900)
 
 
-class _Named(nn.Module):
+class _Named(SRNetwork):
     """Any tensors, for `save_weights`."""
 
     def __init__(self, state: Tensors):
-        super().__init__()
+        super().__init__(2)
         self.state = state
 
     def state_dict(self) -> Tensors:
         return self.state
-
-    def arguments(self) -> dict[str, int]:
-        return {"scale": 2}
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -15,7 +15,6 @@ from small_sets import photo, write_set
 from tiny import equal, tiny
 from torch import nn
 
-from ssiu.bench.complexity import count
 from ssiu.cli import benchmark as benchmark_command
 from ssiu.cli import export as export_command
 from ssiu.cli import figures as figures_command
@@ -28,6 +27,8 @@ from ssiu.errors import BadInputError, ConfigError, MissingInputError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.lam import attribute
 from ssiu.images.io import read_rgb, save_image
+from ssiu.inference.complexity import count
+from ssiu.inference.prepare import prepare
 from ssiu.inference.tiles import super_resolve
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models import MODELS
@@ -123,7 +124,7 @@ def test_any_size_is_padded_as_it_asks_and_what_came_in_is_unchanged(
 
 
 def test_tiles_and_self_ensemble_work(tmp_path: Path) -> None:
-    model = load_model(written(tmp_path / "net.pth", compact(3)))
+    model = prepare(load_model(written(tmp_path / "net.pth", compact(3))))
     lr = torch.rand(1, 3, 70, 90)
     whole = super_resolve(model, lr)
     torch.testing.assert_close(super_resolve(model, lr, tile=20), whole, rtol=0, atol=1e-6)

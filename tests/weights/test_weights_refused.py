@@ -14,7 +14,7 @@ from tiny import Tensors, equal, make_state, tiny
 from torch import nn
 
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.export.onnx import load_network
+from ssiu.inference.networks import load_network
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.weights.checkpoint import save_checkpoint

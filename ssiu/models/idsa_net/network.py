@@ -28,9 +28,8 @@ Grid attention, strip pooling and instance norm see the whole image: a tile alon
 Tiles of 64 and 128 LR pixels gave 52 to 60 dB against the whole, up to 10 gray levels (docs/experiments/idsa_net.md).
 """
 
-import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -39,7 +38,6 @@ from torch.nn import functional as F
 
 from ssiu.errors import ConfigError
 from ssiu.models.base import SRNetwork, check_choice
-from ssiu.models.cuda_graphs import prepare_on_gpu
 from ssiu.models.idsa_net.depthwise import DepthwiseConv
 from ssiu.models.idsa_net.shared_attention import WINDOW, SequenceUnit, SharedAttention
 from ssiu.models.layers import (
@@ -288,20 +286,6 @@ class IDSANet(SRNetwork):
             f, matrices = block(f, matrices)
         x = self.tail(f0 + self.body_end(f)) + upsample_bilinear(y, self.scale, align_corners=False)  # (B, 3, sH, sW)
         return x[..., : self.scale * height, : self.scale * width]
-
-    def prepare_for_inference(self, dtype: torch.dtype | None = None) -> Callable[[Tensor], Tensor]:
-        """A callable with the output of this network as it is now; ``dtype`` is float32 or bfloat16."""
-        if self.head.weight.device.type == "cuda":
-            return prepare_on_gpu(self, dtype or torch.float32)
-        network = copy.deepcopy(self).eval().requires_grad_(False)
-
-        @torch.inference_mode()
-        def super_resolve(lr: Tensor) -> Tensor:
-            with torch.autocast(lr.device.type, dtype or torch.float32, enabled=dtype not in (None, torch.float32)):
-                return network(lr).float()
-
-        super_resolve.reentrant = True
-        return super_resolve
 
     @classmethod
     def arguments_from(cls, state_dict: Mapping[str, Tensor]) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssiu.config.load import load_config
 from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
+from ssiu.inference.prepare import PreparedNetwork, prepare
 from ssiu.inference.tiles import super_resolve
 from ssiu.models import build_model
 from ssiu.models.idsa_net import network as idsa_net
@@ -279,7 +280,7 @@ def test_preparing_leaves_the_callers_model_as_it_is_and_keeps_the_weights_of_no
     model, lr = IDSANet(scale=2, n_feats=16, n_blocks=2).eval(), torch.rand(1, 3, 17, 23)
     with torch.no_grad():
         expected = model(lr)
-        prepared = model.train().prepare_for_inference()
+        prepared = prepare(model.train())
         assert model.training and all(module.training for module in model.modules())
         assert all(parameter.requires_grad for parameter in model.parameters())
         for parameter in model.parameters():
@@ -293,8 +294,8 @@ def test_prepared_network_gives_the_same_output_and_nearly_so_in_bfloat16():
     lr = torch.rand(1, 3, 16, 24)
     with torch.inference_mode():
         expected = model(lr)
-    assert model.prepare_for_inference()(lr).equal(expected)
-    rounded = model.prepare_for_inference(torch.bfloat16)(lr)
+    assert prepare(model)(lr).equal(expected)
+    rounded = prepare(model, torch.bfloat16)(lr)
     assert rounded.dtype == torch.float32
     assert 0 < (rounded - expected).abs().max() < 0.05
 
@@ -304,6 +305,7 @@ def test_a_tile_does_not_see_what_the_whole_image_tells_the_network():
     model = IDSANet(2, **TINY).eval()
     lr = torch.rand(1, 3, 16, 200)
     with torch.inference_mode():
-        whole, tiled = model(lr), super_resolve(model, lr, tile=16)
+        network = PreparedNetwork.of(model)
+        whole, tiled = model(lr), super_resolve(network, lr, tile=16)
         assert (tiled - whole).abs().max() > 1e-4  # no margin mends it: means run over the image
-        assert super_resolve(model, lr, tile=200).equal(whole)
+        assert super_resolve(network, lr, tile=200).equal(whole)

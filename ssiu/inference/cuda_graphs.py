@@ -1,17 +1,14 @@
-"""Networks ready for inference on a GPU: weights cast once, and one launch a call instead of five hundred.
+"""A network on a GPU as a CUDA graph: one launch a call instead of five hundred.
 
 A small image keeps a GPU busy for less time than its operators take to be launched one by one. A CUDA graph is a
 recording of all of them for one shape, started as a whole.
 """
 
-import copy
 from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-
-from ssiu.models.esam import ESAM
+from torch import Tensor
 
 Function = Callable[..., Tensor]
 Recorder = Callable[[Function, tuple[Tensor, ...], object], Function]
@@ -19,23 +16,6 @@ Recorder = Callable[[Function, tuple[Tensor, ...], object], Function]
 MAX_GRAPHS = 8  # shapes; the least recently used one goes
 MAX_PIXELS = 2**17  # of LR; beyond them the operators take longer than their launches
 WARM_UPS = 2  # calls before a recording, in which libraries choose algorithms and take their workspace
-
-
-def prepare_on_gpu(network: nn.Module, dtype: torch.dtype) -> Function:
-    """A float32 function like ``network`` in eval mode with its weights as they are now, computed in ``dtype``."""
-    network = copy.deepcopy(network).eval().requires_grad_(False).to(dtype)
-    for module in network.modules():
-        if isinstance(module, ESAM):
-            module.fix_position()
-
-    @torch.inference_mode()
-    def super_resolve(lr: Tensor, *tile_offset: Tensor) -> Tensor:
-        with torch.autocast(lr.device.type, enabled=False):
-            return network(lr, *tile_offset).float()
-
-    graphs = Graphs(super_resolve)
-    graphs.takes_tile_offset = getattr(network, "takes_tile_offset", False)
-    return graphs
 
 
 class Graphs:

@@ -5,6 +5,7 @@ compiler.
 """
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 
 from ssiu.models.esam import ESAM
 from ssiu.models.layers import Conv1x1, Conv3x3, reflect
+from ssiu.models.ssiu import SSIU
 
 ONEDNN = torch.ops.mkldnn
+BYTES_PER_LR_PIXEL = 11_000  # of SSIU with 64 channels in float32 (docs/experiments/performance.md)
 STRIP_PIXELS = 4096  # of the maps that come in; measured, see docs/experiments/performance.md
 
 
@@ -24,11 +27,14 @@ def can_pack(dtype: torch.dtype) -> bool:
     return dtype == torch.float32 or (dtype == torch.bfloat16 and ONEDNN._is_mkldnn_bf16_supported())
 
 
-def pack(network: nn.Module, dtype: torch.dtype) -> None:
-    """Lets every convolution of ``network`` compute in ``dtype``: depthwise and 1x1 ones packed, with a GELU after."""
+def pack(network: SSIU, dtype: torch.dtype) -> None:
+    """Lets every convolution of ``network`` compute in ``dtype``: depthwise and 1x1 ones packed, with a GELU after.
+
+    What does not change any more is computed once, and the reconstruction `in_strips`.
+    """
+    fix_positions(network)
+    network.reconstruct = in_strips(network.reconstruct, network.scale)  # type: ignore[method-assign]
     for parent in list(network.modules()):
-        if isinstance(parent, ESAM):
-            parent.fix_position()
         children = list(parent.named_children())
         for (name, child), (following_name, following) in pairwise([*children, ("", None)]):
             if isinstance(child, Conv3x3) and child.out_channels == 3 and dtype == torch.float32:
@@ -42,6 +48,13 @@ def pack(network: nn.Module, dtype: torch.dtype) -> None:
                 setattr(parent, name, PackedConv1x1(child, dtype, gelu))
                 if gelu:
                     setattr(parent, following_name, nn.Identity())
+
+
+def fix_positions(network: nn.Module) -> None:
+    """Computes what `ESAM.position` returns once and for all: of weights, in their precision, that change no more."""
+    for module in network.modules():
+        if isinstance(module, ESAM):
+            module.position = partial(torch.Tensor.detach, module.position())  # type: ignore[method-assign]
 
 
 class PackedConv1x1(nn.Module):
