@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ssiu.bench.gpu_layouts import LAYOUTS, in_layout
 from ssiu.bench.timing import race, synchronise
 from ssiu.bench.train import training_step
 from ssiu.bench.variants import literal_network
@@ -32,7 +33,7 @@ from ssiu.inference.batch import upscale_files
 from ssiu.inference.jobs import Job
 from ssiu.inference.prepare import prepare
 from ssiu.inference.upscaler import Upscaler
-from ssiu.models import SSIU, layers
+from ssiu.models import SSIU
 from ssiu.models.base import checkpoint_activations
 from ssiu.training.losses import SRLoss, total_loss
 from ssiu.training.trainer import Trainer
@@ -144,10 +145,10 @@ def gradient_parity(lab: Lab) -> dict[str, Any]:
     expected = gradients(copy.deepcopy(model).cpu().double(), lr.double(), hr.double())
     lr, hr = lr.to(lab.device), hr.to(lab.device)
     figures = {}
-    for layout in ("padded", "planar", "shifted"):
-        with _layout(layout):
-            for name, network in ((layout, model), (f"{layout}_compiled", lab.compiled(copy.deepcopy(model)))):
-                figures[name] = ((gradients(network, lr, hr) - expected).norm() / expected.norm()).item()
+    for layout in LAYOUTS:
+        network = in_layout(copy.deepcopy(model), layout)
+        for name, each in ((layout, network), (f"{layout}_compiled", lab.compiled(network))):
+            figures[name] = ((gradients(each, lr, hr) - expected).norm() / expected.norm()).item()
     return figures
 
 
@@ -210,15 +211,6 @@ def folder(lab: Lab) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _layout(layout: str) -> Iterator[None]:
-    before, layers._cuda_layout = layers._cuda_layout, layout
-    try:
-        yield
-    finally:
-        layers._cuda_layout = before
-
-
-@contextlib.contextmanager
 def _inductor_layout() -> Iterator[None]:
     import torch._inductor.config as inductor  # slow to import, and only wanted here
 
@@ -236,8 +228,8 @@ def training(lab: Lab, scale: int, options: str) -> dict[str, Any]:
         network = literal_network(network)
     if "checkpointed" in words:
         checkpoint_activations(network)
+    in_layout(network, next((word for word in words if word in LAYOUTS), "padded"))
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_layout(next((w for w in words if w in ("planar", "shifted")), "padded")))
         if "inductor-layout" in words:
             stack.enter_context(_inductor_layout())
         if "compiled" in words:

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssiu.models.layers import Conv1x1, Conv3x3, copied, enlarge_part, is_planar, upsample_bilinear, without_autocast
+from ssiu.models.layers import Conv1x1, Conv3x3, attention, copied, upsample_bilinear
+from ssiu.models.tile_upsampling import upsample_tile
 
 BLOCK = 8  # side of a block of queries
 HALO = 1  # pixels its keys and values reach beyond it
@@ -32,37 +33,26 @@ class ESAM(nn.Module):
             self.conv = Conv3x3(channels, channels, depthwise=True)
         self.qkv = Conv1x1(channels, 3 * channels, bias=False)
 
-    def forward(self, f: Tensor, enlargement: tuple[Tensor, Tensor] | None = None) -> Tensor:
-        """ESAM(f), or of a part of a larger map what the larger map would give there: its `enlargement_weights`."""
+    def forward(self, f: Tensor, tile: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """ESAM(f); of a tile, with its `upsampling_weights`, what ESAM of the whole map is there."""
         if not self.sparse:
             return self.attend(f)
         x = self.conv(self.attend(F.max_pool2d(f, 2)))  # (B, C, H/2, W/2)
-        if enlargement is None:
-            return upsample_bilinear(x, 2, align_corners=True)  # (B, C, H, W)
-        return enlarge_part(x, *enlargement)
+        if tile is not None:
+            return upsample_tile(x, *tile)
+        return upsample_bilinear(x, 2, align_corners=True)  # (B, C, H, W)
 
     def attend(self, x: Tensor) -> Tensor:
         """Eq. 17 on (B, C, h, w), h and w multiples of 8."""
         batch, channels, height, width = x.shape
-        if is_planar(x):  # a product takes and gives what its gradient needs in either layout
-            qkv = (self.qkv.weight.flatten(1) @ x.flatten(2)).transpose(1, 2).unflatten(1, (height, width))
-        else:
-            qkv = self.qkv(x).permute(0, 2, 3, 1)
-        q, kv = qkv.split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
+        q, kv = self.qkv(x).permute(0, 2, 3, 1).split([channels, 2 * channels], dim=-1)  # (B, h, w, C), (B, h, w, 2C)
         q = blocks(q)  # (n, 64, C), n windows
         k, v = overlapping_windows(kv).chunk(2, dim=-1)  # (n, 100, C)
-        on_cpu = x.device.type == "cpu"
-        k = k + (self.position() if on_cpu else self.position().to(k.dtype))  # else float32 keys would be kept
+        k = k + self.position().to(k.dtype)
         q, k, v = (t.unflatten(2, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (n, heads, tokens, d)
-        if on_cpu:  # bfloat16 is no faster there, and its gradient several times slower
-            with without_autocast(x):
-                y = F.scaled_dot_product_attention(q.to(k.dtype), k, v.to(k.dtype)).to(x.dtype)
-        else:
-            y = F.scaled_dot_product_attention(q, k, v)
-        y = y.transpose(1, 2).reshape(batch, height // BLOCK, width // BLOCK, BLOCK, BLOCK, channels)
-        if is_planar(x):
-            return copied(y.permute(0, 5, 1, 3, 2, 4)).view(batch, channels, height, width)
-        return copied(y.transpose(2, 3)).view(batch, height, width, channels).permute(0, 3, 1, 2)
+        y = attention(q, k, v).transpose(1, 2)  # (n, 64, heads, d)
+        y = y.reshape(batch, height // BLOCK, width // BLOCK, BLOCK, BLOCK, channels).transpose(2, 3)
+        return copied(y).view(batch, height, width, channels).permute(0, 3, 1, 2)
 
     def position(self) -> Tensor:
         """What a key's place in its window adds to it, (100, C): the rows' half and the columns' half, every head."""

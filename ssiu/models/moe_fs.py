@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ssiu.models.layers import Conv1x1, is_planar
+from ssiu.models.layers import Conv1x1
 
 
 class MoEFS(nn.Module):
@@ -21,10 +21,8 @@ class MoEFS(nn.Module):
         self.fuse = Conv1x1(channels, channels)
 
     def forward(self, experts: Sequence[Tensor]) -> Tensor:
-        scores = [gate(a) for gate, a in zip(self.gates, experts, strict=True)]
-        if is_planar(scores[0]):
-            weights = torch.stack(scores).softmax(dim=0)  # (3, B, C, H, W)
-        else:
-            weights = torch.stack([s.permute(0, 2, 3, 1) for s in scores]).softmax(dim=0).permute(0, 1, 4, 2, 3)
-        a_w = sum(w * a for w, a in zip(weights, experts, strict=True))
+        scores = [gate(a).permute(0, 2, 3, 1) for gate, a in zip(self.gates, experts, strict=True)]
+        w1, w2, w3 = torch.stack(scores).softmax(dim=0).permute(0, 1, 4, 2, 3)  # (B, C, H, W) each
+        a1, a2, a3 = experts
+        a_w = w1 * a1 + w2 * a2 + w3 * a3
         return self.fuse(a_w, plus=a_w)

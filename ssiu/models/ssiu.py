@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ssiu.errors import ConfigError
@@ -13,13 +14,12 @@ from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv3x3,
     UpsamplingTail,
-    enlargement_weights,
-    in_layout,
     pad_to_multiple,
     upsample_bilinear,
 )
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
+from ssiu.models.tile_upsampling import upsampling_weights
 
 EXPERTS = 3  # groups of stages MoE-FS chooses from
 
@@ -49,11 +49,11 @@ class SSReM(nn.Module):
         self.msgm3 = MSGM(channels)
         self.msgm4 = MSGM(channels)
 
-    def forward(self, a: Tensor, f_y: Tensor, enlargement: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def forward(self, a: Tensor, f_y: Tensor, tile: tuple[Tensor, Tensor] | None = None) -> Tensor:
         normed = self.norm(a)
         v = self.msgm1(normed, plus=(normed if self.skip == "norm" else a) + f_y)  # Eq. 10 and 12
         beta = self.msgm2(normed)  # Eq. 11
-        v = self.esam(v, enlargement) + v
+        v = self.esam(v, tile) + v
         a = self.msgm3(v - beta if self.beta_sign == "minus" else v + beta, plus=beta)  # Eq. 13
         return self.msgm4(a, plus=a)  # Eq. 14
 
@@ -129,17 +129,17 @@ class SSIU(SRNetwork):
         """``tile_offset`` (top, left, height, width): ``lr`` is a tile that starts there in an image of that size.
 
         In LR pixels, on the device of ``lr``; the tile starts at multiples of `size_multiple`, ends there or with the
-        image. Away from its edges it then becomes what it is in the image: ESAM's enlargement depends on the size.
+        image. Away from its edges it then becomes what it is in the image: ESAM's upsampling depends on the size.
         """
         height, width = lr.shape[-2:]
-        y = in_layout(pad_to_multiple(lr, self.size_multiple))
+        y = pad_to_multiple(lr, self.size_multiple).contiguous(memory_format=torch.channels_last)
         a = f_y = self.head(y.to(self.head.weight.dtype))  # (B, C, H, W), as all maps up to the tail
-        enlargement = None
+        tile = None
         if tile_offset is not None:
-            enlargement = enlargement_weights(tile_offset, y.shape[2] // 2, y.shape[3] // 2, self.size_multiple)
+            tile = upsampling_weights(tile_offset, y.shape[2] // 2, y.shape[3] // 2, self.size_multiple)
         outputs = []
         for stage in self.stages:
-            a = stage(a, f_y, enlargement)
+            a = stage(a, f_y, tile)
             outputs.append(a)
         group = len(outputs) // EXPERTS
         x = self.reconstruct(f_y, *outputs[group - 1 :: group])  # from the last of each group, (B, 3, sH, sW)

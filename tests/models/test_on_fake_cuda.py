@@ -5,17 +5,17 @@ import torch
 from fake_cuda import DEVICE, fake_cuda, images
 from tiny import tiny
 
-from ssiu.models import esam, layers, moe_fs
+from ssiu.models import layers
 
 
 def test_autocast_in_attention_keeps_no_float32_keys(monkeypatch):
-    original, dtypes = esam.F.scaled_dot_product_attention, set()
+    original, dtypes = layers.F.scaled_dot_product_attention, set()
 
     def attention(q, k, v):
         dtypes.update((q.dtype, k.dtype, v.dtype))
         return original(q, k, v)
 
-    monkeypatch.setattr(esam.F, "scaled_dot_product_attention", attention)
+    monkeypatch.setattr(layers.F, "scaled_dot_product_attention", attention)
     model = tiny()
     with fake_cuda(), torch.no_grad(), torch.autocast("cuda", torch.bfloat16):
         model.to(DEVICE)(images(1, 32, 32))
@@ -29,37 +29,6 @@ def test_the_interpolation_matrices_are_bilinear_upsampling(scale, align_corners
     rows, columns = (layers.interpolation_matrix(x, dim, scale, align_corners) for dim in (2, 3))
     expected = layers.upsample_bilinear(x, scale, align_corners)
     torch.testing.assert_close(rows @ x @ columns.T, expected, rtol=0, atol=1e-12)
-
-
-def gradient_and_output(model):
-    lr = torch.rand(2, 3, 20, 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    model.zero_grad()
-    sr = model(lr)
-    sr.square().sum().backward()
-    return sr.detach(), torch.cat([p.grad.flatten() for p in model.parameters()])
-
-
-@pytest.mark.parametrize("layout", ["planar", "shifted"])
-@pytest.mark.parametrize("arguments", [{"scale": 2}, {"scale": 4, "attention": "dense"}])
-def test_every_layout_computes_the_same_network(layout, arguments, monkeypatch):
-    model = tiny(**arguments).double()
-    expected = gradient_and_output(model)
-    for module in (layers, esam, moe_fs):
-        monkeypatch.setattr(module, f"is_{layout}", lambda x: True, raising=False)
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: x)  # the planar norm computes in float32
-    found = gradient_and_output(model)
-    assert not torch.equal(found[1], expected[1]), "the layout took no part"
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
-
-
-def test_gradients_of_the_shifted_form_are_right():
-    x, weight, bias = (
-        torch.rand(size, dtype=torch.float64, requires_grad=True) for size in ((2, 3, 2, 5), (3, 1, 3, 3), (3,))
-    )
-    assert torch.autograd.gradcheck(layers.ReflectedBorder.apply, (x,))
-    wide = torch.rand(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layers.ShiftedProducts.apply, (wide, weight, bias))
 
 
 def test_twelve_sizes_compile_to_five_graphs_at_most():

@@ -13,6 +13,7 @@ from ssiu.models.esam import ESAM
 from ssiu.models.moe_fs import MoEFS
 from ssiu.models.msgm import MSGM
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
+from ssiu.models.tile_upsampling import upsample_tile, upsampling_weights
 
 TINY = dict(n_feats=8, num_heads=4, n_blocks=3)
 VARIANTS = [
@@ -91,11 +92,11 @@ def test_any_image_size_gives_exactly_scale_times_it(scale):
 @pytest.mark.parametrize(
     "top, left, bottom, right", [(0, 0, 96, 80), (0, 16, 32, 80), (32, 16, 64, 48), (64, 48, 96, 80)]
 )
-def test_a_part_is_enlarged_as_in_its_whole_map(top, left, bottom, right):
+def test_a_tile_is_upsampled_as_in_its_whole_map(top, left, bottom, right):
     whole = torch.randn(2, 3, 48, 40)  # of an image of 90x75, padded to 96x80 and halved
     part = whole[:, :, top // 2 : bottom // 2, left // 2 : right // 2]
     tile_offset = torch.tensor([top, left, 90, 75], dtype=torch.int32)
-    found = layers.enlarge_part(part, *layers.enlargement_weights(tile_offset, *part.shape[2:], 16))
+    found = upsample_tile(part, *upsampling_weights(tile_offset, *part.shape[2:], 16))
     expected = layers.upsample_bilinear(whole, 2, align_corners=True)[:, :, top:bottom, left:right]
     torch.testing.assert_close(found[:, :, 1:-1, 1:-1], expected[:, :, 1:-1, 1:-1], rtol=0, atol=1e-4)
     if part.shape == whole.shape:

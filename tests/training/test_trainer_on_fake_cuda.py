@@ -1,4 +1,4 @@
-"""A training step as it would run on a GPU: it never waits for one, and the layouts behind the switch keep apart."""
+"""A training step as it would run on a GPU: it never waits for one, and no layout of maps hides copies."""
 
 import itertools
 from pathlib import Path
@@ -9,7 +9,8 @@ import torch
 from fake_cuda import DEVICE, Launches, fake_cuda, in_a_child
 from tiny_run import tiny_config
 
-from ssiu.models import build_model, layers
+from ssiu.bench.gpu_layouts import in_layout
+from ssiu.models import build_model
 from ssiu.training import distributed, trainer
 from ssiu.training.trainer import Trainer
 
@@ -22,13 +23,13 @@ class NoData:
 _runs = itertools.count()
 
 
-def step(folder: Path, monkeypatch, **changes) -> SimpleNamespace:
+def step(folder: Path, monkeypatch, layout: str = "padded", **changes) -> SimpleNamespace:
     """The second step of a run."""
     config = {"deterministic": False, "log_name": f"run{next(_runs)}", "threads": 0, **changes}
     monkeypatch.setattr(distributed, "select_device", lambda *_: DEVICE)
     config = tiny_config(folder, **config)
     lr, hr = (torch.zeros(2, 3, s, s, dtype=torch.uint8) for s in (config.patch_size // 2, config.patch_size))
-    model = build_model(config)  # of real tensors, whose initial values are computed
+    model = in_layout(build_model(config), layout)  # of real tensors, whose initial values are computed
     monkeypatch.setattr(trainer, "build_model", lambda _: model)
 
     def second_step() -> dict:
@@ -76,8 +77,7 @@ FULL = {"n_feats": 64, "num_heads": 4, "n_blocks": 9, "patch_size": 64}
 @pytest.mark.parametrize(
     ("layout", "copies", "mixed"), [("padded", 157, 215), ("planar", 0, 9), ("shifted", 0, 0)]
 )  # planar: the gradient of max-pooling, at a quarter of the pixels
-def test_the_layouts_behind_the_switch_make_no_hidden_copies(folder, monkeypatch, layout, copies, mixed):
-    monkeypatch.setattr(layers, "_cuda_layout", layout)
-    launches = step(folder, monkeypatch, **FULL)
+def test_the_layouts_that_a_gpu_will_race_make_no_hidden_copies(folder, monkeypatch, layout, copies, mixed):
+    launches = step(folder, monkeypatch, layout, **FULL)
     assert launches.layout_copies <= copies
     assert launches.mixed <= mixed

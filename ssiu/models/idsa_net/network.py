@@ -44,7 +44,6 @@ from ssiu.models.layers import (
     ChannelLayerNorm,
     Conv1x1,
     UpsamplingTail,
-    in_layout,
     pad_to_multiple,
     upsample_bilinear,
 )
@@ -279,7 +278,7 @@ class IDSANet(SRNetwork):
 
     def forward(self, lr: Tensor) -> Tensor:
         height, width = lr.shape[-2:]
-        y = in_layout(pad_to_multiple(lr, self.size_multiple))
+        y = pad_to_multiple(lr, self.size_multiple).contiguous(memory_format=torch.channels_last)
         f = f0 = self.head(y.to(self.head.weight.dtype))  # (B, C, H, W), as all maps up to the tail
         matrices: Matrices = (None, None)
         for block in self.blocks:
