@@ -27,6 +27,7 @@ from ssiu.config.load import load_config
 from ssiu.device import describe, select_device, set_arithmetic
 from ssiu.inference.complexity import count
 from ssiu.models import layers
+from ssiu.models.base import SRNetwork
 from ssiu.report.tables import ABSENT, Cell, Number, Table
 
 NTIRE_SIDE = 256  # LR pixels
@@ -56,10 +57,10 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [complexity_table(model, height, width), ntire_table(model, device, turns)]
 
 
-def complexity_table(model: nn.Module, height: int, width: int) -> Table:
+def complexity_table(model: SRNetwork, height: int, width: int) -> Table:
     """A row for each kind of module; those that hold others include them."""
     counts = count(model, height, width)
-    number, parameters, products, activations = Counter(), Counter(), Counter(), Counter()
+    number, parameters, products, activations = (Counter[str]() for _ in range(4))
     outer = "" if model.core is model else "network."
     for full_name, module in model.named_modules():
         name = full_name.removeprefix(outer)
@@ -85,7 +86,7 @@ def _complexity_row(label: str, number: int, parameters: int, macs: int, activat
     return [label, Number(number, "d"), *large]
 
 
-def ntire_table(model: nn.Module, device: torch.device, turns: int) -> Table:
+def ntire_table(model: SRNetwork, device: torch.device, turns: int) -> Table:
     """The columns of the NTIRE efficiency challenges; time and memory of ``turns`` passes, none of them for 0."""
     counts = count(model, NTIRE_SIDE, NTIRE_SIDE)
     timed: list[Cell] = [ABSENT, ABSENT]
@@ -100,7 +101,7 @@ def ntire_table(model: nn.Module, device: torch.device, turns: int) -> Table:
 
 
 @torch.no_grad()
-def _measured(model: nn.Module, device: torch.device, turns: int) -> list[Cell]:
+def _measured(model: SRNetwork, device: torch.device, turns: int) -> list[Cell]:
     """Milliseconds, and MiB with weights and image."""
     set_arithmetic("fp32")
     model = copy.deepcopy(model).to(device)

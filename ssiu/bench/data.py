@@ -87,11 +87,11 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
 
     def from_png(g: int) -> object:
         pair = pairs[stream.image_index(g)]
-        return from_whole(*(read_rgb(path).transpose(2, 0, 1) for path in (pair.lr, pair.hr)), g)
+        return from_whole(read_rgb(pair.lr).transpose(2, 0, 1), read_rgb(pair.hr).transpose(2, 0, 1), g)
 
     def from_npy(g: int) -> object:
         index = stream.image_index(g)
-        return from_whole(*(np.load(image.path) for image in (images.lr[index], images.hr[index])), g)
+        return from_whole(np.load(images.lr[index].path), np.load(images.hr[index].path), g)
 
     variants = {
         "decode both PNG files, float": from_png,

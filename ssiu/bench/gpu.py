@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from ssiu.bench.gpu_checks import CHECKS, PSNR_SCALES, Lab
+from ssiu.bench.gpu_checks import CHECKS, PSNR_SCALES
+from ssiu.bench.gpu_lab import Lab
 from ssiu.bench.options import at_least
 from ssiu.data.pairs import find_pairs
 from ssiu.device import describe, select_device, set_arithmetic

@@ -5,108 +5,37 @@ import copy
 import json
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import skimage.data
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ssiu.bench.gpu_lab import PHOTOGRAPHS, Check, Lab
 from ssiu.bench.gpu_layouts import LAYOUTS, in_layout
-from ssiu.bench.timing import race, synchronise
+from ssiu.bench.timing import synchronise
 from ssiu.bench.train import training_step
 from ssiu.bench.variants import literal_network
 from ssiu.config.load import make_config
-from ssiu.config.schema import Config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import PRECISIONS, set_arithmetic
 from ssiu.errors import StoppedError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import score
-from ssiu.images.bicubic import make_lr
-from ssiu.images.io import read_rgb, save_image
+from ssiu.images.io import read_rgb
 from ssiu.inference.batch import upscale_files
 from ssiu.inference.jobs import Job
 from ssiu.inference.prepare import prepare
 from ssiu.inference.upscaler import Upscaler
-from ssiu.models import SSIU
 from ssiu.models.base import checkpoint_activations
 from ssiu.training.losses import SRLoss, total_loss
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint
 from ssiu.weights.load import load_model
 
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee")  # inside scikit-image
-SMALL = {"n_feats": 8, "num_heads": 2, "n_blocks": 3}
-WARM_UPS = 3
 PSNR_SCALES = (2, 4)
-
-
-@dataclass(frozen=True)
-class Lab:
-    """Where it is measured: ``toy`` with tiny networks; ``folder`` for what is written; ``data_path`` has Set5."""
-
-    device: torch.device
-    toy: bool
-    folder: Path
-    data_path: Path | None = None
-
-    def model(self, scale: int) -> SSIU:
-        """With the same random weights every time, on the device."""
-        torch.manual_seed(0)
-        return SSIU(scale, **(SMALL if self.toy else {})).to(self.device)
-
-    def config(self, scale: int, **values: Any) -> Config:
-        """The paper's training on the photographs, or a toy of it."""
-        side, batch = (24, 2) if self.toy else (64, 40)
-        defaults = {"scale": scale, "patch_size": side * scale, "batch_size": batch, "device": self.device.type}
-        defaults |= {"data_path": str(self.photographs(scale)), "log_path": str(self.folder / "logs")}
-        defaults |= {"training_dataset": "photographs", "test_every": 0, "eval_sets": [], "save_every": 10**6}
-        return make_config(defaults | (SMALL if self.toy else {}) | {"threads": 0 if self.toy else 8} | values)
-
-    def photographs(self, scale: int) -> Path:
-        """A data folder with the set ``photographs``."""
-        for name in PHOTOGRAPHS:
-            hr = getattr(skimage.data, name)()[: 64 if self.toy else None, : 80 if self.toy else None]
-            for folder, image in (("HR", hr), (f"LR_bicubic/X{scale}", make_lr(hr, scale))):
-                path = (
-                    self.folder / "photographs" / folder / (f"{name}.png" if folder == "HR" else f"{name}x{scale}.png")
-                )
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if not path.exists():
-                    save_image(path, image)
-        return self.folder
-
-    def compiled(self, network: nn.Module, mode: str | None = None) -> nn.Module:
-        """By Inductor; a toy only passes through the front end."""
-        return torch.compile(network, backend="eager") if self.toy else torch.compile(network, mode=mode)
-
-    def timed(self, work: Callable[[], object], turns: int) -> dict[str, float]:
-        """Median and quartiles in ms, and the peak of memory with everything in it."""
-        for _ in range(WARM_UPS):
-            work()
-        figures = {}
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            work()
-            figures = {"peak_mib": round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)}
-        seconds = sorted(race({"work": work}, 2 if self.toy else turns, self.device)["work"].seconds)
-        quarter = len(seconds) // 4
-        names = {"ms": seconds[len(seconds) // 2], "from": seconds[quarter], "to": seconds[-quarter - 1]}
-        return {name: round(1000 * value, 3) for name, value in names.items()} | figures
-
-
-@dataclass(frozen=True)
-class Check:
-    """A measurement, and the seconds it may take with its compilation: without them it is not begun."""
-
-    name: str
-    seconds: int
-    measure: Callable[[Lab], dict[str, Any]]
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
@@ -139,7 +68,7 @@ def gradient_parity(lab: Lab) -> dict[str, Any]:
     def gradients(network: nn.Module, lr: Tensor, hr: Tensor) -> Tensor:
         network.zero_grad()
         total_loss(SRLoss()(network(lr), hr)).backward()
-        return torch.cat([p.grad.double().flatten().cpu() for p in network.parameters()])
+        return torch.cat([p.grad.double().flatten().cpu() for p in network.parameters() if p.grad is not None])
 
     model = lab.model(2)
     expected = gradients(copy.deepcopy(model).cpu().double(), lr.double(), hr.double())
@@ -223,11 +152,10 @@ def training(lab: Lab, scale: int, options: str) -> dict[str, Any]:
     words = options.split()
     config = lab.config(scale)
     set_arithmetic(words[0])
-    network = lab.model(scale)
-    if "literal" in words:
-        network = literal_network(network)
+    model = lab.model(scale)
     if "checkpointed" in words:
-        checkpoint_activations(network)
+        checkpoint_activations(model)
+    network: nn.Module = literal_network(model) if "literal" in words else model
     in_layout(network, next((word for word in words if word in LAYOUTS), "padded"))
     with contextlib.ExitStack() as stack:
         if "inductor-layout" in words:
@@ -235,7 +163,7 @@ def training(lab: Lab, scale: int, options: str) -> dict[str, Any]:
         if "compiled" in words:
             network = lab.compiled(network, "reduce-overhead" if "reduce-overhead" in words else None)
         step = training_step(network, words[0], config, lab.device)
-        figures = lab.timed(step, 10)
+        figures: dict[str, Any] = lab.timed(step, 10)
         if "profiled" in words:
             figures["top"] = _profile(step, lab.device)
     return figures

@@ -54,8 +54,10 @@ VARIANTS: dict[str, Callable[[SRNetwork], PreparedNetwork]] = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_race_options(parser, list(VARIANTS), turns=15)
-    size = dict(type=at_least(16), nargs=2, action="append", metavar=("W", "H"))
-    parser.add_argument("--size", **size, help="of LR, several times if you like; default 120 80")
+    parser.add_argument(
+        "--size", type=at_least(16), nargs=2, action="append", metavar=("W", "H"),
+        help="of LR, several times if you like; default 120 80",
+    )  # fmt: skip
     parser.add_argument("--table2", action="store_true", help="Table II's workload: 100 outputs of 480x320 at x4")
     parser.add_argument(
         "--onnx", type=Path, metavar="FILE", help="of ssiu export onnx: also by ONNX Runtime and OpenVINO"

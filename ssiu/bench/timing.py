@@ -90,15 +90,13 @@ class Machine:
     @classmethod
     def measured(cls, device: torch.device) -> "Machine":
         side = 4096 if device.type == "cuda" else 1024
-        work = {}
-        for dtype in (torch.float32, torch.bfloat16):
-            a = torch.randn(side, side, device=device, dtype=dtype)
-            work[dtype] = lambda a=a: a @ a
+        a = torch.randn(side, side, device=device)
+        b = a.bfloat16()
         source, target = torch.ones(2, 2**26, device=device)  # 256 MiB each, more than a cache holds
-        work["copy"] = lambda: target.copy_(source)
+        work = {"fp32": lambda: a @ a, "bf16": lambda: b @ b, "copy": lambda: target.copy_(source)}
         best = {name: min(result.seconds) for name, result in race(work, 10, device).items()}
-        fp32, bf16 = (2 * side**3 / best[dtype] for dtype in (torch.float32, torch.bfloat16))
-        return cls(fp32, bf16, 2 * source.nbytes / best["copy"])
+        flop = 2 * side**3
+        return cls(flop / best["fp32"], flop / best["bf16"], 2 * source.nbytes / best["copy"])
 
     def note(self) -> str:
         """One line for below a table."""

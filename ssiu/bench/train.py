@@ -22,7 +22,7 @@ from ssiu.device import autocast, describe, memory_advice, select_device, set_ar
 from ssiu.errors import ConfigError
 from ssiu.inference.complexity import count_macs
 from ssiu.models import build_model
-from ssiu.models.base import checkpoint_activations
+from ssiu.models.base import SRNetwork, checkpoint_activations
 from ssiu.report.tables import Table
 from ssiu.training.losses import build_loss, total_loss
 from ssiu.training.optimizers import build_optimizer
@@ -62,14 +62,16 @@ def run(arguments: argparse.Namespace) -> list[Table]:
     return [race_table(title, results, flop, Machine.measured(device), config.batch_size * side**2)]
 
 
-def variant(name: str, model: nn.Module, config: Config) -> nn.Module:
+def variant(name: str, model: SRNetwork, config: Config) -> nn.Module:
     """A copy of ``model`` in the form of ``name``."""
     if name == "literal":
         return literal_network(model)
     network = copy.deepcopy(model)
     if config.checkpoint_activations:
         checkpoint_activations(network)
-    return torch.compile(network) if name.startswith("compiled") else network
+    if name.startswith("compiled"):
+        network.compile()
+    return network
 
 
 def training_step(network: nn.Module, precision: str, config: Config, device: torch.device) -> Callable[[], None]:

@@ -36,16 +36,16 @@ def _collect(module: str, imports: dict[str, None], bodies: list[str], seen: set
     seen.add(module)
     source = (PACKAGE.parent / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8")
     tree = ast.parse(source)
-    first = None  # the first statement that stays
+    first = 0  # line of the first statement that stays
     for node in tree.body:
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ssiu."):
             _collect(node.module, imports, bodies, seen)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:  # Self is in typing only from Python 3.11 on; torch brings typing_extensions
-                origin = "typing_extensions" if alias.name == "Self" else getattr(node, "module", None)
+            for alias in node.names:
+                origin = getattr(node, "module", None)
                 statement = ast.ImportFrom(origin, [alias], 0) if origin else ast.Import([alias])
                 imports[ast.unparse(statement)] = None
-        elif first is None and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
+        elif not first and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):
             first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
     lines = source.splitlines()[first - 1 :]
     bodies.append("\n".join(lines).strip() + "\n")

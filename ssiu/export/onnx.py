@@ -35,11 +35,11 @@ def export_program(network: SRNetwork, tiles: bool = False) -> ExportedProgram:
     With ``tiles`` it is ``program.module()(lr, tile_offset)``, with the int32 ``tile_offset`` (4,) of `SSIU.forward`.
     """
     examples = {"lr": torch.rand(1, 3, 40, 56)}
-    sizes = {"lr": {2: Dim("height", min=1), 3: Dim("width", min=1)}}
+    sizes: dict[str, dict[int, Any] | None] = {"lr": {2: Dim("height", min=1), 3: Dim("width", min=1)}}
     if tiles:
         examples["tile_offset"], sizes["tile_offset"] = torch.tensor(CHECKED_OFFSET, dtype=torch.int32), None
     # without these two, sides that are multiples of the window or as small as one would be special cases
-    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):
+    with torch.no_grad(), symbolic_shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]  # made when it is imported
         return torch.export.export(
             copy.deepcopy(network).eval(),
             tuple(examples.values()),
@@ -72,6 +72,7 @@ def export_onnx(network: SRNetwork, path: Path, tiles: bool = False) -> float:
             )
         except ImportError as error:
             raise ConfigError(f"export needs a package that is not installed ({error}): {INSTALL}") from None
+    assert program is not None  # as of every export with dynamo
     facts = {"model": network.architecture, "scale": network.scale, "size_multiple": network.size_multiple}
     program.model.metadata_props.update({key: str(value) for key, value in facts.items()})
     content = program.model_proto.SerializeToString()
@@ -95,7 +96,7 @@ def _write_checked(
     path: Path, content: bytes, network: SRNetwork, exported: Callable[..., Tensor], tiles: bool = False
 ) -> float:
     """Writes ``content`` if ``exported``, what it holds, gives the network's output; returns the difference."""
-    checks = [(size, ()) for size in CHECKED_SIZES]
+    checks: list[tuple[tuple[int, int], tuple[Tensor, ...]]] = [(size, ()) for size in CHECKED_SIZES]
     if tiles:
         checks.append((CHECKED_SIZES[0], (torch.tensor(CHECKED_OFFSET, dtype=torch.int32),)))
     difference = 0.0

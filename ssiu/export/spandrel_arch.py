@@ -38,6 +38,7 @@ class SSIUArch(Architecture[SSIU]):
         """The network of the weights; its padding is its own, so any size from 1x1 on will do."""
         state_dict = from_authors(state_dict) if "body.0.s3.rel_h" in state_dict else dict(state_dict)
         arguments = SSIU.arguments_from(state_dict)
+        assert arguments is not None  # as they were detected
         return ImageModelDescriptor(
             SSIU(**arguments),
             state_dict,

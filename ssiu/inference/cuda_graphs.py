@@ -6,12 +6,14 @@ recording of all of them for one shape, started as a whole.
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Function = Callable[..., Tensor]
-Recorder = Callable[[Function, tuple[Tensor, ...], object], Function]
+Memory = Any  # a `torch.cuda.graph_pool_handle`
+Recorder = Callable[[Function, tuple[Tensor, ...], Memory], Function]
 
 MAX_GRAPHS = 8  # shapes; the least recently used one goes
 MAX_PIXELS = 2**17  # of LR; beyond them the operators take longer than their launches
@@ -29,7 +31,7 @@ class Graphs:
         self.function = function
         self.record = record or record_cuda_graph
         self.graphs: OrderedDict[tuple, Function | None] = OrderedDict()  # None: seen once
-        self.memory: object = None
+        self.memory: Memory | None = None
 
     def __call__(self, x: Tensor, *tile_offset: Tensor) -> Tensor:
         if x.device.type != "cuda" or x.shape[0] * x.shape[2] * x.shape[3] > MAX_PIXELS:
@@ -49,8 +51,8 @@ class Graphs:
 
 
 @torch.inference_mode()
-def record_cuda_graph(function: Function, examples: tuple[Tensor, ...], memory: object) -> Function:
-    """``function`` for tensors of the shapes of ``examples``, as one launch; ``memory``: a `graph_pool_handle`."""
+def record_cuda_graph(function: Function, examples: tuple[Tensor, ...], memory: Memory) -> Function:
+    """``function`` for tensors of the shapes of ``examples``, as one launch."""
     given = [example.clone() for example in examples]
     device = given[0].device
     stream = torch.cuda.Stream(device)

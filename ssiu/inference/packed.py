@@ -69,14 +69,18 @@ class PackedConv1x1(nn.Module):
 
     def forward(self, x: Tensor, gelu: bool = False, times: Tensor | None = None, plus: Tensor | None = None) -> Tensor:
         x = x.to(self.dtype).permute(0, 2, 3, 1)  # (B, H, W, C_in)
-        if times is not None or plus is not None:
-            other, operation = (times, "mul") if plus is None else (plus, "add")
-            other = other.to(self.dtype).permute(0, 2, 3, 1)
-            x = ONEDNN._linear_pointwise.binary(x, other, self.weight, self.bias, operation)
+        if times is not None:
+            x = self._with(x, times, "mul")
+        elif plus is not None:
+            x = self._with(x, plus, "add")
         else:
-            activation = ("gelu", [], "none") if gelu or self.gelu else ("none", [], "")
-            x = ONEDNN._linear_pointwise(x, self.weight, self.bias, *activation)
+            name, algorithm = ("gelu", "none") if gelu or self.gelu else ("none", "")
+            x = ONEDNN._linear_pointwise(x, self.weight, self.bias, name, [], algorithm)
         return x.permute(0, 3, 1, 2)  # (B, C_out, H, W)
+
+    def _with(self, x: Tensor, other: Tensor, operation: str) -> Tensor:
+        other = other.to(self.dtype).permute(0, 2, 3, 1)
+        return ONEDNN._linear_pointwise.binary(x, other, self.weight, self.bias, operation)
 
 
 class PackedDepthwise(nn.Module):
@@ -86,7 +90,7 @@ class PackedDepthwise(nn.Module):
         super().__init__()
         self.groups = conv.groups
         weight = conv.weight.detach().to(dtype).to_mkldnn()
-        self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, (0, 0), (1, 1), (1, 1), conv.groups)
+        self.weight = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, [0, 0], [1, 1], [1, 1], conv.groups)
         self.bias = conv.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:

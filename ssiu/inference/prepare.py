@@ -71,9 +71,8 @@ def prepare(
         raise ConfigError(f"{model.architecture} cannot be computed in {dtype}; use precision fp32 or tf32")
     if isinstance(model, SSIU | IDSANet):
         return _prepare_ours(model, dtype or torch.float32)
-    if isinstance(model, CustomNetwork) and hasattr(model.network, "prepare_for_inference"):
-        return PreparedNetwork.of(model, _autocast(model.network.prepare_for_inference(dtype), dtype))
-    return PreparedNetwork.of(model, _autocast(model, dtype))
+    own = getattr(model.network, "prepare_for_inference", None) if isinstance(model, CustomNetwork) else None
+    return PreparedNetwork.of(model, _autocast(own(dtype) if own else model, dtype))
 
 
 def _autocast(run: Callable[..., Tensor], dtype: torch.dtype | None) -> Callable[..., Tensor]:

@@ -57,14 +57,14 @@ def super_resolve(network: PreparedNetwork, lr: Tensor, tile: Tile = 0, self_ens
     Raises DeviceMemoryError (69) when the memory of the device does not suffice.
     """
     height, width = lr.shape[-2:]
-    out = None
-    for region, sr in super_resolve_tiles(network, lr, tile, self_ensemble):
-        if region == Region(0, 0, height, width):
-            return sr
-        scale = sr.shape[-1] // (region.right - region.left)
-        if out is None:
-            out = sr.new_empty(*lr.shape[:2], scale * height, scale * width)
-        out[(..., *region.at(scale))] = sr
+    tiles = super_resolve_tiles(network, lr, tile, self_ensemble)
+    first, sr = next(tiles)
+    if first == Region(0, 0, height, width):
+        return sr
+    scale = sr.shape[-1] // (first.right - first.left)
+    out = sr.new_empty(*lr.shape[:2], scale * height, scale * width)
+    for region, piece in itertools.chain([(first, sr)], tiles):
+        out[(..., *region.at(scale))] = piece
     return out
 
 
@@ -80,7 +80,8 @@ def super_resolve_tiles(
     if tile == "auto":
         sides = _fitting_tile(whole, pixels_at_once(network) // lr.shape[0], multiple)
     else:
-        sides = 2 * (round_up(tile or max(whole), multiple),)
+        side = round_up(tile or max(whole), multiple)
+        sides = side, side
     waiting = deque(whole.split(*sides))
     while waiting:
         try:
@@ -88,7 +89,7 @@ def super_resolve_tiles(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            smaller = tuple(round_up(-(-side // 2), multiple) for side in sides)
+            smaller = (round_up(-(-sides[0] // 2), multiple), round_up(-(-sides[1] // 2), multiple))
             if tile != "auto" or smaller == sides:
                 raise DeviceMemoryError(
                     f"out of memory with a {whole.right}x{whole.bottom} image and tile={tile}; "
@@ -125,7 +126,8 @@ def _fitting_tile(whole: Region, pixels: int, multiple: int) -> tuple[int, int]:
         for (height, seen_rows, all_rows), (width, seen_columns, all_columns) in itertools.product(rows, columns)
         if seen_rows * seen_columns <= pixels
     ]
-    return min(fitting)[1:] if fitting else (rows[-1][0], columns[-1][0])
+    _, height, width = min(fitting, default=(0, rows[-1][0], columns[-1][0]))
+    return height, width
 
 
 @torch.no_grad()  # not inference_mode: what a network caches here may be needed for training
@@ -151,7 +153,7 @@ def _upscale(network: PreparedNetwork, lr: Tensor, region: Region) -> Tensor:
 
 def _ensemble(network: PreparedNetwork, lr: Tensor, region: Region) -> Tensor:
     """The mean of `_upscale` over the eight symmetries of the square, each undone in the output."""
-    total = 0
+    total = torch.zeros(())
     for turns, mirrored in itertools.product(range(4), (False, True)):
         x, (top, left, bottom, right) = lr, region
         if mirrored:

@@ -49,17 +49,18 @@ class Upscaler:
         full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
         alpha = pixels[..., -1:] if channels in (2, 4) else None
         colour = pixels if alpha is None else _spread_colour(pixels[..., :-1], alpha[..., 0])
-        varies = alpha is not None and (alpha != alpha[0, 0]).any()
-        planes = [colour, alpha] if varies else [colour]
+        planes = [colour]
+        out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
+        if alpha is not None and (alpha != alpha[0, 0]).any():
+            planes.append(alpha)
+        elif alpha is not None:
+            out[..., -1] = alpha[0, 0]
         lr = torch.stack([_three_channels(plane) for plane in planes])  # (1 or 2, 3, H, W), in the range of pixels
 
         def run(part: Tensor, *tile_offset: Tensor) -> Tensor:
             return self.network(part.to(self.device).float() / full, *tile_offset)
 
         network = replace(self.network, run=run)
-        out = np.empty((height * self.scale, width * self.scale, channels), pixels.dtype)
-        if alpha is not None and not varies:
-            out[..., -1] = alpha[0, 0]
         for region, sr in super_resolve_tiles(network, lr, self.tile, self.self_ensemble):
             if not sr.isfinite().all():
                 raise NonFiniteError(
@@ -133,7 +134,7 @@ def _without_single_channel(pixels: np.ndarray) -> np.ndarray:
 
 def _three_channels(plane: np.ndarray) -> Tensor:
     """(H, W, 1 or 3) to (3, H, W); 16 bits as int32, because torch's uint16 cannot be flipped."""
-    plane = plane.astype(np.int32) if plane.dtype == np.uint16 else np.require(plane, requirements="CW")
+    plane = plane.astype(np.int32) if plane.dtype == np.uint16 else np.require(plane, requirements=["C", "W"])
     return torch.from_numpy(plane).permute(2, 0, 1).expand(3, -1, -1)
 
 

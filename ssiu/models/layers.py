@@ -43,6 +43,8 @@ class Conv1x1(nn.Conv2d):
 class Conv3x3(nn.Conv2d):
     """3x3 convolution with reflected borders, (B, C_in, H, W) to (B, C_out, H, W); H, W >= 2."""
 
+    bias: Tensor
+
     def __init__(self, in_channels: int, out_channels: int, depthwise: bool = False):
         super().__init__(in_channels, out_channels, 3, groups=in_channels if depthwise else 1)
 

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from ssiu.bench import gpu
-from ssiu.bench.gpu_checks import CHECKS, Check
+from ssiu.bench.gpu_checks import CHECKS
+from ssiu.bench.gpu_lab import Check
 from ssiu.cli import main
 from ssiu.errors import ConfigError, MissingInputError, OutputError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ssiu.bench import gpu_checks
-from ssiu.bench.gpu_checks import Lab
+from ssiu.bench.gpu_lab import Lab
 from ssiu.device import select_device, set_arithmetic
 
 pytestmark = [

@@ -19,6 +19,8 @@ COLUMNS = 3  # of a kernel, for whose gradient oneDNN has a fast form; it has no
 class DepthwiseConv(nn.Conv2d):
     """Each channel by itself, a kernel of ``size`` x ``size``, odd, zero borders; (B, C, H, W) to the same."""
 
+    bias: Tensor
+
     def __init__(self, channels: int, size: int, dilation: int = 1):
         super().__init__(channels, channels, size, padding=dilation * (size // 2), dilation=dilation, groups=channels)
 

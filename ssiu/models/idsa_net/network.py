@@ -206,15 +206,17 @@ def initialise(model: "IDSANet") -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    added = [model.tail[-1], *(block.end for block in model.blocks)]
+    added = [model.tail[-1]]
     for module in model.modules():
-        if isinstance(module, SharedAttention):
+        if isinstance(module, Block):
+            added.append(module.end)
+        elif isinstance(module, SharedAttention):
             added.append(module.out)
         elif isinstance(module, SequenceUnit):
             added.append(module.outward)
     with torch.no_grad():
         for layer in added:
-            layer.weight.mul_(0.1)
+            layer.get_parameter("weight").mul_(0.1)
 
 
 class IDSANet(SRNetwork):

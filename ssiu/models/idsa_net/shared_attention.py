@@ -58,6 +58,8 @@ class SharedAttention(nn.Module):
     Parameters at 48 / 32 / 16 channels: 12,144 / 5,536 / 1,488; a source of 48 has 5,508 more.
     """
 
+    offset: Tensor  # (64, 64), row of `position` for query, key
+
     def __init__(self, channels: int, num_heads: int, grid: bool, source: bool, sequence: bool):
         super().__init__()
         self.num_heads = num_heads
@@ -70,7 +72,7 @@ class SharedAttention(nn.Module):
             nn.init.trunc_normal_(self.position, std=0.02)
             y, x = torch.arange(TOKENS) // WINDOW, torch.arange(TOKENS) % WINDOW
             offset = (y[:, None] - y + WINDOW - 1) * (2 * WINDOW - 1) + x[:, None] - x + WINDOW - 1
-            self.register_buffer("offset", offset, persistent=False)  # (64, 64), row of `position` for query, key
+            self.register_buffer("offset", offset, persistent=False)
         self.value = nn.Linear(channels, channels, bias=False)
         self.out = nn.Linear(channels, channels, bias=False)
         self.sequence = SequenceUnit(channels) if sequence else None
@@ -80,11 +82,12 @@ class SharedAttention(nn.Module):
         normed = self.norm(tokens)
         if self.source:
             matrix = self.attention_matrix(normed)
+        assert matrix is not None, "the first unit is a source"
         value = self.value(normed).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (n, heads, 64, d)
         tokens = tokens + self.out((matrix @ value).transpose(1, 2).flatten(2))
         if self.sequence is not None:
             tokens = tokens + self.sequence(tokens)
-        return unpartition(tokens, *x.shape[-2:], self.grid), matrix
+        return unpartition(tokens, x.shape[2], x.shape[3], self.grid), matrix
 
     def attention_matrix(self, tokens: Tensor) -> Tensor:
         """(n, 64, C) to (n, heads, 64, 64), rows sum to one; in the products' dtype, so that autocast casts it once."""
