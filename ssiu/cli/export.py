@@ -10,14 +10,13 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torch import nn
-
 from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import docs_page, make_folder, nonempty_path
+from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
 from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
@@ -26,32 +25,32 @@ from ssiu.weights.formats import read_weights, save_authors_weights, save_weight
 from ssiu.weights.load import load_configured, load_model, load_weights, network_of
 
 
-def to_safetensors(network: nn.Module, arguments: Namespace) -> str:
+def to_safetensors(network: SRNetwork, arguments: Namespace) -> str:
     save_weights(arguments.target, network, arguments.weights.metadata)
     return _tensors(network, arguments.target)
 
 
-def to_authors_pt(network: nn.Module, arguments: Namespace) -> str:
+def to_authors_pt(network: SRNetwork, arguments: Namespace) -> str:
     save_authors_weights(arguments.target, network)
     return _tensors(network, arguments.target)
 
 
-def to_onnx(network: nn.Module, arguments: Namespace) -> str:
+def to_onnx(network: SRNetwork, arguments: Namespace) -> str:
     return _checked(network, export_onnx, arguments.target, arguments.tiles)
 
 
-def to_pt2(network: nn.Module, arguments: Namespace) -> str:
+def to_pt2(network: SRNetwork, arguments: Namespace) -> str:
     return _checked(network, export_pt2, arguments.target)
 
 
-def _tensors(network: nn.Module, path: Path) -> str:
+def _tensors(network: SRNetwork, path: Path) -> str:
     """What stands in the file just written, read back."""
     load_weights(network, path)
     tensors = network.state_dict()
     return f"{network.architecture} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
 
 
-def _checked(network: nn.Module, export: Callable[..., float], *arguments: Path | bool) -> str:
+def _checked(network: SRNetwork, export: Callable[..., float], *arguments: Path | bool) -> str:
     """What was exported and how well it agrees with ``network``."""
     print("exporting the graph and comparing its output takes about a minute ...", flush=True)
     difference = export(network, *arguments)

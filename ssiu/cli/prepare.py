@@ -58,7 +58,7 @@ def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":
         return None
     from ssiu.config.load import load_config
     from ssiu.device import keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
-    from ssiu.export.onnx import load_network
+    from ssiu.inference.networks import load_network
     from ssiu.inference.teach import Teacher, refuse_evaluation_set
     from ssiu.inference.upscaler import Upscaler
     from ssiu.weights.formats import read_weights

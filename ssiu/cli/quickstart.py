@@ -5,12 +5,11 @@ ssiu quickstart max_iterations=200
 ssiu quickstart scale=4 log_name=x4      (a second run beside the first)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import skimage.data
-from torch import Tensor
 
 from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
@@ -22,6 +21,7 @@ from ssiu.evaluation.evaluate import evaluate
 from ssiu.files import make_folder
 from ssiu.images.io import save_image
 from ssiu.inference.networks import Bicubic
+from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
 from ssiu.report.tables import Table, cell
 from ssiu.training.trainer import Trainer
@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
 
     Trainer(config, resume="auto", allow_changes=args.allow_changes).run()
 
-    networks: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": Bicubic(config.scale)}
+    networks: dict[str, SRNetwork] = {"bicubic": Bicubic(config.scale)}
     networks["SSIU, reduced, just trained"] = load_model(config.run_folder / "models" / "last.pt")
     try:
         released = find_weights("SSIU", config.scale)

@@ -12,8 +12,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import nn
-
 from ssiu.cli.console import command_given, command_parser, terminal_width
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
@@ -23,6 +21,7 @@ from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.files import nonempty_path
 from ssiu.inference.complexity import count_macs
 from ssiu.inference.networks import Bicubic
+from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.results_page import SHOWN
@@ -105,7 +104,7 @@ def main(argv: Sequence[str]) -> None:
     print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'report.html'}", sep="\n")
 
 
-def complexity(model: nn.Module) -> dict[str, int | None]:
+def complexity(model: SRNetwork) -> dict[str, int | None]:
     """Parameters, and multiply-accumulates for a 1280x720 output; None where a network of one's own defies counting."""
     try:
         macs = count_macs(model, *(side // model.scale for side in MACS_OF))[""]

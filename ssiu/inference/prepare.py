@@ -67,7 +67,7 @@ def prepare(
         return model
     if not isinstance(model, SRNetwork):
         return PreparedNetwork(_autocast(model, dtype))
-    if dtype not in (None, *model.dtypes):
+    if dtype not in (None, torch.float32, *model.dtypes):
         raise ConfigError(f"{model.architecture} cannot be computed in {dtype}; use precision fp32 or tf32")
     if isinstance(model, SSIU | IDSANet):
         return _prepare_ours(model, dtype or torch.float32)
@@ -77,7 +77,7 @@ def prepare(
 
 def _autocast(run: Callable[..., Tensor], dtype: torch.dtype | None) -> Callable[..., Tensor]:
     """``run`` under autocast to ``dtype``, if there is one."""
-    if dtype is None:
+    if dtype in (None, torch.float32):
         return run
 
     def cast(lr: Tensor, *tile_offset: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ssiu.device import autocast, memory_advice, seed_draws, set_arithmetic, tun
 from ssiu.errors import ConfigError, MissingInputError, OutputError, SSIUError, StoppedError
 from ssiu.files import remove_leftovers
 from ssiu.models import build_model, check_trainable
-from ssiu.models.base import checkpoint_activations
+from ssiu.models.base import SRNetwork, checkpoint_activations
 from ssiu.progress import Progress, log_to_console
 from ssiu.training.checkpoints import Checkpoints
 from ssiu.training.distributed import join_processes
@@ -101,7 +101,7 @@ class Trainer:
             raise MissingInputError(f"not all nodes see the checkpoints of {config.run_folder}; use shared storage")
         self.network = self._wrap(self.model)
 
-    def _wrap(self, model: nn.Module) -> nn.Module:
+    def _wrap(self, model: SRNetwork) -> nn.Module:
         """What is called in training: the model, checkpointed, compiled and spread over the ranks as configured."""
         if self.config.checkpoint_activations:
             checkpoint_activations(model)

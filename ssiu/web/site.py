@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import torch
-from torch import nn
 
 from ssiu.data.catalog import Source
 from ssiu.download.http import fetch
@@ -30,6 +29,7 @@ from ssiu.export.one_file import network_source
 from ssiu.files import contents, held, make_folder, remove_leftovers, user_cache_folder, write_atomically
 from ssiu.inference.prepare import prepare
 from ssiu.inference.tiles import MARGIN
+from ssiu.models.base import SRNetwork
 from ssiu.progress import Progress
 from ssiu.report.pages import render, source
 from ssiu.weights.checkpoint import tensors_digest
@@ -66,7 +66,7 @@ MEDIA_TYPES = {
 }
 
 
-def export_web(folder: Path, networks: Sequence[nn.Module]) -> list[Path]:
+def export_web(folder: Path, networks: Sequence[SRNetwork]) -> list[Path]:
     """Writes the page with ``networks``, one a scale, into ``folder``; returns its files.
 
     Those of an earlier export are replaced, and what else lies beside them stays. Raises OutputError (73) for a folder
@@ -101,7 +101,7 @@ def _is_of_an_export(settings: Path) -> bool:
     return isinstance(found, dict) and {"version", "margin", "models"} <= found.keys()
 
 
-def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]]) -> dict[str, bytes]:
+def _content(runtime: dict[str, bytes], models: Sequence[tuple[SRNetwork, bytes]]) -> dict[str, bytes]:
     """The files of the folder by name, `SETTINGS` first."""
     names = [path.name for path in files("ssiu.web").iterdir() if path.name.endswith((".css", ".js"))]
     page = {name: source(f"web/{name}").encode() for name in sorted(names)}
@@ -125,7 +125,7 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[nn.Module, bytes]
     return {SETTINGS: (json.dumps({"version": version, **settings}, indent=2) + "\n").encode()} | content
 
 
-def _model(cache: Path, network: nn.Module) -> bytes:
+def _model(cache: Path, network: SRNetwork) -> bytes:
     """``network`` as ONNX, from ``cache`` where it was exported before by the same code."""
     made_of = (tensors_digest(network.state_dict()), network.arguments(), network_source(), inspect.getsource(onnx))
     recipe = hashlib.sha256(repr((*made_of, torch.__version__)).encode()).hexdigest()[:16]

@@ -249,7 +249,6 @@ def test_ranks_share_the_images_and_all_get_the_whole_result(tmp_path):
         from ssiu.data.test_sets import load_test_sets
         from ssiu.evaluation.evaluate import evaluate
         from ssiu.inference.networks import Bicubic
-from ssiu.inference.prepare import PreparedNetwork
 
         rank = int(sys.argv[1])
         dist.init_process_group("gloo", init_method="file://{tmp_path}/meet", rank=rank, world_size=2)
