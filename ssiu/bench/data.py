@@ -87,6 +87,7 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
 
     def from_png(g: int) -> object:
         pair = pairs[stream.image_index(g)]
+        assert pair.lr is not None  # as `make_pairs` made them
         return from_whole(read_rgb(pair.lr).transpose(2, 0, 1), read_rgb(pair.hr).transpose(2, 0, 1), g)
 
     def from_npy(g: int) -> object:

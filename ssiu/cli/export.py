@@ -13,8 +13,8 @@ from pathlib import Path
 from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
+from ssiu.export.comfyui import export_comfyui, export_spandrel
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
-from ssiu.export.plugins import export_comfyui, export_spandrel
 from ssiu.files import docs_page, make_folder, nonempty_path
 from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console

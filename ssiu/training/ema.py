@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ssiu.models.base import SRNetwork
 from ssiu.training.optimizers import averages_weights
 
 
@@ -18,17 +19,17 @@ class MovingAverage:
     here makes the host wait for the device.
     """
 
-    def __init__(self, model: nn.Module, decay: float):
+    def __init__(self, model: SRNetwork, decay: float):
         self.module = copy.deepcopy(model).requires_grad_(False)
         self.decay = decay
         self.updates = 0
 
-    def current(self) -> nn.Module:
+    def current(self) -> SRNetwork:
         """The network with the averaged weights."""
         return self.module
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: SRNetwork, step: int) -> None:
         """Takes in the weights of ``model`` after ``step`` steps and one more; the first time they are all there is."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.updates else 0.0
         torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
@@ -51,16 +52,16 @@ class MovingAverage:
 class OptimizersAverage(MovingAverage):
     """The weights that a schedule-free optimizer averages itself, in the place of the moving average."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+    def __init__(self, model: SRNetwork, optimizer: torch.optim.Optimizer):
         super().__init__(model, decay=0.0)
         self._model, self._optimizer = model, optimizer
 
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: SRNetwork, step: int) -> None:
         """Counts one more step; the optimizer has averaged."""
         self.updates += 1
 
     @torch.no_grad()
-    def current(self) -> nn.Module:
+    def current(self) -> SRNetwork:
         """The network as the optimizer evaluates it; what trains is afterwards what it was, to the last bit."""
         trained = [parameter.clone() for parameter in self._model.parameters()]
         self._optimizer.eval()
@@ -70,7 +71,7 @@ class OptimizersAverage(MovingAverage):
         return self.module
 
 
-def moving_average(model: nn.Module, optimizer: torch.optim.Optimizer, decay: float) -> MovingAverage | None:
+def moving_average(model: SRNetwork, optimizer: torch.optim.Optimizer, decay: float) -> MovingAverage | None:
     """The optimizer's own average, else the exponential one for a ``decay`` above 0, else None."""
     if averages_weights(optimizer):
         return OptimizersAverage(model, optimizer)

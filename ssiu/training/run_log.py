@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ssiu.config.schema import Config
 from ssiu.data.stream import TrainingData
 from ssiu.device import describe, peak_memory, warn_of_emulation
 from ssiu.files import PACKAGE
+from ssiu.models.base import SRNetwork
 from ssiu.progress import Progress
 from ssiu.training.distributed import Processes
 from ssiu.training.run_folder import RunFolder
@@ -26,7 +26,7 @@ log = logging.getLogger("ssiu")
 
 
 def log_start(
-    config: Config, stream: TrainingData, schedule: Schedule, model: nn.Module, processes: Processes, step: int
+    config: Config, stream: TrainingData, schedule: Schedule, model: SRNetwork, processes: Processes, step: int
 ) -> None:
     """The command, the code's version, what it runs on and what it computes, and what is unwise in it."""
     log.info("command: %s", shlex.join(sys.argv))
