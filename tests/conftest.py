@@ -1,18 +1,23 @@
-"""Fixtures shared by all tests: where the golden numbers and the photographs are."""
+"""Fixtures shared by all tests: where the golden numbers and the photographs are, and a real browser."""
 
 import gc
 import logging
 import os
+import shutil
 
 # Before torch is imported: tests fork, and a child of a process that has used several OpenMP threads hangs in them.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
 REFERENCE = Path(__file__).parent / "reference"
 
 # A fork must not clean up what it inherited: an ONNX session in a cycle waits there for threads that it has not.
@@ -57,3 +62,15 @@ def shared() -> Path:
 def reference() -> Path:
     """The small golden files that travel with the repository."""
     return REFERENCE
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's chromium, driven by Playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

@@ -27,18 +27,18 @@ LONGEST = 120_000  # ms, on a busy machine
 Page = Any  # of Playwright, which need not be there
 
 
-def export_site(folder: Path, networks: list[nn.Module]) -> Path:
-    """The page with ``networks``, which does no more than `PIXELS` at once; only the fetched runtime is kept."""
+def export_site(folder: Path, networks: list[nn.Module], home: Path) -> Path:
+    """The page with ``networks``, which does no more than `PIXELS` at once; ``home`` keeps them for other exports."""
     kept = user_cache_folder("web") / Path(RUNTIME.url).name
     try:
         fetch(RUNTIME, kept)
     except BusyError as error:
         pytest.skip(f"no ONNX Runtime for browsers: {error}")
-    cache = folder.parent / "cache/ssiu/web"
-    cache.mkdir(parents=True)
+    cache = home / "ssiu/web"
+    cache.mkdir(parents=True, exist_ok=True)
     shutil.copy(kept, cache)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_CACHE_HOME", str(cache.parents[1]))
+        patched.setenv("XDG_CACHE_HOME", str(home))
         patched.setattr(web_page, "MEMORY", PIXELS * prepare(networks[0]).bytes_per_lr_pixel)
         export_web(folder, networks)
     return folder

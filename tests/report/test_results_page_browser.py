@@ -71,8 +71,14 @@ def _divider(figure):
     return float(figure.locator(".divider").evaluate("line => parseFloat(line.style.left)"))
 
 
+def _words(page):
+    """Whether the words for fingers, and those for a mouse, are seen."""
+    return tuple(page.locator(f"p.{device}").first.is_visible() for device in ("touch", "mouse"))
+
+
 def test_the_line_follows_the_pointer_the_keys_and_the_slider(opened):
     page = opened()
+    assert _words(page) == (False, True)
     figure = page.locator("figure").first
     view = figure.locator(".view")
     view.scroll_into_view_if_needed()
@@ -218,16 +224,6 @@ def test_two_fingers_zoom_and_the_place_between_them_stays(opened):
     assert _place(figure)[0] == pytest.approx(x + 0.2 / zoom, abs=0.03), "one finger moves what is shown"
 
 
-def test_words_are_those_of_the_device(opened):
-    for options, there, absent in (
-        ({}, "mouse", "touch"),
-        ({"viewport": {"width": 390, "height": 800}, "is_mobile": True, "has_touch": True}, "touch", "mouse"),
-    ):
-        page = opened(**options)
-        assert page.locator(f"p.{there}").first.is_visible()
-        assert not page.locator(f"p.{absent}").first.is_visible()
-
-
 def test_two_runs_share_a_slider_and_have_an_error_map_each(opened, report):
     path = write_page(report.parent.parent, report.parent.parent / "two", ["Set5"], beside=report.parent)
     figure = opened(path).locator("figure").first
@@ -253,6 +249,7 @@ def test_the_page_follows_the_colour_scheme(opened, scheme, dark):
 def test_a_phone_shows_the_page_without_scrolling_sideways_and_slides_by_touch(opened):
     page = opened(viewport={"width": 390, "height": 800}, is_mobile=True, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert _words(page) == (True, False)
     figure = page.locator("figure").first
     figure.locator(".view").scroll_into_view_if_needed()
     box = figure.locator(".view").bounding_box()
@@ -260,14 +257,9 @@ def test_a_phone_shows_the_page_without_scrolling_sideways_and_slides_by_touch(o
     assert _divider(figure) == pytest.approx(80, abs=1)
 
 
-def test_set5_opens_within_two_seconds_and_eight_megabytes(opened, shared, tmp_path):
+def test_set5_is_one_page_of_at_most_eight_megabytes(opened, shared, tmp_path):
     path = write_page(shared / "data", tmp_path / "out", ["Set5"], scale=4)
     assert path.stat().st_size < 8e6
-    times = []
-    for _ in range(6):  # the best of six: how long it takes, not how busy the machine is
-        start = time.monotonic()
-        page = opened(path)
-        wait_for(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
-        times.append(time.monotonic() - start)
-    assert min(times) < 2
+    page = opened(path)
+    wait_for(page, "[...document.images].every(image => image.complete && image.naturalWidth)")
     assert page.locator("figure .divider").count() == 5

@@ -45,12 +45,6 @@ def package(damaged: bool = False) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests here, which therefore export the network once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(autouse=True)
 def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     with serving_files() as server:

@@ -1,6 +1,5 @@
-"""A real browser, Debian's chromium driven by Playwright, and the page of `ssiu export web` opened in it."""
+"""The page of `ssiu export web`, opened in a real browser."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,6 @@ from tiny import tiny
 from torch import nn
 from web_site import LONGEST, Page, export_site, plain_server, serving
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = ["--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
 
 @pytest.fixture(scope="session")
 def networks() -> dict[int, nn.Module]:
@@ -32,8 +16,14 @@ def networks() -> dict[int, nn.Module]:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory, networks: dict[int, nn.Module]) -> Path:
-    return export_site(tmp_path_factory.mktemp("web") / "site", list(networks.values()))
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What XDG_CACHE_HOME names in all tests here, which therefore export a network once."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory, networks: dict[int, nn.Module], cache: Path) -> Path:
+    return export_site(tmp_path_factory.mktemp("web") / "site", list(networks.values()), cache)
 
 
 @pytest.fixture(scope="module")
