@@ -109,10 +109,11 @@ class ImageCache:
                 cached = {source: found or self._lookup(source) for source, found in cached.items()}
                 self._build([source for source, found in cached.items() if found is None])
             cached = {source: found or self._lookup(source) for source, found in cached.items()}
-        if any(found is None for found in cached.values()):
-            changed = first_names(str(source.path) for source, found in cached.items() if found is None)
+        images = {source: found for source, found in cached.items() if found is not None}
+        if len(images) < len(cached):
+            changed = first_names(str(source.path) for source in cached if source not in images)
             raise BadInputError(f"{changed}: changed while being read; try again when nothing writes there")
-        return [cached[source] for source in sources]
+        return [images[source] for source in sources]
 
     def file_of(self, source: Source) -> Path:
         """The .npy file that would hold ``source`` as it is now. Raises MissingInputError (66)."""
@@ -132,7 +133,7 @@ class ImageCache:
         for image in found:
             if digest != image.source_sha256:
                 why = f"is of an older content of {path}"
-            elif hashlib.sha256(image.open()).hexdigest() != image.pixels_sha256:
+            elif hashlib.sha256(image.open().data).hexdigest() != image.pixels_sha256:
                 why = f"is damaged (it holds {path})"
             else:
                 continue
@@ -149,10 +150,13 @@ class ImageCache:
                 offset = file.tell()
                 file.seek(int(np.prod(shape)), os.SEEK_CUR)
                 facts = json.loads(file.read())
-                image = CachedImage(path, offset, shape, facts["source_sha256"], facts["pixels_sha256"])
+                planes, height, width = shape
+                image = CachedImage(
+                    path, offset, (planes, height, width), facts["source_sha256"], facts["pixels_sha256"]
+                )
         except Exception:  # NumPy and JSON raise many kinds for a damaged file
             return None
-        return image if (len(shape), by_columns, dtype) == (3, False, np.uint8) else None
+        return image if not by_columns and dtype == np.uint8 else None
 
     def _build(self, sources: Sequence[Source]) -> None:
         """Writes the files of ``sources``; called with the lock held."""
@@ -189,6 +193,6 @@ class ImageCache:
             pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))  # (H, W, 3) -> (3, H, W)
             buffer = io.BytesIO()
             np.save(buffer, pixels)
-            buffer.write(json.dumps(facts | {"pixels_sha256": hashlib.sha256(pixels).hexdigest()}).encode())
+            buffer.write(json.dumps(facts | {"pixels_sha256": hashlib.sha256(pixels.data).hexdigest()}).encode())
             write_atomically(target, buffer.getvalue())
         return None

@@ -10,7 +10,7 @@ its shutdown relies on SIGTERM, which our workers must ignore.)
 import atexit
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -28,7 +28,7 @@ GLANCE = 5  # waited for in pieces of this many seconds, so that a run that was 
 SHARED_MEMORY = Path("/dev/shm")
 ADVICE = "continue the run with fewer 'threads' or more shared memory (/dev/shm; docker: --shm-size)"
 
-_running: "weakref.WeakSet[Iterator]" = weakref.WeakSet()
+_running: "weakref.WeakSet[Generator[tuple[Tensor, Tensor]]]" = weakref.WeakSet()
 
 
 class PatchLoader:
@@ -49,7 +49,7 @@ class PatchLoader:
     def __len__(self) -> int:
         return len(self.micro_batches)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Generator[tuple[Tensor, Tensor]]:
         batches = self._from_workers() if self.threads else self._from_here()
         _running.add(batches)
         return batches
@@ -58,7 +58,7 @@ class PatchLoader:
         """Copies out of a worker's slot, pinned where that was asked for."""
         return (lr.pin_memory(), hr.pin_memory()) if self.pin_memory else (lr.clone(), hr.clone())
 
-    def _from_here(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _from_here(self) -> Generator[tuple[Tensor, Tensor]]:
         for m in self.micro_batches:
             lr, hr = self.stream.batch(m, self.rank, self.world)
             yield self._own(lr, hr) if self.pin_memory else (lr, hr)
@@ -74,7 +74,7 @@ class PatchLoader:
             for _ in range(self.threads)
         ]
 
-    def _from_workers(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _from_workers(self) -> Generator[tuple[Tensor, Tensor]]:
         context = multiprocessing.get_context()
         slots = self._slots()
         workers, links = [], []
@@ -156,6 +156,7 @@ def _work(
     """A worker: fills its slots in turn, and waits when all hold batches that were not taken yet."""
     torch.set_num_threads(1)
     main_process = multiprocessing.parent_process()
+    assert main_process is not None, "workers are children"
     with suppress(EOFError, ConnectionError):  # the main process is gone
         for turn, m in enumerate(micro_batches):
             if turn >= SLOTS:

@@ -116,7 +116,8 @@ class PatchStream:
     def empty_batch(self, world: int = 1) -> Batch:
         """Uninitialised tensors for one rank's share of a micro-batch."""
         shape, sides = (self.batch_size // world, 3), (self.patch_size // self.scale, self.patch_size)
-        return tuple(torch.empty((*shape, side, side), dtype=torch.uint8) for side in sides)
+        lr, hr = (torch.empty((*shape, side, side), dtype=torch.uint8) for side in sides)
+        return lr, hr
 
     def fill(self, m: int, rank: int, world: int, lr: torch.Tensor, hr: torch.Tensor) -> None:
         """Writes rank ``rank``'s share of micro-batch ``m`` into ``lr`` and ``hr``."""

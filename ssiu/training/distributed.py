@@ -63,8 +63,9 @@ class Processes:
 
     def abort(self) -> None:
         """Gives up what other ranks were to answer, before `close` after an error: NCCL would wait for it."""
-        if self.world > 1 and self.device.type == "cuda" and dist.is_initialized():
-            dist.group.WORLD._get_backend(self.device).abort()
+        group = dist.group.WORLD if dist.is_initialized() else None
+        if self.world > 1 and self.device.type == "cuda" and group is not None:
+            group._get_backend(self.device).abort()
 
     def close(self) -> None:
         """Leaves the process group; the others notice."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssiu.models.base import SRNetwork
-from ssiu.training.optimizers import averages_weights
+from ssiu.training.optimizers import averages_weights, use_averaged_weights, use_training_weights
 
 
 class MovingAverage:
@@ -64,9 +64,9 @@ class OptimizersAverage(MovingAverage):
     def current(self) -> SRNetwork:
         """The network as the optimizer evaluates it; what trains is afterwards what it was, to the last bit."""
         trained = [parameter.clone() for parameter in self._model.parameters()]
-        self._optimizer.eval()
+        use_averaged_weights(self._optimizer)
         self.module.load_state_dict(self._model.state_dict())
-        self._optimizer.train()
+        use_training_weights(self._optimizer)
         torch._foreach_copy_(list(self._model.parameters()), trained)  # `train` computes them anew, and rounds
         return self.module
 

@@ -71,8 +71,8 @@ class LossLog:
         files = {s: [n for m in range((s - 1) * k, s * k) for n in self.stream.names(m)] for s in (step - 1, step) if s}
         report = self.config.run_folder / "non_finite.json"
         if self.processes.is_main:
-            losses = {name: str(value) for name, value in losses.items()}
-            found = {"what": what, "step": step, "losses": losses, "images": files}
+            printed = {name: str(value) for name, value in losses.items()}
+            found = {"what": what, "step": step, "losses": printed, "images": files}
             write_atomically(report, json.dumps(found, indent=1).encode())
         raise NonFiniteError(
             f"the {what} is not finite at step {step} ({', '.join(files[step][:3])}, ...; details in {report}); "

@@ -43,7 +43,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 def _build_named(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     name, arguments = config.optimizer, config.optimizer_args
-    kind = find("optimizer", name, torch.optim.Optimizer)
+    kind: Callable[..., torch.optim.Optimizer] = find("optimizer", name, torch.optim.Optimizer)
     try:
         optimizer = kind(model.parameters(), lr=config.lr, **arguments)
     except Exception as error:
@@ -53,7 +53,7 @@ def _build_named(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     if averages_weights(optimizer):
         if config.scheduler != "constant" or config.ema_decay:
             raise ConfigError(f"optimizer {name} averages the weights itself: set scheduler=constant and ema_decay=0")
-        optimizer.train()
+        use_training_weights(optimizer)
     return optimizer
 
 
@@ -64,6 +64,16 @@ def _arguments(function: Callable[..., Any]) -> Iterable[inspect.Parameter]:
 def averages_weights(optimizer: torch.optim.Optimizer) -> bool:
     """Whether it is schedule-free: its ``eval()`` puts the averaged weights into the model, ``train()`` the others."""
     return callable(getattr(optimizer, "eval", None)) and callable(getattr(optimizer, "train", None))
+
+
+def use_training_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Puts the weights that train into the model of a schedule-free ``optimizer``."""
+    optimizer.train()  # type: ignore[attr-defined]  # see `averages_weights`
+
+
+def use_averaged_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Puts the averaged weights into the model of a schedule-free ``optimizer``."""
+    optimizer.eval()  # type: ignore[attr-defined]  # see `averages_weights`
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -95,6 +105,11 @@ def load_optimizer_state(
         groups.append({**group, **then, **{key: group[key] for key in settings if key in group}})
     optimizer.load_state_dict({**state, "param_groups": groups})
     return True
+
+
+def _gradients(parameters: list[nn.Parameter]) -> list[Tensor]:
+    """Of those that have one."""
+    return [p.grad for p in parameters if p.grad is not None]
 
 
 class Muon(torch.optim.Optimizer):
@@ -144,7 +159,7 @@ class Muon(torch.optim.Optimizer):
     _step_supports_amp_scaling = True
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]  # no loss to return
         """One step for every parameter that has a gradient; there is no closure."""
         if closure is not None:
             raise ValueError("Muon takes no closure")
@@ -160,10 +175,11 @@ class Muon(torch.optim.Optimizer):
         self, parameters: list[nn.Parameter], group: dict[str, Any], grad_scale: Tensor | None, found_inf: Tensor | None
     ) -> None:
         (rows, columns), rate = group["matrix"], group["lr"]
-        gradients = [p.grad for p in parameters]
+        tensors = list[Tensor](parameters)
+        gradients = _gradients(parameters)
         momenta = [self._state(p, "momentum")["momentum"] for p in parameters]
         if grad_scale is not None:
-            gradients = torch._foreach_div(gradients, grad_scale)
+            gradients = list(torch._foreach_div(gradients, grad_scale))
         if found_inf is not None:
             gradients = [torch.where(found_inf > 0, m, g) for m, g in zip(momenta, gradients, strict=True)]
             rate = rate * (1 - found_inf)
@@ -173,8 +189,8 @@ class Muon(torch.optim.Optimizer):
         stacked = orthogonalise(stacked) * (-rate * UPDATE_RMS * max(rows, columns) ** 0.5)
         counts = [p.numel() // (rows * columns) for p in parameters]
         steps = [part.view_as(p) for part, p in zip(stacked.split(counts), parameters, strict=True)]
-        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
-        torch._foreach_add_(parameters, steps)
+        torch._foreach_mul_(tensors, 1 - rate * group["weight_decay"])
+        torch._foreach_add_(tensors, steps)
 
     def _step_others(
         self, parameters: list[nn.Parameter], group: dict[str, Any], grad_scale: Tensor | None, found_inf: Tensor | None
@@ -182,8 +198,8 @@ class Muon(torch.optim.Optimizer):
         states = [self._state(p, "step", "exp_avg", "exp_avg_sq") for p in parameters]
         beta1, beta2 = group["betas"]
         adamw(
-            parameters,
-            [p.grad for p in parameters],
+            list[Tensor](parameters),
+            _gradients(parameters),
             [state["exp_avg"] for state in states],
             [state["exp_avg_sq"] for state in states],
             [],

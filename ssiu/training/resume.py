@@ -25,6 +25,7 @@ def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
     named one: its later checkpoints would be lost.
     """
     source = own if resume == "auto" else Path(resume)
+    found: tuple[Path, dict[str, Any]] | None
     if resume != "auto" and not source.is_dir():
         found = source, load_checkpoint(source, STATE)
     else:

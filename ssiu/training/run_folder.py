@@ -9,13 +9,16 @@ import shutil
 import socket
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from ssiu.errors import OutputError, SaveError
 from ssiu.files import held, make_folder, require_space, write_atomically, write_error
 from ssiu.images.io import save_image
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 log = logging.getLogger("ssiu")
 
@@ -60,7 +63,8 @@ class RunFolder:
         self._file_handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         log.addHandler(self._file_handler)
         log.setLevel(logging.INFO)
-        self._metrics = self._writer = None
+        self._metrics: TextIO | None = None
+        self._writer: SummaryWriter | None = None
 
     @property
     def holds_run(self) -> bool:
@@ -106,6 +110,7 @@ class RunFolder:
         (74) or OutputError (73) where the line cannot be written; without TensorBoard's files the run goes on.
         """
         values = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        assert self._metrics is not None, "`open` comes before"
         try:
             self._metrics.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
             self._metrics.flush()
@@ -135,9 +140,10 @@ class RunFolder:
     def close(self) -> None:
         """Ends the logs and gives the folder free."""
         log.removeHandler(self._file_handler)
-        for file in filter(None, (self._file_handler, self._metrics, self._writer)):
-            with contextlib.suppress(OSError):  # a full disk, which the write before has reported
-                file.close()
+        for opened in (self._file_handler, self._metrics, self._writer):
+            if opened is not None:
+                with contextlib.suppress(OSError):  # a full disk, which the write before has reported
+                    opened.close()
         self._owner.unlink(missing_ok=True)
         if self._new and not self.holds_run:  # the start failed: as if it had not been
             (self.path / "log.txt").unlink(missing_ok=True)

@@ -101,8 +101,8 @@ class Trainer:
             raise MissingInputError(f"not all nodes see the checkpoints of {config.run_folder}; use shared storage")
         self.network = self._wrap(self.model)
 
-    def _wrap(self, model: SRNetwork) -> nn.Module:
-        """What is called in training: the model, checkpointed, compiled and spread over the ranks as configured."""
+    def _wrap(self, model: SRNetwork) -> Any:
+        """The module that training calls: the model, checkpointed, compiled and spread over the ranks as configured."""
         if self.config.checkpoint_activations:
             checkpoint_activations(model)
         mode = self.config.compile
