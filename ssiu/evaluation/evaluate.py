@@ -1,14 +1,10 @@
 """Runs a network over test sets and scores every image: what `test.py` and the validation in training share."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +14,9 @@ from torch import Tensor
 from ssiu.config.schema import MAX_NAME_BYTES
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import autocast_type
-from ssiu.errors import BadInputError, NonFiniteError, first_names
-from ssiu.evaluation.metrics import PROTOCOLS, Score, check_size, mean_score, score, to_uint8
+from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.evaluation.metrics import PROTOCOLS, check_size, score, to_uint8
+from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.files import make_folder
 from ssiu.images.io import save_image
 from ssiu.images.parallel import cores
@@ -29,118 +26,7 @@ from ssiu.inference.tiles import Tile, super_resolve
 from ssiu.models.base import SRNetwork
 from ssiu.progress import Progress
 
-NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
-"""What reading any other document as a summary raises."""
-
 AHEAD = max(cores(), 2)  # images read before, and scored after, the network's
-
-
-@dataclass(frozen=True)
-class ImageResult:
-    """One image of a test set: its HR size in pixels, and its score under each protocol."""
-
-    set_name: str
-    name: str
-    width: int
-    height: int
-    scores: dict[str, Score]
-
-    @property
-    def key(self) -> str:
-        """``Set5/baby``."""
-        return f"{self.set_name}/{self.name}"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The scores of all images, in the order of the test sets and of the names in them."""
-
-    images: list[ImageResult]
-    protocols: tuple[str, ...]
-
-    @property
-    def sets(self) -> list[str]:
-        """Names of the test sets."""
-        return list(dict.fromkeys(image.set_name for image in self.images))
-
-    def of(self, set_name: str) -> list[ImageResult]:
-        """The images of one set."""
-        return [image for image in self.images if image.set_name == set_name]
-
-    def mean(self, set_name: str, protocol: str | None = None) -> Score:
-        """Mean PSNR and SSIM over the images of a set, under the first protocol unless another is named."""
-        return mean_score(image.scores[protocol or self.protocols[0]] for image in self.of(set_name))
-
-    @property
-    def means(self) -> dict[str, dict[str, Score]]:
-        """``means[protocol][set name]``."""
-        return {protocol: {name: self.mean(name, protocol) for name in self.sets} for protocol in self.protocols}
-
-    def exact(self, set_name: str, protocol: str) -> list[str]:
-        """The images of a set that equal their originals: their PSNR is infinite and not in its mean."""
-        return [image.name for image in self.of(set_name) if image.scores[protocol].psnr == math.inf]
-
-    def remarks(self) -> tuple[str, ...]:
-        """What a reader of the means has to know, a sentence each."""
-        found = []
-        for name in self.sets:
-            for protocol in self.protocols:
-                if exact := self.exact(name, protocol):
-                    found.append(
-                        f"{name} ({protocol}): {len(exact)} of {len(self.of(name))} images equal their originals "
-                        f"({first_names(exact)}); their PSNR is infinite and left out of the mean."
-                    )
-        above = [image for image in self.images if image.scores.get("official", Score(0, 0)).ssim > 1]
-        if above:
-            largest = max(image.scores["official"].ssim for image in above)
-            found.append(
-                f"The official SSIM of {first_names(image.key for image in above)} is above 1 (up to {largest:.4f}), "
-                "which no similarity can be: that code computes variances near 0 as differences of numbers near 1.8e7 "
-                "in float32, where neighbours are 1 or 2 apart. The number is what it prints; look at standard."
-            )
-        return tuple(found)
-
-    def summary(
-        self,
-        *,
-        model: str,
-        scale: int,
-        checkpoint: str | None = None,
-        weights_sha256: str | None = None,
-        precision: str | None = None,
-        self_ensemble: bool | None = None,
-    ) -> dict[str, Any]:
-        """What ``summary.json`` holds; what is not known is null there, as is the PSNR of a set of equal images.
-
-        Where some images equal their originals, ``exact`` names them.
-        """
-        return {
-            "model": model,
-            "scale": scale,
-            "checkpoint": checkpoint,
-            "weights_sha256": weights_sha256,
-            "precision": precision,
-            "self_ensemble": self_ensemble,
-            "protocols": {
-                protocol: {
-                    name: {"psnr": _finite(mean.psnr), "ssim": mean.ssim, "images": len(self.of(name))}
-                    | ({"exact": exact} if (exact := self.exact(name, protocol)) else {})
-                    for name, mean in sets.items()
-                }
-                for protocol, sets in self.means.items()
-            },
-        }
-
-    def per_image_csv(self) -> str:
-        """One line an image with all digits."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        numbers = [f"{protocol}_{number}" for protocol in self.protocols for number in Score._fields]
-        writer.writerow(["set", "name", "width", "height", *numbers])
-        for image in self.images:
-            values = [value for protocol in self.protocols for value in image.scores[protocol]]
-            writer.writerow([image.set_name, image.name, image.width, image.height, *values])
-        return text.getvalue()
 
 
 def evaluate(
@@ -244,21 +130,6 @@ def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
                 raise BadInputError(f"{test_set.name}/{pair.name!a}: the file name is not UTF-8; rename it") from None
 
 
-def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
-    """`Evaluation.means` of what `Evaluation.summary` made.
-
-    Of any other document it raises one of `NO_SUMMARY`.
-    """
-    return {
-        protocol: {
-            str(name): Score(math.inf if mean["psnr"] is None else float(mean["psnr"]), float(mean["ssim"]))
-            for name, mean in sets.items()
-        }
-        for protocol, sets in summary["protocols"].items()
-        if protocol in PROTOCOLS
-    }
-
-
 def image_file(set_name: str, name: str, scale: int) -> str:
     """Where an SR image lies in the ``save_to`` of `evaluate`."""
     return f"{set_name}/{name}_x{scale}.png"
@@ -282,7 +153,3 @@ def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:
     shares: list[list[ImageResult]] = [[] for _ in range(world)]
     dist.all_gather_object(shares, images)
     return [shares[job % world][job // world] for job in range(sum(map(len, shares)))]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

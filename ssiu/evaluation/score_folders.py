@@ -7,8 +7,8 @@ from ssiu.data.catalog import MOD12, known_name
 from ssiu.data.layouts import list_images
 from ssiu.data.test_sets import copy_name
 from ssiu.errors import BadInputError, MissingInputError, first_names
-from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
+from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.images.io import image_size, read_rgb
 from ssiu.progress import Progress
 

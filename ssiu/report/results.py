@@ -12,8 +12,9 @@ from typing import Any
 from ssiu.config.schema import Config
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
-from ssiu.evaluation.evaluate import Evaluation, image_file
+from ssiu.evaluation.evaluate import image_file
 from ssiu.evaluation.metrics import Score
+from ssiu.evaluation.scores import Evaluation
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.images.io import image_size
 from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page

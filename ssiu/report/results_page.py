@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image
 
 from ssiu.data.test_sets import BenchmarkSet
-from ssiu.evaluation.evaluate import Evaluation, ImageResult, image_file
+from ssiu.evaluation.evaluate import image_file
 from ssiu.evaluation.metrics import Score
+from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.images.bicubic import imresize
 from ssiu.images.io import read_rgb
 from ssiu.report.pages import render

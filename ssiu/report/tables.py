@@ -8,8 +8,8 @@ from typing import Any
 
 from ssiu.data.catalog import usual_name
 from ssiu.errors import one_line
-from ssiu.evaluation.evaluate import Evaluation
 from ssiu.evaluation.metrics import Score, rounded
+from ssiu.evaluation.scores import Evaluation
 from ssiu.report.paper.published import published
 
 ABSENT = "-"

@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
-from ssiu.evaluation.evaluate import Evaluation, ImageResult, evaluate
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, score
+from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.images.bicubic import imresize
 from ssiu.images.io import read_rgb
 from ssiu.inference import tiles

@@ -15,8 +15,9 @@ from small_sets import photo, small_set, write_set
 from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.evaluation.evaluate import Evaluation, evaluate
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import Score
+from ssiu.evaluation.scores import Evaluation
 from ssiu.images.io import save_image
 from ssiu.inference.networks import Bicubic
 from ssiu.report.results import other_results

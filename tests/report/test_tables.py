@@ -5,8 +5,8 @@ import math
 import pytest
 from printed import printed
 
-from ssiu.evaluation.evaluate import Evaluation, ImageResult
 from ssiu.evaluation.metrics import Score
+from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.report.pages import tables_page
 from ssiu.report.paper.published import paper_facts, paper_rows, published
 from ssiu.report.tables import Number, Table, cell, comparison, score_table

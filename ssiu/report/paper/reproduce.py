@@ -20,8 +20,9 @@ from torch import nn
 from ssiu.data.catalog import MOD12, usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import describe
-from ssiu.evaluation.evaluate import NO_SUMMARY, evaluate, summary_means
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import PROTOCOLS, Score, rounded
+from ssiu.evaluation.scores import NO_SUMMARY, summary_means
 from ssiu.files import make_folder, write_atomically
 from ssiu.report.pages import encoded, tables_page
 from ssiu.report.paper.published import published

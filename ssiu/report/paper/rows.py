@@ -14,8 +14,9 @@ from typing import NamedTuple
 from ssiu.data.catalog import TEST_SETS
 from ssiu.data.test_sets import BenchmarkSet, load_test_set
 from ssiu.errors import BadInputError, MissingInputError
-from ssiu.evaluation.evaluate import NO_SUMMARY, evaluate, summary_means
+from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import Score, rounded
+from ssiu.evaluation.scores import NO_SUMMARY, summary_means
 from ssiu.inference.networks import Bicubic
 from ssiu.report.paper.published import paper_row, paper_rows
 from ssiu.report.tables import ABSENT
