@@ -21,7 +21,9 @@ from ssiu.files import docs_page
 from ssiu.models.base import SRNetwork
 from ssiu.models.layers import pad_to
 
-INSTALL = "pip install spandrel torchvision"
+INSTALL = (
+    f"pip install spandrel torchvision torch=={torch.__version__.partition('+')[0]}"  # keeps the torch that is here
+)
 WINDOW = 16  # windows of 8 and 16 pixels are usual; no architecture says its own
 TRIED = (16, 24)  # LR height and width of the image that a network is tried on
 

@@ -7,18 +7,20 @@ import sys
 from pathlib import Path
 
 import pytest
-import spandrel
 import torch
 from tiny import tiny
 from torch import nn
+from torchvision_standin import require_spandrel
 
 from ssiu.cli import export as command
 from ssiu.errors import OutputError
 from ssiu.export.one_file import network_source
-from ssiu.export.spandrel_arch import SSIUArch, install
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.weights.formats import save_authors_weights, save_weights
 from ssiu.weights.load import load_model
+
+spandrel = require_spandrel()
+from ssiu.export.spandrel_arch import SSIUArch, install  # noqa: E402  (imports spandrel)
 
 ROOT = Path(__file__).parents[2]
 install(ignore_duplicates=True)

@@ -6,10 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision_standin import stand_in
+from torchvision_standin import require_spandrel
 
-stand_in()
-spandrel = importlib.import_module("spandrel")
+spandrel = require_spandrel()
 
 
 def spandrel_network(name: str, module: str = "", kind: str = "") -> Any:

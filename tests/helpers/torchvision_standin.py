@@ -1,7 +1,12 @@
-"""What spandrel imports of torchvision, which does not load beside the CPU build of torch; no SR network calls it."""
+"""spandrel for tests, with a stand-in for torchvision, which it imports and no super-resolution network calls.
+
+PyPI's torchvision does not load beside the CPU build of torch.
+"""
 
 import sys
 from types import ModuleType
+
+import pytest
 
 
 def stand_in() -> None:
@@ -13,3 +18,9 @@ def stand_in() -> None:
             sys.modules[name] = ModuleType(name)
         functional = sys.modules["torchvision.transforms.functional"]
         functional.InterpolationMode = functional.rotate = functional.normalize = None
+
+
+def require_spandrel() -> ModuleType:
+    """spandrel; the tests of a file that asks for it are skipped where it is not installed."""
+    stand_in()
+    return pytest.importorskip("spandrel", reason="spandrel is not installed: scripts/run_tests.sh installs it")
