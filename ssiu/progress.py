@@ -3,6 +3,7 @@
 Elsewhere, as in a log file, the bar is a plain line every 30 seconds.
 """
 
+import errno
 import logging
 import sys
 from typing import Any, TextIO
@@ -61,8 +62,12 @@ class _ConsoleHandler(logging.Handler):
     """Log lines on stdout, above the progress bar on stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno != errno.EIO:  # which says that the terminal is gone: the work goes on, and is saved
+                raise
 
 
 def log_to_console() -> None:

@@ -1,6 +1,7 @@
 """What the commands share: how they describe themselves, log to the terminal, and end."""
 
 import argparse
+import contextlib
 import io
 import logging
 import os
@@ -91,12 +92,12 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
     except SSIUError as error:
         if debug:
             raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        _say(f"error: {one_line(error)}")
         code = error.exit_code
     except KeyboardInterrupt:
         if debug:
             raise
-        print("stopped", file=sys.stderr)
+        _say("stopped")
         code = 128 + signal.SIGINT
     except BrokenPipeError:
         code = BROKEN_PIPE
@@ -105,12 +106,18 @@ def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | N
         if refused is None:
             raise
         line, code = refused
-        print(f"error: {one_line(line)}", file=sys.stderr)
+        _say(f"error: {one_line(line)}")
     try:
         sys.stdout.flush()
     except OSError:  # Python would try once more as it ends, and end in 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _say(line: str) -> None:
+    """The last line of a command; where the terminal is gone the exit code says it alone."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
 
 
 def _replace_closed_streams() -> None:

@@ -1,4 +1,4 @@
-"""Stopping on SIGTERM and SIGINT without losing a step."""
+"""Stopping on SIGTERM, SIGINT and SIGHUP without losing a step."""
 
 import os
 import signal
@@ -10,8 +10,9 @@ SAME_REQUEST = 1.0  # seconds: `timeout`, torchrun and job schedulers deliver on
 
 
 class StopSignal:
-    """While entered, the first SIGTERM or SIGINT is remembered in ``signum``; a second one leaves the process at once.
+    """While entered, the first SIGTERM, SIGINT or SIGHUP is remembered in ``signum``; a second one leaves at once.
 
+    SIGHUP comes when a terminal is closed or an ssh session ends; where ``nohup`` has it ignored, it stays so.
     What arrives within a second of the first belongs to it. Files are only ever replaced whole, so leaving at once
     tears nothing; it says ``what_is_left``.
     """
@@ -22,7 +23,10 @@ class StopSignal:
         self._since = 0.0
 
     def __enter__(self) -> "StopSignal":
-        self._before = {s: signal.signal(s, self._handle) for s in (signal.SIGTERM, signal.SIGINT)}
+        signals = [signal.SIGTERM, signal.SIGINT]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
+            signals.append(signal.SIGHUP)
+        self._before = {signum: signal.signal(signum, self._handle) for signum in signals}
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -3,6 +3,7 @@
 A process is its own session and process group, ends like any Python program, and can be killed or starved as a whole.
 """
 
+import fcntl
 import importlib
 import json
 import os
@@ -10,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,35 @@ def killed_in(module: str, moment: int, arguments: list[str]) -> None:
             os.killpg(0, signal.SIGKILL)
 
     sys.setprofile(profile)
+    command("train", arguments)
+
+
+def hung_up(step: int, arguments: list[str]) -> None:
+    """Training in a terminal that is closed after ``step`` steps, as that of an ssh session that ends."""
+    from ssiu.training.trainer import Trainer
+
+    reader, terminal = os.openpty()
+    terminal_emulator = os.fork()
+    if terminal_emulator == 0:
+        os.close(terminal)
+        while text := os.read(reader, 10_000):
+            os.write(1, text)
+    os.close(reader)
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for stream in range(3):
+        os.dup2(terminal, stream)
+    os.close(terminal)
+    train_step = Trainer.train_step
+
+    def last_step(run: Trainer, batches: list) -> None:
+        train_step(run, batches)
+        if run.step == step:
+            os.kill(terminal_emulator, signal.SIGKILL)
+            os.waitpid(terminal_emulator, 0)
+            while run.stop.signum is None:
+                time.sleep(0.01)
+
+    Trainer.train_step = last_step
     command("train", arguments)
 
 

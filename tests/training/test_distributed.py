@@ -182,9 +182,9 @@ def test_two_agents_as_two_nodes_end_like_two_ranks(lab: Lab, whole: list) -> No
     assert same(outcome(lab.run_folder("nodes")), whole)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_torchrun_leaves_nothing_behind(lab: Lab, whole: list, signum: int) -> None:
-    """SIGKILL of a rank; SIGTERM of torchrun itself, as a scheduler sends it, which torchrun passes on."""
+    """SIGKILL of a rank; SIGTERM of torchrun itself, as a scheduler sends it, or SIGHUP, as a closed terminal does."""
     name = f"torchrun{signum}"
     agent = torchrun(lab, name, "--standalone", "--nproc_per_node=2", epochs=1000)
     while not lab.last(name).exists():
@@ -198,7 +198,7 @@ def test_torchrun_leaves_nothing_behind(lab: Lab, whole: list, signum: int) -> N
     print(f"torchrun gone after {time.perf_counter() - start:.1f} s with code {agent.returncode}")
     assert agent.returncode == 1 and not any(Path(f"/proc/{pid}").exists() for pid in workers), output
     step = load_checkpoint(lab.last(name))["step"]
-    if signum == signal.SIGTERM:
-        assert f"stopped by SIGTERM; step {step} of 5000 is saved" in output
-    else:
+    if signum == signal.SIGKILL:
         assert "error: rank 0 of 2 ends because another one died" in output
+    else:
+        assert f"stopped by {signum.name}; step {step} of 5000 is saved" in output

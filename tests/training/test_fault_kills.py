@@ -13,6 +13,7 @@ from lab import Lab
 from tiny import same
 from tiny_run import outcome
 
+from ssiu.training.signals import StopSignal
 from ssiu.weights.checkpoint import load_checkpoint
 
 RUN = {
@@ -123,6 +124,28 @@ def test_a_signal_to_the_whole_group_saves_and_the_rest_is_bit_identical(
     )
 
 
+def test_a_closed_terminal_saves_and_the_rest_is_bit_identical(lab: Repeated) -> None:
+    """With step 4 a log line is due, which can be written nowhere."""
+    process = lab.server.start("forked:hung_up", 4, lab.arguments("hung_up", threads=2))
+    assert process.wait() == 128 + signal.SIGHUP
+    assert load_checkpoint(lab.last("hung_up"))["step"] == 4 and group_is_gone(process)
+    log = (lab.run_folder("hung_up") / "log.txt").read_text()
+    assert "step 4/15" in log and "stopped by SIGHUP; step 4 of 15 is saved" in log
+    assert lab.server.train(*lab.arguments("hung_up")).wait() == 0
+    lab.assert_like_uninterrupted("hung_up")
+
+
+def test_nohup_is_respected(lab: Repeated) -> None:
+    stop = StopSignal(str)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN and stop.signum is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_request_delivered_twice_is_one_and_a_second_one_leaves_at_once(lab: Repeated) -> None:
     """`timeout` and torchrun deliver a signal twice; a user who asks again after a second does not want to wait."""
     process = lab.server.start("forked:hung_disk", lab.arguments("hung", save_every=1000))
@@ -133,6 +156,6 @@ def test_a_request_delivered_twice_is_one_and_a_second_one_leaves_at_once(lab: R
     start = time.perf_counter()
     process.send(signal.SIGTERM)
     assert process.wait(10) == 143 and time.perf_counter() - start < 1
-    assert "stopped at once" in process.output
+    assert "stopped at once; no checkpoint was written yet" in process.output
     assert lab.server.train(*lab.arguments("hung")).wait() == 0
     lab.assert_like_uninterrupted("hung")
