@@ -3,8 +3,9 @@
 Worker k of n makes the micro-batches start + k, start + k + n, ..., each into one of its own slots of shared memory,
 and says so over its own pipe; the main process takes them in turn. Nothing is shared between workers, so one that
 is killed cannot block another, and no signal handler is needed: the main process sees the death when it asks for
-the next batch. (torch's DataLoader reports a death by raising from SIGCHLD, wherever the main thread then is, and
-its shutdown relies on SIGTERM, which our workers must ignore.)
+the next batch. A Dataset in torch's DataLoader does not hold the fault table of docs/reliability.md: it raises the
+death of a worker from SIGCHLD wherever the main thread then is, stops workers by SIGTERM, which they must ignore, and
+they notice the death of the main process only after 5 seconds, in which they hold the lock of its folder.
 """
 
 import atexit
@@ -105,11 +106,13 @@ class PatchLoader:
 
 @contextmanager
 def _group_signals_blocked() -> Iterator[None]:
-    """Ctrl-C and a scheduler's SIGTERM reach the whole process group; only the main process decides when to stop."""
+    """Ctrl-C, a scheduler's SIGTERM and a closed terminal's SIGHUP reach the whole process group; only the main process
+    decides when to stop.
+    """
     if not hasattr(signal, "pthread_sigmask"):  # Windows: there the workers get Ctrl-C, too, and their death is said
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         yield
     finally:
@@ -141,8 +144,14 @@ def _check(workers: list) -> None:
     """Raises BusyError (75) when a worker did not end by itself."""
     for worker in workers:
         if worker.exitcode not in (None, 0):
-            how = f"exit code {worker.exitcode}" if worker.exitcode > 0 else signal.Signals(-worker.exitcode).name
-            raise BusyError(f"loader worker {worker.pid} died ({how}), perhaps for lack of memory: {ADVICE}")
+            if worker.exitcode < 0:
+                how = signal.Signals(-worker.exitcode).name
+                raise BusyError(f"loader worker {worker.pid} died ({how}), perhaps for lack of memory: {ADVICE}")
+            guard = "; a script that trains starts below `if __name__ == '__main__':`, else each worker trains, too"
+            raise BusyError(
+                f"loader worker {worker.pid} ended with exit code {worker.exitcode}, and said above why"
+                + (guard if multiprocessing.get_start_method() != "fork" else "")
+            )
 
 
 def _work(

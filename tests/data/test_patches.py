@@ -244,7 +244,33 @@ def test_workers_outlive_group_signals(make_stream) -> None:
     for worker in _workers():
         os.kill(worker, signal.SIGINT)
         os.kill(worker, signal.SIGTERM)
+        os.kill(worker, signal.SIGHUP)
     assert sum(1 for _ in batches) == 199
+
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = """
+import multiprocessing, torch
+from ssiu.data.loader import PatchLoader
+
+class Ones:
+    def empty_batch(self, world):
+        return torch.empty(1), torch.empty(1)
+    def fill(self, m, rank, world, lr, hr):
+        lr.fill_(1)
+
+multiprocessing.set_start_method("spawn", force=True)
+print(len(list(PatchLoader(Ones(), 0, 2, 0, 1, threads=1, pin_memory=False))))
+"""
+
+
+def test_a_script_without_a_guard_is_told_so_and_not_to_free_memory(tmp_path: Path) -> None:
+    """Where workers are spawned, as on macOS, each of them runs the script first."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "script.py")]
+    run = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert "ended with exit code 1" in run.stderr and "if __name__ == '__main__':" in run.stderr
+    assert "memory" not in run.stderr.splitlines()[-1]
 
 
 def test_an_error_in_a_worker_arrives_as_one_line(make_stream) -> None:
