@@ -155,5 +155,7 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         unsaid += ("lambda_l1", "lambda_fft")
     if is_plugin(str(given.get("optimizer"))):
         unsaid += ("betas", "weight_decay")
+    if given.get("pretrain") or given.get("init_trunk"):
+        unsaid += ("pretrain", "init_trunk")
     values = {key: value for key, value in values.items() if key not in unsaid} | given
     return make_config(values, f"{path} with the command line" if given else str(path))

@@ -86,6 +86,7 @@ class RunFolder:
             write_atomically(self.metrics_path, "".join(line + "\n" for line in lines).encode())
             self._metrics = self.metrics_path.open("a")
             self._writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
+            self._writer.add_text("config", "".join(f"    {line}\n" for line in config_yaml.splitlines()), step)
         except OSError as error:
             raise _unusable(error) from None
 

@@ -18,6 +18,7 @@ from ssiu.device import describe, peak_memory, warn_of_emulation
 from ssiu.files import PACKAGE
 from ssiu.models.base import SRNetwork
 from ssiu.progress import Progress
+from ssiu.training.checkpoints import Checkpoints
 from ssiu.training.distributed import Processes
 from ssiu.training.run_folder import RunFolder
 from ssiu.training.schedule import Schedule
@@ -46,6 +47,17 @@ def log_start(
             "count on that; use patch_size=%d or more (docs/experiments/training.md)",
             *(side, side, 3 * window * config.scale),
         )
+
+
+def log_end(config: Config, checkpoints: Checkpoints) -> None:
+    """The best state, and the command that scores what the run leaves."""
+    weights, best = checkpoints.last, checkpoints.best_score
+    if best["psnr"] is not None:
+        weights = checkpoints.best
+        log.info("best: PSNR %.3f dB on %s at step %d, %s", best["psnr"], config.validation_set, best["step"], weights)
+    command = ["python", "-m", "ssiu", "test", "--config", str(config.run_folder / "config.yml"), f"pretrain={weights}"]
+    command += [] if config.eval_sets else ["eval_sets=[Set5,Set14,B100,Urban100,Manga109]"]
+    log.info("score it: %s", shlex.join(command))
 
 
 def git_commit(root: Path = PACKAGE.parent) -> str:

@@ -33,7 +33,7 @@ from ssiu.training.losses import build_loss, total_loss
 from ssiu.training.optimizers import build_optimizer, load_optimizer_state, optimizer_state, set_learning_rate
 from ssiu.training.resume import find_state, refuse_changes, taken_over
 from ssiu.training.run_folder import RunFolder
-from ssiu.training.run_log import StepLog, log_start
+from ssiu.training.run_log import StepLog, log_end, log_start
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
 from ssiu.training.validation import Validation, warn_of_shared_images
@@ -162,6 +162,7 @@ class Trainer:
                     done = f"step {self.step} of {total} is saved in {last}" if self.step else "nothing to save yet"
                     raise StoppedError(f"stopped by {signal.Signals(stop).name}; {done}; --resume auto continues", stop)
                 if self.step == total:
+                    log_end(config, self.checkpoints)
                     return f"finished: {self.step - started_at} iterations, {self.step} in all, {last}"
                 with steps.waiting():
                     micro_batches = [next(batches) for _ in range(config.accumulate)]
@@ -226,9 +227,13 @@ class Trainer:
         if self.folder and strips:
             self.folder.write_images(self.step, strips)
         for name, score in scores.items():
-            log.info("step %d  %s  PSNR %.3f dB  SSIM %.4f  (standard)", self.step, name, score.psnr, score.ssim)
+            log.info(
+                "step %d  %s  PSNR %.3f dB (bicubic %.3f)  SSIM %.4f  (standard)",
+                *(self.step, name, score.psnr, self.validation.bicubic[name], score.ssim),
+            )
         if self.folder and scores:
             values = {f"{kind}/{name}": getattr(s, kind) for name, s in scores.items() for kind in ("psnr", "ssim")}
+            values |= {f"bicubic/{name}": psnr for name, psnr in self.validation.bicubic.items()}
             self.folder.write("validation", self.step, values)
         self.validated = self.step
         if choosing is not None and self.checkpoints.is_best(choosing, self.step):

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,10 +15,11 @@ from ssiu.data.catalog import TEST_SETS, known_name, usual_name
 from ssiu.data.test_sets import BenchmarkSet, load_test_set, load_test_sets, refuse_twice, shared_files
 from ssiu.data.training_set import TrainingSet
 from ssiu.device import autocast_type
-from ssiu.errors import ConfigError, first_names
+from ssiu.errors import ConfigError, MissingInputError, first_names
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
 from ssiu.images.bicubic import imresize
+from ssiu.inference.networks import Bicubic
 from ssiu.inference.prepare import prepare
 from ssiu.models.base import SRNetwork
 
@@ -36,7 +38,12 @@ class Validation:
 
     def __init__(self, config: Config):
         self.config = config
-        self.test_sets = load_test_sets(config) if config.validates else []
+        self.bicubic: dict[str, float] = {}  # PSNR by set, once they have been validated
+        try:
+            self.test_sets = load_test_sets(config) if config.validates else []
+        except MissingInputError as error:
+            without = "; eval_sets=[] trains without them" if Path(config.data_path).is_dir() else ""
+            raise MissingInputError(f"{error}{without}") from None
         self.choosing_set: BenchmarkSet | None = None
         if name := config.validation_set:
             if usual_name(known_name(name)) in TEST_SETS:
@@ -65,10 +72,13 @@ class Validation:
         strips: dict[str, np.ndarray] = {}
         shown: Counter[str] = Counter()
 
-        def network(lr: Tensor, *tile_offset: Tensor) -> Tensor:
-            if stopped():
-                raise _StoppedError
-            return prepared(lr, *tile_offset)
+        def unless_stopped(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def run(*arguments: Tensor) -> Tensor:
+                if stopped():
+                    raise _StoppedError
+                return network(*arguments)
+
+            return run
 
         def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
             if shown[test_set.name] < SHOWN_IMAGES:
@@ -76,9 +86,13 @@ class Validation:
                 strips[f"{test_set.name}/{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
 
         try:
+            if not self.bicubic:
+                by_hand = evaluate(unless_stopped(Bicubic(self.config.scale)), self.sets, protocols=("standard",))
+                self.bicubic = {name: by_hand.mean(name).psnr for name in by_hand.sets}
             result = evaluate(
-                replace(prepared, run=network), self.sets, device=device, precision=self.config.precision,
-                tile=self.config.tile, protocols=("standard",), look=look,
+                replace(prepared, run=unless_stopped(prepared), reentrant=False),  # other trainings need memory, too
+                self.sets, device=device, precision=self.config.precision, tile=self.config.tile,
+                protocols=("standard",), look=look,
             )  # fmt: skip
         except _StoppedError:
             return None

@@ -183,7 +183,10 @@ def _compare(network: SRNetwork, weights: Weights, ignore: tuple[str, ...]) -> N
 
 
 def _mismatch(path: Path | str, key: str, got: Any, expected: Any) -> BadInputError:
-    return BadInputError(f"{path}: checkpoint {key}={quoted(got, 300)}, config {key}={expected}; change one of the two")
+    other = f", or train from all but its tail with init_trunk={path}" if key == "scale" else ""
+    return BadInputError(
+        f"{path}: checkpoint {key}={quoted(got, 300)}, config {key}={expected}; change one of the two{other}"
+    )
 
 
 def _outline(kind: type[SRNetwork], arguments: Mapping[str, Any]) -> SRNetwork | None:

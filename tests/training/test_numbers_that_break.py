@@ -86,7 +86,7 @@ def test_weights_broken_by_the_last_step_before_a_save_are_not_saved(folder):
             next(run.model.parameters()).data.view(-1)[0] = float("inf")
 
     run.train_step = train_step
-    with pytest.raises(NonFiniteError, match="step 3 .*; no checkpoint was written yet: lower lr"):
+    with pytest.raises(NonFiniteError, match=r"step 3 .*; no checkpoint was written yet: lower lr"):
         run.run()
     assert not list((run.config.run_folder / "models").glob("*.pt"))
 

@@ -1,15 +1,18 @@
 """The training loop: the original's losses, what each key changes, and what stops it."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny_run import trainer, weights
 from torch import nn
 from torch.nn import functional as F
 from toy_sets import write_pairs
 
+from ssiu.cli import test as test_command
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import (
     BadInputError,
@@ -19,12 +22,14 @@ from ssiu.errors import (
     OutputError,
 )
 from ssiu.evaluation.evaluate import evaluate
+from ssiu.inference.networks import Bicubic
+from ssiu.models import build_model
 from ssiu.models.ssiu import from_authors
 from ssiu.training.run_log import log_start
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint
 from ssiu.weights.formats import save_weights
-from ssiu.weights.load import load_model
+from ssiu.weights.load import load_model, load_weights
 
 
 def steps(run: Trainer, count: int) -> Trainer:
@@ -102,6 +107,33 @@ def test_a_run_writes_its_folder_and_a_checkpoint_readable_without_code(folder):
     ]
     log = (home / "log.txt").read_text()
     assert "command:" in log and "torch" in log and "device: cpu" in log and "ETA" in log
+
+
+def test_the_log_ends_with_the_best_state_and_a_command_that_scores_it(folder, tmp_path, capsys):
+    run = trainer(folder, eval_sets=["toy"], validation_set="val", test_every=1, max_iterations=2)
+    run.run()
+    home = run.config.run_folder
+    best, command = [line.partition(" INFO ")[2] for line in (home / "log.txt").read_text().splitlines()[-2:]]
+    score = run.checkpoints.best_score
+    assert best == f"best: PSNR {score['psnr']:.3f} dB on val at step {score['step']}, {home}/models/best.pt"
+    program, arguments = command.split(" test ", 1)
+    assert program == "score it: python -m ssiu"
+    test_command.main([*shlex.split(arguments), "--output", str(tmp_path / "results")])
+    assert "toy" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "results/summary.json").read_text())
+    assert summary["checkpoint"] == f"{home}/models/best.pt"
+
+
+def test_tensorboard_has_the_config_both_rates_and_bicubic(folder):
+    run = trainer(folder, optimizer="muon", validation_set="val", test_every=1, max_iterations=2)
+    run.run()
+    events = EventAccumulator(str(run.config.run_folder / "tensorboard"), {"tensors": 0, "scalars": 0}).Reload()
+    assert b"muon_lr: 0.006" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0]
+    rates = [[event.value for event in events.Scalars(f"train/{name}")] for name in ("lr", "muon_lr")]
+    assert rates[1] == pytest.approx([6 * rate for rate in rates[0]])
+    bicubic = evaluate(Bicubic(2), run.validation.sets, protocols=("standard",)).mean("val").psnr
+    assert [event.value for event in events.Scalars("validation/bicubic/val")] == pytest.approx([bicubic] * 2)
+    assert f"(bicubic {bicubic:.3f})" in (run.config.run_folder / "log.txt").read_text()
 
 
 def test_the_best_checkpoint_is_chosen_on_the_validation_set_alone(folder):
@@ -274,9 +306,13 @@ def test_init_trunk_takes_all_but_the_tail_of_another_scale(folder, tmp_path):
         assert torch.equal(tensor, (fresh if name.startswith("tail.") else source).model.state_dict()[name]), name
 
 
-def test_pretrain_starts_from_all_weights(folder, tmp_path):
+def test_pretrain_starts_from_all_weights_and_names_what_takes_those_of_another_scale(folder, tmp_path):
     source = trainer(folder)
     save_weights(tmp_path / "x2.safetensors", source.model)
+    other = trainer(folder, scale=2, seed=7)
+    other.close()
+    with pytest.raises(BadInputError, match=r"checkpoint scale=2, config scale=3.*init_trunk=.*x2.safetensors"):
+        load_weights(build_model(other.config.model_copy(update={"scale": 3})), tmp_path / "x2.safetensors")
     run = trainer(folder, seed=7, pretrain=str(tmp_path / "x2.safetensors"))
     assert torch.equal(weights(run), weights(source))
 
@@ -306,6 +342,7 @@ def test_a_folder_in_use_is_refused_naming_the_process(folder):
         ({"training_dataset": "absent"}, MissingInputError, "absent"),
         ({"patch_size": 64}, BadInputError, "smaller than patch_size 64"),
         ({"eval_sets": ["absent"], "test_every": 1}, ConfigError, "absent"),
+        ({"eval_sets": ["Set5"], "test_every": 1}, MissingInputError, r"Set5: .*; eval_sets=\[\] trains without"),
         ({"validation_set": "absent"}, MissingInputError, "absent"),
         ({"pretrain": "/nowhere.pt"}, MissingInputError, "nowhere.pt"),
         ({"device": "cuda"}, ConfigError, "'device'"),
