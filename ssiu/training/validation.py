@@ -90,9 +90,8 @@ class Validation:
                 by_hand = evaluate(unless_stopped(Bicubic(self.config.scale)), self.sets, protocols=("standard",))
                 self.bicubic = {name: by_hand.mean(name).psnr for name in by_hand.sets}
             result = evaluate(
-                replace(prepared, run=unless_stopped(prepared), reentrant=False),  # other trainings need memory, too
-                self.sets, device=device, precision=self.config.precision, tile=self.config.tile,
-                protocols=("standard",), look=look,
+                replace(prepared, run=unless_stopped(prepared)), self.sets, device=device,
+                precision=self.config.precision, tile=self.config.tile, protocols=("standard",), look=look,
             )  # fmt: skip
         except _StoppedError:
             return None

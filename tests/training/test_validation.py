@@ -1,6 +1,5 @@
 """What a validation shows: strips of each set, in a file of their own each."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -33,29 +32,6 @@ def test_every_set_shows_its_first_images_whatever_the_others_are_called(tmp_pat
 
 def test_no_two_images_share_a_file(tmp_path: Path) -> None:
     assert shown(tmp_path, {"a": ["b_c"], "a_b": ["c"]}) == ["a/b_c.png", "a_b/c.png"]
-
-
-def test_images_are_upscaled_one_at_a_time_since_other_trainings_need_memory_too(tmp_path: Path) -> None:
-    write_set(tmp_path / "data/toy", [f"p{index}" for index in range(4)])
-    running: list[int] = []
-
-    class Watched(Doubling):
-        reentrant = True
-
-        def forward(self, lr: torch.Tensor) -> torch.Tensor:
-            running.append(1)
-            time.sleep(0.05)
-            assert len(running) == 1
-            running.pop()
-            return super().forward(lr)
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(4)
-    try:
-        validation = Validation(tiny_config(tmp_path, eval_sets=["toy"], test_every=1))
-        assert validation.run(Watched(), torch.device("cpu"), lambda: False) is not None
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_an_image_may_have_as_long_a_name_as_its_lr_allows(tmp_path: Path) -> None:
