@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ssiu.config.schema import Config
-from ssiu.errors import ConfigError, DeviceMemoryError, counted, is_out_of_memory
+from ssiu.errors import ConfigError, DeviceMemoryError, counted, first_line, is_out_of_memory
 from ssiu.models.base import check_choice
 
 try:
@@ -195,6 +195,6 @@ def memory_advice(config: Config) -> Iterator[None]:
             raise
         raise DeviceMemoryError(
             f"out of memory with batch_size {config.batch_size} and patch_size {config.patch_size} "
-            f"({str(error).partition(chr(10))[0][:120]}); lower batch_size (and raise accumulate), "
+            f"({first_line(error)[:120]}); lower batch_size (and raise accumulate), "
             "or use precision=bf16"
         ) from error

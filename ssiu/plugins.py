@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from ssiu.errors import ConfigError, first_names
+from ssiu.errors import ConfigError, first_line, first_names
 
 NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^\0-\x1f\x7f]+\.py):([A-Za-z_]\w*)")
 
@@ -55,7 +55,7 @@ def find(key: str, name: str, kind: type[Kind]) -> type[Kind]:
 
 def failure(key: str, name: str, what: str, error: BaseException) -> ConfigError:
     """A ConfigError of one line that says ``what`` is wrong with ``name`` and what it said itself."""
-    reason = str(error).partition("\n")[0]
+    reason = first_line(error)
     return ConfigError(f"{key} {name} {what}: {type(error).__name__}: {reason}; --debug shows where")
 
 

@@ -16,7 +16,7 @@ from ssiu.cli.console import command_given, command_parser, terminal_width
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
 from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
-from ssiu.errors import ConfigError
+from ssiu.errors import ConfigError, first_line
 from ssiu.evaluation.evaluate import check_sets, evaluate
 from ssiu.files import nonempty_path
 from ssiu.inference.complexity import count_macs
@@ -109,7 +109,7 @@ def complexity(model: SRNetwork) -> dict[str, int | None]:
     try:
         macs = count_macs(model, *(side // model.scale for side in MACS_OF))[""]
     except Exception as error:  # on tensors without data, a network of one's own may raise anything
-        log.warning("multiply-accumulates are not counted: %s", str(error).partition("\n")[0])
+        log.warning("multiply-accumulates are not counted: %s", first_line(error))
         macs = None
     return {"parameters": sum(p.numel() for p in model.parameters()), "macs_1280x720": macs}
 

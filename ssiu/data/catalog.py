@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ssiu.errors import ConfigError
+from ssiu.errors import ConfigError, first_line
 from ssiu.files import require_file
 
 CATALOG_FILE = Path(__file__).with_name("catalog.yaml")  # explains every key
@@ -106,7 +106,7 @@ def read_catalog(path: Path = CATALOG_FILE) -> Catalog:
         first = error.errors()[0]
         raise ConfigError(f"{path}: key '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a 13th month, 5,000 brackets
-        raise ConfigError(f"{path}: no YAML ({str(error).partition(chr(10))[0]})") from None
+        raise ConfigError(f"{path}: no YAML ({first_line(error)})") from None
 
 
 CATALOG = read_catalog()

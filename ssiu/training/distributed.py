@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from ssiu.config.schema import Config
 from ssiu.device import select_device
-from ssiu.errors import BusyError, ConfigError
+from ssiu.errors import BusyError, ConfigError, first_line
 
 # A rank that dies closes its connections, which the others notice at once. This is for one that hangs; it must outlast
 # decoding the training images on one node and the rest of a validation.
@@ -102,7 +102,5 @@ def join_processes(config: Config) -> Processes:
     try:
         dist.init_process_group(BACKENDS if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     except dist.DistError as error:
-        raise BusyError(
-            f"the {world} processes did not come together: {str(error).partition(chr(10))[0]:.200}"
-        ) from None
+        raise BusyError(f"the {world} processes did not come together: {first_line(error):.200}") from None
     return Processes(rank, world, device)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssiu.errors import BadInputError, quoted
+from ssiu.errors import BadInputError, first_line, quoted
 from ssiu.files import docs_page
 from ssiu.models.base import SRNetwork
 from ssiu.models.layers import pad_to
@@ -132,7 +132,7 @@ def _import_spandrel() -> Any:
             import spandrel
     except Exception as error:  # a torchvision of another build than torch's raises a RuntimeError
         absent = isinstance(error, ModuleNotFoundError) and error.name == "spandrel"
-        reason = "" if absent else f", which does not import here ({str(error).partition(chr(10))[0]})"
+        reason = "" if absent else f", which does not import here ({first_line(error)})"
         raise UnknownNetworkError(f"other methods' networks are built by spandrel{reason}: {INSTALL}") from None
     with contextlib.suppress(ImportError):
         import spandrel_extra_arches
@@ -142,5 +142,5 @@ def _import_spandrel() -> Any:
 
 
 def _unusable(path: Path | str, what: str, error: Exception) -> BadInputError:
-    reason = str(error).strip().partition("\n")[0]
+    reason = first_line(error)
     return BadInputError(f"{path}: {what} ({type(error).__name__}: {quoted(reason, 200)})")

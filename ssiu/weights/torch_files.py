@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from ssiu.errors import BadInputError, MissingInputError, quoted
+from ssiu.errors import BadInputError, MissingInputError, first_line, quoted
 from ssiu.files import require_file
 
 SIZES = {"Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2}
@@ -53,7 +53,7 @@ def read_torch_file(path: Path | str) -> Any:
         # names inside the file are the attacker's: no control characters reach the terminal
         raise BadInputError(f"{path} is refused: {quoted(error, 300)}; expected a plain state dict") from None
     except Exception as error:  # a damaged or hostile file can make the readers raise anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise BadInputError(f"{path} is truncated or no torch file of tensors ({quoted(reason, 100)})") from None
 
 
