@@ -90,7 +90,7 @@ def psnr(lab: Lab, scale: int) -> dict[str, Any]:
     figures = {}
     for precision in PRECISIONS:
         set_arithmetic(precision)
-        found = evaluate(model, sets, device=lab.device, precision=precision, protocols=("standard",), progress=False)
+        found = evaluate(model, sets, precision=precision, protocols=("standard",))
         figures[precision] = found.mean(name).psnr
     _, lr, hr = sets[0][0]
     with torch.no_grad():

@@ -9,6 +9,7 @@ results/reproduce_authors or _ours. It may be stopped and run again: finished ce
 for by yourself; it is left out where it is not there, unless --sets names it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ from ssiu.device import keep_freed_memory, select_device, set_arithmetic
 from ssiu.download.sources import by_hand, obtain_sets, obtain_weights, require_released
 from ssiu.errors import ConfigError, MissingInputError, SSIUError
 from ssiu.files import make_folder, nonempty_path
+from ssiu.inference.complexity import network_size
+from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
 from ssiu.report.paper.reproduce import (
     MODEL,
@@ -96,10 +99,13 @@ def get_sets(
     return found
 
 
-def row_of(cells: Sequence[CellResult], scale: int, weights: Path) -> Row:
+def row_of(cells: Sequence[CellResult], scale: int, weights: Path, network: SRNetwork) -> Row:
     """Our numbers as a row of Table I."""
+    parameters, macs = network_size(network)
     means = {protocol: {c.set_name: c.ours[protocol] for c in cells} for protocol in ("standard", "official")}
-    return Row(f"{MODEL}, here", scale, weights.name, means)
+    return Row(
+        f"{MODEL}, here", scale, weights.name, means, params_k=parameters / 1e3, flops_g=(macs or math.nan) / 1e9
+    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -139,7 +145,7 @@ def main(argv: Sequence[str]) -> None:
                 rows.append(score_cell(output / "cells", network, weights, each, device))
         cells += rows
         facts[f"weights x{scale}"] = f"{weights.path} (sha256 of the tensors {weights.sha256[:12]})"
-        tables += table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path)])
+        tables += table1(scale, [*published_rows(scale), row_of(rows, scale, weights.path, network)])
     facts["computed with"] = "; ".join(dict.fromkeys(each.computed_with for each in cells))
     scored = {usual_name(each.set_name) for each in cells}
     absent = [name for name in TEST_SETS if not args.sets and name not in scored]

@@ -7,32 +7,22 @@ ssiu test --config configs/SSUFSR_light_x4.yml model=any pretrain=SAFMN_x4.pth  
 """
 
 import argparse
-import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.cli.console import command_given, command_parser, terminal_width
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.data.test_sets import load_test_sets
-from ssiu.device import describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
-from ssiu.errors import ConfigError, first_line
-from ssiu.evaluation.evaluate import check_sets, evaluate
+from ssiu.device import keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
+from ssiu.errors import ConfigError
+from ssiu.evaluation.evaluate import check_sets
 from ssiu.files import nonempty_path
-from ssiu.inference.complexity import count_macs
-from ssiu.inference.networks import Bicubic
-from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
 from ssiu.report.results import open_results, other_results, results_name, write_results
 from ssiu.report.results_page import SHOWN
-from ssiu.report.tables import comparison
-from ssiu.weights.external import ExternalNetwork
+from ssiu.report.scored import score_network
 from ssiu.weights.formats import read_weights
 from ssiu.weights.load import configured_weights, load_configured
-
-log = logging.getLogger("ssiu")
-
-MACS_OF = (720, 1280)  # height and width of the SR image that papers count for
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,11 +49,10 @@ def main(argv: Sequence[str]) -> None:
             "--beside and --shown put images on the page, which save_image=false leaves out; give one or the other"
         )
     log_to_console()
-    scale = config.scale
     test_sets = load_test_sets(config)
     check_sets(test_sets, saved=config.save_image)
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
-    folder = args.output or Path("results") / results_name(weights.path, scale)
+    folder = args.output or Path("results") / results_name(weights.path, config.scale)
     if args.beside and args.beside.resolve() == folder.resolve():
         raise ConfigError(
             f"--beside {args.beside}: this run writes there; name the results of another run, or --output"
@@ -73,45 +62,15 @@ def main(argv: Sequence[str]) -> None:
     warn_of_emulation(device, config.precision)
     keep_freed_memory()
     set_arithmetic(config.precision, config.deterministic)
-    model = load_configured(config, weights)
-    name, size = model.architecture, complexity(model)
-    model = model.to(device)
+    network = load_configured(config, weights)
 
     with open_results(folder, config, args.overwrite) as output:
-        evaluation = evaluate(
-            model, test_sets, device=device, precision=config.precision, tile=config.tile,
-            self_ensemble=config.self_ensemble, save_to=output / "images" if config.save_image else None,
-        )  # fmt: skip
-        bicubic = evaluate(Bicubic(scale), test_sets, protocols=("standard",))
-        summary = evaluation.summary(
-            model=name, scale=scale, checkpoint=str(weights.path), weights_sha256=weights.sha256,
-            precision=config.precision, self_ensemble=config.self_ensemble,
-        )  # fmt: skip
-        facts = {
-            "weights": f"{weights.path} (sha256 {weights.sha256[:12]})",
-            "run": f"{config.precision} on {describe(device)}, tile {config.tile}"
-            + (", x8 self-ensemble" if config.self_ensemble else ""),
-            "command": command_given("test", argv),
-        }
-        title, parameters = f"{name} x{scale}", math.nan  # variants of ours stand beside the paper's row, too
-        if isinstance(model, ExternalNetwork):  # of which there are several sizes
-            title, parameters = f"{title}, {weights.path.name}", float(size["parameters"] or math.nan)
-        table = comparison(title, name, scale, evaluation, bicubic, parameters)
-        print(table.text(terminal_width()))
-        write_results(
-            output, table, facts, summary | size, evaluation, bicubic, test_sets, shown=args.shown, other=other
-        )
+        save_to = output / "images" if config.save_image else None
+        scored = score_network(config, network, weights, device, test_sets, save_to)
+        facts = scored.facts() | {"command": command_given("test", argv)}
+        print(scored.table().text(terminal_width()))
+        write_results(output, scored, facts, shown=args.shown, other=other)
     print(*(f"{key}: {value}" for key, value in facts.items()), f"look at {output / 'report.html'}", sep="\n")
-
-
-def complexity(model: SRNetwork) -> dict[str, int | None]:
-    """Parameters, and multiply-accumulates for a 1280x720 output; None where a network of one's own defies counting."""
-    try:
-        macs = count_macs(model, *(side // model.scale for side in MACS_OF))[""]
-    except Exception as error:  # on tensors without data, a network of one's own may raise anything
-        log.warning("multiply-accumulates are not counted: %s", first_line(error))
-        macs = None
-    return {"parameters": sum(p.numel() for p in model.parameters()), "macs_1280x720": macs}
 
 
 def _number_or_all(text: str) -> int | None:

@@ -1,9 +1,13 @@
-"""Runs a network over test sets and scores every image: what `test.py` and the validation in training share."""
+"""Runs a network over test sets and scores every image: what `test.py` and the validation in training share.
+
+Three stages that work at the same time: images are read, super-resolved, and scored. In a process group every rank
+takes its share of the images.
+"""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,92 +23,119 @@ from ssiu.evaluation.metrics import PROTOCOLS, check_size, score, to_uint8
 from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.files import make_folder
 from ssiu.images.io import save_image
-from ssiu.images.parallel import cores
+from ssiu.images.parallel import cores, in_order
 from ssiu.inference.at_once import each, images_at_once
 from ssiu.inference.prepare import PreparedNetwork, prepare
 from ssiu.inference.tiles import Tile, super_resolve
 from ssiu.models.base import SRNetwork
 from ssiu.progress import Progress
 
-AHEAD = max(cores(), 2)  # images read before, and scored after, the network's
+THREADS = max(cores() // 2, 1)  # that read, and as many that score
+
+
+@dataclass(frozen=True)
+class SRImage:
+    """An image of a test set: LR and HR uint8 (h, w, 3) and (s h, s w, 3), and SR float (3, s h, s w), not clamped."""
+
+    test_set: BenchmarkSet
+    name: str
+    lr: np.ndarray
+    sr: Tensor
+    hr: np.ndarray
+
+    @property
+    def key(self) -> str:
+        """``Set5/baby``."""
+        return f"{self.test_set.name}/{self.name}"
 
 
 def evaluate(
     model: SRNetwork | PreparedNetwork | Callable[[Tensor], Tensor],
     test_sets: Sequence[BenchmarkSet],
     *,
-    device: torch.device | str = "cpu",
     precision: str = "fp32",
     tile: Tile = 0,
     self_ensemble: bool = False,
     protocols: Sequence[str] = PROTOCOLS,
     save_to: Path | None = None,
-    look: Callable[[BenchmarkSet, int, np.ndarray, Tensor, np.ndarray], None] | None = None,
-    progress: bool = True,
 ) -> Evaluation:
-    """Upscales and scores every image of ``test_sets``.
-
-    The network runs on ``device`` in ``precision``; one image at a time, or as many as there are cores where it may
-    and the memory is enough, which is faster than all cores on one image. Meanwhile others are read, scored
-    (`standard` on a GPU where there is one) and saved. In a process group every rank takes its share and all ranks get
-    the whole result.
+    """Upscales and scores every image of ``test_sets``; in a process group all ranks get the whole result.
 
     Args:
-        model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode and on ``device``.
+        model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode, on the device where it is to run.
         tile, self_ensemble: see `super_resolve`.
         save_to: folder for the SR images, ``{set}/{name}_x{scale}.png``, clamped and rounded.
-        look: is shown every image of this rank in turn: its set and index, LR uint8, SR (3, sH, sW) float, HR uint8.
 
     Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
     puts out NaN or infinity, ConfigError (78) for a precision that is none, DeviceMemoryError (69).
     """
     check_sets(test_sets, saved=save_to is not None)
-    if save_to:
-        for test_set in test_sets:
-            files = (save_to / image_file(test_set.name, pair.name, test_set.scale) for pair in test_set.pairs)
-            for folder in {file.parent for file in files}:
-                make_folder(folder)
-    together = dist.is_available() and dist.is_initialized()
-    rank, world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    images = super_resolved(model, test_sets, precision=precision, tile=tile, self_ensemble=self_ensemble)
+    return score_images(images, protocols, save_to)
+
+
+def super_resolved(
+    model: SRNetwork | PreparedNetwork | Callable[[Tensor], Tensor],
+    test_sets: Sequence[BenchmarkSet],
+    *,
+    precision: str = "fp32",
+    tile: Tile = 0,
+    self_ensemble: bool = False,
+) -> Generator[SRImage, None, None]:
+    """This rank's share of the images, in order, while others are read. Arguments and errors as `evaluate`.
+
+    One image is upscaled at a time, or as many as there are cores where the network may and the memory is enough, which
+    is faster than all cores on one image. SR stays on a GPU, which scores in no time.
+    """
+    rank, world = _rank_and_world()
     jobs = [(test_set, index) for test_set in test_sets for index in range(len(test_set))][rank::world]
     network = prepare(model, autocast_type(precision))
     at_once = images_at_once(network, (math.prod(images.pairs[index].lr_size) for images, index in jobs), tile)
     if at_once > 1 and tile == "auto":
         tile = 0  # there is memory for that, and more of it than the next image would find free
 
-    def upscale(image: tuple[str, np.ndarray, np.ndarray]) -> tuple[str, np.ndarray, Tensor, np.ndarray]:
-        name, lr, hr = image
-        x = torch.from_numpy(lr).to(device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
+    def read(job: tuple[BenchmarkSet, int]) -> tuple[BenchmarkSet, str, np.ndarray, np.ndarray]:
+        test_set, index = job
+        return test_set, *test_set[index]
+
+    def upscale(image: tuple[BenchmarkSet, str, np.ndarray, np.ndarray]) -> SRImage:
+        test_set, name, lr, hr = image
+        x = torch.from_numpy(lr).to(network.device).permute(2, 0, 1)[None].float() / 255  # (1, 3, h, w)
         sr = super_resolve(network, x, tile, self_ensemble)[0].float()  # (3, s h, s w)
-        return name, lr, sr if sr.is_cuda else sr.cpu(), hr  # a GPU has float64 and scores in no time
+        if not sr.isfinite().all():
+            raise NonFiniteError(
+                f"{test_set.name}/{name}: the network puts out NaN or infinity in precision {precision}; "
+                "use precision=fp32 or other weights"
+            )
+        return SRImage(test_set, name, lr, sr if sr.is_cuda else sr.cpu(), hr)
 
-    def finish(test_set: BenchmarkSet, name: str, sr: Tensor, hr: np.ndarray) -> ImageResult:
-        if save_to:
-            save_image(save_to / image_file(test_set.name, name, test_set.scale), to_uint8(sr))
-        scores = {protocol: score(sr, hr, test_set.scale, protocol) for protocol in protocols}
-        return ImageResult(test_set.name, name, hr.shape[1], hr.shape[0], scores)
-
-    results: list[Future[ImageResult]] = []
     with (
-        ThreadPoolExecutor(AHEAD) as pool,
-        closing(each(upscale, _read_ahead(pool, jobs), at_once)) as upscaled,
-        Progress(total=len(jobs), unit="images", leave=False, disable=not progress or rank > 0) as bar,
+        closing(in_order(read, jobs, THREADS)) as pairs,
+        closing(each(upscale, pairs, at_once)) as images,
+        Progress(total=len(jobs), unit="images", leave=False, disable=rank > 0) as bar,
     ):
-        for (test_set, index), (name, lr, sr, hr) in zip(jobs, upscaled, strict=True):
-            bar.set_postfix_str(f"{test_set.name}/{name}")
-            if not sr.isfinite().all():
-                raise NonFiniteError(
-                    f"{test_set.name}/{name}: the network puts out NaN or infinity in precision {precision}; "
-                    "use precision=fp32 or other weights"
-                )
-            results.append(pool.submit(finish, test_set, name, sr, hr))
-            if look:
-                look(test_set, index, lr, sr, hr)
-            if len(results) > AHEAD:
-                results[-AHEAD - 1].result()
+        for image in images:
+            bar.set_postfix_str(image.key)
+            yield image
             bar.update()
-        images = [result.result() for result in results]
-    return Evaluation(_gather(images, world), tuple(protocols))
+
+
+def score_images(
+    images: Generator[SRImage, None, None], protocols: Sequence[str] = PROTOCOLS, save_to: Path | None = None
+) -> Evaluation:
+    """Scores, and saves, every image while the next ones are made; every rank gets the results of all."""
+
+    def finished(image: SRImage) -> ImageResult:
+        scale = image.test_set.scale
+        if save_to:
+            file = save_to / image_file(image.test_set.name, image.name, scale)
+            make_folder(file.parent)
+            save_image(file, to_uint8(image.sr))
+        scores = {protocol: score(image.sr, image.hr, scale, protocol) for protocol in protocols}
+        return ImageResult(image.test_set.name, image.name, image.hr.shape[1], image.hr.shape[0], scores)
+
+    with closing(images), closing(in_order(finished, images, THREADS)) as results:
+        return Evaluation(_gathered(list(results)), tuple(protocols))
 
 
 def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
@@ -135,19 +166,13 @@ def image_file(set_name: str, name: str, scale: int) -> str:
     return f"{set_name}/{name}_x{scale}.png"
 
 
-def _read_ahead(pool: ThreadPoolExecutor, jobs: list[tuple[BenchmarkSet, int]]) -> Iterator[tuple]:
-    """(name, LR, HR) of every job, read a little before it is asked for."""
-    reading: list[Future] = []
-    for test_set, index in jobs:
-        reading.append(pool.submit(test_set.__getitem__, index))
-        if len(reading) > AHEAD:
-            yield reading.pop(0).result()
-    for image in reading:
-        yield image.result()
+def _rank_and_world() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
-def _gather(images: list[ImageResult], world: int) -> list[ImageResult]:
+def _gathered(images: list[ImageResult]) -> list[ImageResult]:
     """All ranks' images in the order of one process: rank r had every ``world``-th from the r-th on."""
+    _, world = _rank_and_world()
     if world == 1:
         return images
     shares: list[list[ImageResult]] = [[] for _ in range(world)]

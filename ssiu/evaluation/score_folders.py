@@ -1,6 +1,5 @@
 """Scores SR images that lie in a folder, whatever method made them."""
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ssiu.data.catalog import MOD12, known_name
@@ -10,13 +9,13 @@ from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score
 from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.images.io import image_size, read_rgb
-from ssiu.progress import Progress
+from ssiu.images.parallel import in_parallel
 
 Match = tuple[str, Path, Path]
 """Name, SR image, HR image."""
 
 
-def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool = True) -> Evaluation:
+def score_folders(sr_folder: Path, hr_folder: Path, scale: int) -> Evaluation:
     """Scores every image of ``sr_folder`` with its original in ``hr_folder`` under both protocols.
 
     Images belong together by stem; that of the SR image may end in ``x{scale}`` or ``_x{scale}``. HR may have up to
@@ -36,10 +35,7 @@ def score_folders(sr_folder: Path, hr_folder: Path, scale: int, progress: bool =
         hr = hr[:height, :width]
         return ImageResult(set_name, name, width, height, {p: score(sr, hr, scale, p) for p in PROTOCOLS})
 
-    with ThreadPoolExecutor(2) as pool:
-        scores = pool.map(result, matches)
-        bar = Progress(scores, total=len(matches), desc="scored", unit="images", leave=False, disable=not progress)
-        return Evaluation(list(bar), PROTOCOLS)
+    return Evaluation(list(in_parallel(result, matches, "scored")), PROTOCOLS)
 
 
 def sr_names(stem: str, scale: int) -> tuple[str, str, str]:

@@ -6,6 +6,7 @@ normalisations, activation functions and interpolation are not, as is usual. One
 
 import contextlib
 import copy
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ from torch._subclasses.fake_tensor import (
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ssiu.errors import first_line
+from ssiu.models.base import SRNetwork
+
+log = logging.getLogger("ssiu")
+
+PAPERS_SIZE = (720, 1280)  # height and width of the SR image that papers count for
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -29,6 +37,19 @@ class Counts:
     macs: dict[str, int]
     activations: dict[str, int]
     convolutions: int
+
+
+def network_size(model: SRNetwork) -> tuple[int, int | None]:
+    """Parameters, and MACs for an SR image of 1280x720, as papers count them.
+
+    None where a network of the user's own cannot be counted, which is logged.
+    """
+    try:
+        macs = count_macs(model, *(side // model.scale for side in PAPERS_SIZE))[""]
+    except Exception as error:  # on tensors without data, a network of one's own may raise anything
+        log.warning("multiply-accumulates are not counted: %s", first_line(error))
+        macs = None
+    return sum(parameter.numel() for parameter in model.parameters()), macs
 
 
 def count_macs(model: nn.Module, height: int, width: int) -> dict[str, int]:
@@ -46,7 +67,7 @@ def count(model: nn.Module, height: int, width: int) -> Counts:
 
 @torch.no_grad()
 def _count_pass(model: nn.Module, height: int, width: int, tensors: contextlib.AbstractContextManager) -> Counts:
-    model = copy.deepcopy(model)  # some keep a mask or a mean of the pass, which has no data
+    model = copy.deepcopy(model).cpu()  # some keep a mask or a mean of the pass, which has no data
     activations: Counter[str] = Counter()
     called: list[str] = []
 

@@ -14,11 +14,10 @@ from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import image_file
 from ssiu.evaluation.metrics import Score
-from ssiu.evaluation.scores import Evaluation
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.images.io import image_size
 from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page
-from ssiu.report.tables import Table
+from ssiu.report.scored import ScoredNetwork
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
 LOCK = ".lock"
@@ -68,31 +67,26 @@ def open_results(folder: Path, config: Config, overwrite: bool = False) -> Itera
 
 def write_results(
     folder: Path,
-    table: Table,
+    scored: ScoredNetwork,
     facts: dict[str, str],
-    summary: dict[str, Any],
-    evaluation: Evaluation,
-    bicubic: Evaluation,
-    test_sets: Sequence[BenchmarkSet],
     *,
     shown: int | None = SHOWN,
     other: OtherRun | None = None,
 ) -> None:
     """Writes ``summary.json``, ``per_image.csv`` and ``report.html``, whose images are those of ``folder``/images.
 
-    ``table`` and ``facts`` (what was run, by name) are shown on the page, with up to ``shown`` images of each set
-    (None = all) and those of ``other`` beside them. The numbers come first: they are kept whatever becomes of the page.
-    Raises SaveError (74) when writing fails.
+    ``facts`` (what was run, by name) are shown on the page, with up to ``shown`` images of each set (None = all) and
+    those of ``other`` beside them. The numbers come first: they are kept whatever becomes of the page. Raises SaveError
+    (74) when writing fails.
     """
-    write_atomically(folder / "per_image.csv", evaluation.per_image_csv().encode())
-    write_atomically(folder / "summary.json", summary_json(summary))  # after the scores: where it is, these are
+    write_atomically(folder / "per_image.csv", scored.evaluation.per_image_csv().encode())
+    write_atomically(folder / "summary.json", summary_json(scored.summary()))  # last: with it, all is there
     images = folder / "images"
     choices = []
-    for each in test_sets if images.is_dir() else ():
-        pixels = PIXELS // len(test_sets) // min(SHOWN, len(each))
-        choices += choose(each, evaluation, bicubic, images, pixels, shown, other)
-    saved = Path("images") if images.is_dir() else None
-    page = report_page(table, facts, summary, evaluation, bicubic, choices, saved)
+    for each in scored.test_sets if images.is_dir() else ():
+        pixels = PIXELS // len(scored.test_sets) // min(SHOWN, len(each))
+        choices += choose(each, scored.evaluation, scored.bicubic, images, pixels, shown, other)
+    page = report_page(scored, facts, choices, Path("images") if images.is_dir() else None)
     write_atomically(folder / "report.html", page)
 
 

@@ -9,7 +9,6 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -22,7 +21,8 @@ from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.images.bicubic import imresize
 from ssiu.images.io import read_rgb
 from ssiu.report.pages import render
-from ssiu.report.tables import Number, Table
+from ssiu.report.scored import ScoredNetwork
+from ssiu.report.tables import Number
 
 SHOWN = 6  # images of each set
 LONGEST = 16_383  # pixels of a side of a WebP image
@@ -81,35 +81,28 @@ class Row:
 
 
 def report_page(
-    table: Table,
-    facts: dict[str, str],
-    summary: dict[str, Any],
-    evaluation: Evaluation,
-    bicubic: Evaluation,
-    shown: Sequence[Shown],
-    image_folder: Path | None,
+    scored: ScoredNetwork, facts: dict[str, str], shown: Sequence[Shown], image_folder: Path | None
 ) -> bytes:
     """The page.
 
     Args:
-        table: the means; ``summary`` is the same as ``summary.json``.
         facts: what stands under the title, such as the weights and the command.
-        evaluation, bicubic: all images, in one order; the columns of the second table.
         shown: the images to compare, see `choose`.
         image_folder: folder of the SR images relative to the page, or None where they were not saved.
     """
+    evaluation = scored.evaluation
     titles = [f"{number} ({protocol})" for protocol in evaluation.protocols for number in ("PSNR", "SSIM")]
     by_set = {name: [each for each in shown if each.result.set_name == name] for name in evaluation.sets}
     return render(
         "report/results_page.html",
-        title=table.title,
+        title=scored.title,
         facts=facts,
-        means=table,
+        means=scored.table(),
         titles=[*titles, "bicubic PSNR (standard)", "gain dB"],
-        rows=_rows(evaluation, bicubic, shown, summary["scale"], image_folder),
+        rows=_rows(scored, shown, image_folder),
         shown={name: figures for name, figures in by_set.items() if figures},
         saved=image_folder is not None,
-        summary=summary,
+        summary=scored.summary(),
     )
 
 
@@ -176,14 +169,12 @@ def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     return int(left), int(top), box_width, box_height
 
 
-def _rows(
-    evaluation: Evaluation, bicubic: Evaluation, shown: Sequence[Shown], scale: int, image_folder: Path | None
-) -> Iterator[Row]:
+def _rows(scored: ScoredNetwork, shown: Sequence[Shown], image_folder: Path | None) -> Iterator[Row]:
     figures = {each.result.key for each in shown}
-    for result, baseline in zip(evaluation.images, bicubic.images, strict=True):
+    for result, baseline in zip(scored.evaluation.images, scored.bicubic.images, strict=True):
         link = ""
         if image_folder is not None:
-            file = image_folder / image_file(result.set_name, result.name, scale)
+            file = image_folder / image_file(result.set_name, result.name, scored.config.scale)
             link = f"#{quote(result.key)}" if result.key in figures else quote(file.as_posix())
         scores = [Number(*each) for score in result.scores.values() for each in zip(score, (".2f", ".4f"), strict=True)]
         ours, base = result.scores["standard"].psnr, baseline.scores["standard"].psnr

@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ssiu.data.catalog import usual_name
 from ssiu.errors import one_line
 from ssiu.evaluation.metrics import Score, rounded
 from ssiu.evaluation.scores import Evaluation
-from ssiu.report.paper.published import published
 
 ABSENT = "-"
 
@@ -122,37 +120,17 @@ class Table:
         return [[" / ".join(map(rendered, parts(content))) for content in row] for row in (*before, *self.rows)]
 
 
-def comparison(
-    title: str, model: str, scale: int, ours: Evaluation, bicubic: Evaluation, parameters: float = math.nan
-) -> Table:
-    """Bicubic, ours and the published row side by side: a line per test set, the protocol in every column's title.
-
-    ``parameters`` says whether the row is of a network of that size.
-    """
-    columns = [("bicubic", "standard", bicubic.means["standard"])]
-    columns += [(model, protocol, sets) for protocol, sets in ours.means.items()]
-    header = ["PSNR dB / SSIM", "images", *[f"{name} ({protocol})" for name, protocol, _ in columns]]
-    paper_protocol, paper = published(model, scale, parameters)
-    rows: list[list[Cell]] = []
-    for name in ours.sets:
-        row = [name, _count(ours, name), *[cell(sets[name], protocol) for _, protocol, sets in columns]]
-        rows.append(
-            [*row, cell(paper.get(usual_name(name)), "standard")] if paper else row
-        )  # printed numbers are rounded already
-    header += [f"paper's {model} ({paper_protocol})"] if paper else []
-    return Table(title, header, rows, (*(f"Bicubic, {remark}" for remark in bicubic.remarks()), *ours.remarks()))
-
-
 def score_table(title: str, evaluation: Evaluation) -> Table:
     """The means of every set under every protocol of ``evaluation``."""
     rows: list[list[Cell]] = [
-        [name, _count(evaluation, name), *[cell(evaluation.mean(name, p), p) for p in evaluation.protocols]]
+        [name, image_count(evaluation, name), *[cell(evaluation.mean(name, p), p) for p in evaluation.protocols]]
         for name in evaluation.sets
     ]
     return Table(title, ["PSNR dB / SSIM", "images", *evaluation.protocols], rows, evaluation.remarks())
 
 
-def _count(evaluation: Evaluation, set_name: str) -> Number:
+def image_count(evaluation: Evaluation, set_name: str) -> Number:
+    """How many images of a set were scored."""
     return Number(len(evaluation.of(set_name)), "d")
 
 

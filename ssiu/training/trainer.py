@@ -218,7 +218,7 @@ class Trainer:
         """Scores all sets with the averaged weights where there are any; given up when a signal arrives."""
         model = (self.ema.current() if self.ema else self.model).eval()
         try:
-            found = self.validation.run(model, self.device, self._may_give_up)
+            found = self.validation.run(model, self._may_give_up)
         finally:
             self.model.train()
         if found is None:

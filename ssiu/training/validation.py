@@ -2,25 +2,24 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ssiu.config.schema import Config
 from ssiu.data.catalog import TEST_SETS, known_name, usual_name
 from ssiu.data.test_sets import BenchmarkSet, load_test_set, load_test_sets, refuse_twice, shared_files
 from ssiu.data.training_set import TrainingSet
-from ssiu.device import autocast_type
 from ssiu.errors import ConfigError, MissingInputError, first_names
-from ssiu.evaluation.evaluate import check_sets, evaluate
+from ssiu.evaluation.evaluate import SRImage, check_sets, score_images, super_resolved
 from ssiu.evaluation.metrics import Score, mean_score, to_uint8
+from ssiu.evaluation.scores import Evaluation
 from ssiu.images.bicubic import imresize
 from ssiu.inference.networks import Bicubic
-from ssiu.inference.prepare import prepare
 from ssiu.models.base import SRNetwork
 
 log = logging.getLogger("ssiu")
@@ -61,38 +60,39 @@ class Validation:
         return [*self.test_sets, *([self.choosing_set] if self.choosing_set else [])]
 
     def run(
-        self, model: SRNetwork, device: torch.device, stopped: Callable[[], bool]
+        self, model: SRNetwork, stopped: Callable[[], bool]
     ) -> tuple[dict[str, Score], dict[str, np.ndarray], float | None] | None:
         """Scores of ``model``, in eval mode, by set (`standard`), comparison strips by ``set/name``, the choosing PSNR.
 
         That is the mean over the choosing set, an image's taken as 100 dB at most: one that is flat may be infinite.
-        None where ``stopped`` says so before an image: a validation is done again, and may take minutes.
+        None where ``stopped`` says so after an image: a validation is done again, and may take minutes.
         """
-        prepared = prepare(model, autocast_type(self.config.precision))
         strips: dict[str, np.ndarray] = {}
         shown: Counter[str] = Counter()
 
-        def unless_stopped(network: Callable[..., Tensor]) -> Callable[..., Tensor]:
-            def run(*arguments: Tensor) -> Tensor:
-                if stopped():
-                    raise _StoppedError
-                return network(*arguments)
+        def scored(network: SRNetwork | Bicubic, seen: Callable[[SRImage], object], **settings: Any) -> Evaluation:
+            images = super_resolved(network, self.sets, **settings)
 
-            return run
+            def watched() -> Generator[SRImage, None, None]:
+                with closing(images):
+                    for image in images:
+                        if stopped():
+                            raise _StoppedError
+                        seen(image)
+                        yield image
 
-        def look(test_set: BenchmarkSet, index: int, lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> None:
-            if shown[test_set.name] < SHOWN_IMAGES:
-                shown[test_set.name] += 1
-                strips[f"{test_set.name}/{test_set.pairs[index].name}"] = comparison_strip(lr, sr, hr)
+            return score_images(watched(), ("standard",))
+
+        def show(image: SRImage) -> None:
+            if shown[image.test_set.name] < SHOWN_IMAGES:
+                shown[image.test_set.name] += 1
+                strips[image.key] = comparison_strip(image.lr, image.sr, image.hr)
 
         try:
             if not self.bicubic:
-                by_hand = evaluate(unless_stopped(Bicubic(self.config.scale)), self.sets, protocols=("standard",))
+                by_hand = scored(Bicubic(self.config.scale), lambda image: None)
                 self.bicubic = {name: by_hand.mean(name).psnr for name in by_hand.sets}
-            result = evaluate(
-                replace(prepared, run=unless_stopped(prepared)), self.sets, device=device,
-                precision=self.config.precision, tile=self.config.tile, protocols=("standard",), look=look,
-            )  # fmt: skip
+            result = scored(model, show, precision=self.config.precision, tile=self.config.tile)
         except _StoppedError:
             return None
         scores = {name: result.mean(name) for name in result.sets}

@@ -333,7 +333,7 @@ def test_a_folder_of_images_is_never_taken_for_results(run, tmp_path):
 
 def test_an_output_folder_that_cannot_be_made_is_named_before_the_network_runs(run, tmp_path, monkeypatch):
     save_weights(tmp_path / "w.safetensors", _network())
-    monkeypatch.setattr("ssiu.cli.test.evaluate", lambda *_, **__: pytest.fail("evaluated"))
+    monkeypatch.setattr("ssiu.report.scored.evaluate", lambda *_, **__: pytest.fail("evaluated"))
     with pytest.raises(OutputError, match=r"config\.yml/out"):
         run("pretrain=w.safetensors", "--output", "config.yml/out")
 

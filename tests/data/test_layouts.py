@@ -181,9 +181,9 @@ def test_one_missing_lr_image_in_a_subfolder_is_named_by_train_test_and_check(tm
 def test_nested_images_are_scored_and_saved_under_their_names(tmp_path: Path) -> None:
     lay_out(tmp_path / "Toy", "HR", "LR_bicubic/X2", "x2", "deep")
     test_set = load_test_set(tmp_path, "Toy", 2)
-    result = evaluate(Bicubic(2), [test_set], save_to=tmp_path / "out", progress=False)
+    result = evaluate(Bicubic(2), [test_set], save_to=tmp_path / "out")
     assert [image.name for image in result.images] == ["a", "deep/b_x2", "deep/x2"]
-    scored = score_folders(tmp_path / "out/Toy", tmp_path / "Toy/HR", 2, progress=False)
+    scored = score_folders(tmp_path / "out/Toy", tmp_path / "Toy/HR", 2)
     assert [image.scores["standard"].psnr for image in scored.images] == pytest.approx(
         [image.scores["standard"].psnr for image in result.images], abs=0.01
     )

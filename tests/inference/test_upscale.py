@@ -177,7 +177,7 @@ def test_the_command_writes_what_test_py_scores(command, weights: Path, tmp_path
 
     small_set(tmp_path / "data", 2)
     pairs = find_pairs(tmp_path / "data", "Set5", 2)
-    evaluate(load_model(weights), [BenchmarkSet("Set5", pairs, 2)], save_to=tmp_path / "sr", progress=False)
+    evaluate(load_model(weights), [BenchmarkSet("Set5", pairs, 2)], save_to=tmp_path / "sr")
     code, out, _ = command(tmp_path / "data/benchmark/Set5/LR_bicubic/X2", "--output", tmp_path / "out")
     assert code == 0 and f"3 upscaled into {tmp_path}/out: 0.01 megapixels" in out and "x2 on cpu" in out
     for pair in pairs:

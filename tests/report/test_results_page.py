@@ -9,7 +9,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import numpy as np
 import pytest
-from pages import write_page
+from pages import scored_network, write_page
 from small_sets import photo, small_set, write_set
 
 from ssiu.config.load import make_config
@@ -22,7 +22,6 @@ from ssiu.images.io import save_image
 from ssiu.inference.networks import Bicubic
 from ssiu.report.results import other_results
 from ssiu.report.results_page import choose, report_page, telling_box
-from ssiu.report.tables import comparison
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -209,13 +208,12 @@ def test_a_second_run_that_lacks_an_image_is_named_before_any_work(tmp_path):
 def test_an_official_ssim_above_one_is_explained(tmp_path):
     flat = np.full((40, 48, 3), 120, np.uint8)
     write_set(tmp_path, "plain", 2, {"flat": flat, "cup": photo("coffee", 40, 48)})
-    sets = load_test_sets(make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["plain"]}))
+    config = make_config({"data_path": str(tmp_path), "scale": 2, "eval_sets": ["plain"]})
+    sets = load_test_sets(config)
     found = evaluate(Bicubic(2), sets)
     scores = {"official": Score(30.0, 1.001), "standard": Score(30.0, 0.99)}
     above = Evaluation([dataclasses.replace(found.images[0], scores=scores), found.images[1]], found.protocols)
-    table, summary = comparison("t", "SSIU", 2, above, found), {"scale": 2}
-    page = report_page(table, {}, summary, above, found, [], None).decode()
-    assert "of plain/cup is above 1 (up to 1.0010)" in page
+    scored = scored_network(config, sets, above, found)
+    assert "of plain/cup is above 1 (up to 1.0010)" in report_page(scored, {}, [], None).decode()
     scores["official"] = Score(30.0, 1.0)
-    table = comparison("t", "SSIU", 2, above, found)
-    assert "is above 1" not in report_page(table, {}, summary, above, found, [], None).decode()
+    assert "is above 1" not in report_page(scored, {}, [], None).decode()

@@ -1,4 +1,4 @@
-"""Tables: the paper's rows under their protocol, and every output format."""
+"""Tables: numbers in every output format."""
 
 import math
 
@@ -8,51 +8,7 @@ from printed import printed
 from ssiu.evaluation.metrics import Score
 from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.report.pages import tables_page
-from ssiu.report.paper.published import paper_facts, paper_rows, published
-from ssiu.report.tables import Number, Table, cell, comparison, score_table
-
-
-def _evaluation(protocols, psnr, sets=("Set5",)):
-    scores = {protocol: Score(psnr, 0.89998) for protocol in protocols}
-    return Evaluation([ImageResult(name, "a", 30, 30, scores) for name in sets], tuple(protocols))
-
-
-def test_table_1_is_complete_and_only_the_papers_own_row_is_official():
-    rows = paper_rows()
-    assert [sum(row.scale == scale for row in rows) for scale in (2, 3, 4)] == [15, 14, 15]
-    assert {row.method for row in rows if row.protocol == "official"} == {"SSIU"}
-    imdn = next(row for row in paper_rows(4) if row.method == "IMDN")
-    assert (imdn.protocol, imdn.params_k, imdn.flops_g, imdn.training_set) == ("standard", 715, 41, "DIV2K")
-    assert imdn.scores["Set5"] == Score(32.21, 0.8948)
-    assert list(imdn.scores) == ["Set5", "Set14", "B100", "Urban100", "Manga109"]
-    assert "Manga109" not in next(row for row in rows if row.method == "ECBSR-M").scores
-
-
-def test_tables_2_to_4_agree_with_table_1():
-    facts = paper_facts()
-    full = next(row for row in paper_rows(4) if row.method == "SSIU")
-    assert tuple(facts["table3"]["esam_moe"]["set5"]) == full.scores["Set5"]
-    assert facts["table4"]["l1_fft"] == facts["table3"]["esam_moe"]
-    assert facts["table2"]["SSIU"]["psnr"] == full.scores["B100"].psnr
-
-
-def test_published_rows_of_our_models():
-    assert published("SSIU", 3)[1]["B100"] == Score(29.35, 0.8138)
-    protocol, scores = published("IDSANet", 4)
-    assert protocol == "not stated"
-    assert printed(cell(scores["Set5"], "standard")) == "32.47 / -"
-    assert published("IDSANet", 2)[1] == {}
-
-
-def test_comparison_names_the_protocol_in_every_column():
-    ours = _evaluation(("standard", "official"), 32.201, sets=("Set5", "holiday"))
-    table = comparison("run", "SSIU", 4, ours, _evaluation(("standard",), 28.0, sets=("Set5", "holiday")))
-    assert table.header[2:] == [
-        "bicubic (standard)", "SSIU (standard)", "SSIU (official)", "paper's SSIU (official)"
-    ]  # fmt: skip
-    lines = [line.split("  ") for line in table.markdown().replace(" | ", "  ").splitlines()]
-    assert lines[-2] == ["| Set5", "1", "28.00 / 0.9000", "32.20 / 0.9000", "32.21 / 0.9000", "32.64 / 0.9032 |"]
-    assert lines[-1] == ["| holiday", "1", "28.00 / 0.9000", "32.20 / 0.9000", "32.21 / 0.9000", "- |"]
+from ssiu.report.tables import Number, Table, cell, score_table
 
 
 def test_cells_show_infinite_and_unknown_numbers():
@@ -114,7 +70,8 @@ def test_html_escapes_what_html_would_read():
 
 
 def test_score_table_shows_both_protocols():
-    table = score_table("mine", _evaluation(("standard", "official"), 30.0))
+    scores = {protocol: Score(30.0, 0.89998) for protocol in ("standard", "official")}
+    table = score_table("mine", Evaluation([ImageResult("Set5", "a", 30, 30, scores)], tuple(scores)))
     assert table.header == ["PSNR dB / SSIM", "images", "standard", "official"]
     assert table.text().splitlines()[-1].split() == ["Set5", "1", "30.00", "/", "0.9000", "30.00", "/", "0.9000"]
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from doubling import Doubling
 from tiny_run import tiny_config
 from toy_sets import write_set
@@ -16,7 +15,7 @@ def shown(folder: Path, sets: dict[str, list[str]]) -> list[str]:
     for seed, (name, images) in enumerate(sets.items()):
         write_set(folder / "data" / name, images, seed=seed)
     validation = Validation(tiny_config(folder, eval_sets=list(sets), test_every=1))
-    _, strips, _ = validation.run(Doubling(), torch.device("cpu"), lambda: False)
+    _, strips, _ = validation.run(Doubling(), lambda: False)
     run = RunFolder(folder / "run")
     run.write_images(1, strips)
     run.close()

@@ -24,7 +24,7 @@ from ssiu.cli import upscale as upscale_command
 from ssiu.config.load import load_config, make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, MissingInputError
-from ssiu.evaluation.evaluate import evaluate
+from ssiu.evaluation.evaluate import evaluate, super_resolved
 from ssiu.evaluation.lam import attribute
 from ssiu.images.io import read_rgb, save_image
 from ssiu.inference.complexity import count
@@ -57,16 +57,16 @@ def test_an_architecture_is_recognised_scored_upscaled_and_counted(tmp_path: Pat
     model = load_model(path)
     assert isinstance(model, ExternalNetwork) and (model.architecture, model.scale) == (name, scale)
     config = make_config({"scale": scale, "data_path": str(one_image(tmp_path, scale)), "eval_sets": ["Set5"]})
-    seen = {}
-    evaluation = evaluate(model, load_test_sets(config), look=lambda *shown: seen.update(sr=shown[3], lr=shown[2]))
-    lr = torch.from_numpy(seen["lr"]).permute(2, 0, 1)[None].float() / 255
-    torch.testing.assert_close(seen["sr"][None].clamp(0, 1), through_spandrel(path, lr.clone()), rtol=0, atol=1e-5)
-    assert np.isfinite(evaluation.mean("Set5", "official").psnr)
-    assert Upscaler(model)(seen["lr"][:9, :5]).shape == (9 * scale, 5 * scale, 3)
+    test_sets = load_test_sets(config)
+    (image,) = super_resolved(model, test_sets)
+    lr = torch.from_numpy(image.lr).permute(2, 0, 1)[None].float() / 255
+    torch.testing.assert_close(image.sr[None].clamp(0, 1), through_spandrel(path, lr.clone()), rtol=0, atol=1e-5)
+    assert np.isfinite(evaluate(model, test_sets).mean("Set5", "official").psnr)
+    assert Upscaler(model)(image.lr[:9, :5]).shape == (9 * scale, 5 * scale, 3)
     counts = count(model, 18, 23)
     assert counts.macs[""] > 0 and counts.activations[""] > 0
     again = model(lr)
-    torch.testing.assert_close(again[0], seen["sr"], rtol=0, atol=1e-6)  # counting has left nothing behind
+    torch.testing.assert_close(again[0], image.sr, rtol=0, atol=1e-6)  # counting has left nothing behind
 
 
 @pytest.mark.parametrize(("name", "scale"), [("SAFMN", 2), ("OmniSR", 3), ("DITN", 4)])
@@ -321,7 +321,7 @@ def test_a_network_unknown_to_spandrel_is_scored_by_its_own_code(
     test_command.main(["--config", "rlfn.yml"])
     assert "Net x4" in capsys.readouterr().out
     summary = json.loads((tmp_path / "results/net_g_500000_x4/summary.json").read_text())
-    expected = evaluate(average.eval(), load_test_sets(load_config("rlfn.yml")), progress=False)
+    expected = evaluate(average.eval(), load_test_sets(load_config("rlfn.yml")))
     for protocol in ("standard", "official"):
         assert summary["protocols"][protocol]["Set5"]["psnr"] == pytest.approx(expected.mean("Set5", protocol).psnr)
     with pytest.raises(BadInputError, match=r"spandrel .* does not know it either"):

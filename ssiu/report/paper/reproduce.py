@@ -86,7 +86,7 @@ def score_cell(
         "x%d %s: %s", test_set.scale, test_set.name, "computing" if summary is None else "kept from an earlier run"
     )
     if summary is None:
-        evaluation = evaluate(network, [test_set], device=device)
+        evaluation = evaluate(network, [test_set])
         summary = evaluation.summary(
             model=MODEL, scale=test_set.scale, checkpoint=str(weights.path), weights_sha256=weights.sha256,
             precision="fp32", self_ensemble=False,

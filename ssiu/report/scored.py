@@ -1,0 +1,116 @@
+"""A network's scores on test sets beside bicubic's, and what is known of it: what a results folder is written from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssiu.config.schema import Config
+from ssiu.data.catalog import usual_name
+from ssiu.data.test_sets import BenchmarkSet
+from ssiu.device import describe
+from ssiu.evaluation.evaluate import evaluate
+from ssiu.evaluation.scores import Evaluation
+from ssiu.inference.complexity import network_size
+from ssiu.inference.networks import Bicubic
+from ssiu.models.base import SRNetwork
+from ssiu.report.paper.published import published
+from ssiu.report.tables import Cell, Table, cell, image_count
+from ssiu.weights.external import ExternalNetwork
+from ssiu.weights.formats import Weights
+
+
+@dataclass(frozen=True)
+class ScoredNetwork:
+    """What the network of ``weights``, under the settings of ``config``, scores on ``test_sets``.
+
+    ``macs``: multiply-accumulates for an SR image of 1280x720, None where they could not be counted.
+    """
+
+    config: Config
+    weights: Path
+    weights_sha256: str
+    architecture: str
+    is_external: bool
+    parameters: int
+    macs: int | None
+    device: str
+    test_sets: Sequence[BenchmarkSet]
+    evaluation: Evaluation
+    bicubic: Evaluation
+
+    @property
+    def title(self) -> str:
+        """With the file of an external network, of which there are several sizes."""
+        title = f"{self._name} x{self.config.scale}"
+        return f"{title}, {self.weights.name}" if self.is_external else title
+
+    @property
+    def _name(self) -> str:
+        """``SSIU+`` for a self-ensemble, as papers write it."""
+        return self.architecture + "+" * self.config.self_ensemble
+
+    def facts(self) -> dict[str, str]:
+        """What was run, by name."""
+        ensemble = ", x8 self-ensemble" if self.config.self_ensemble else ""
+        return {
+            "weights": f"{self.weights} (sha256 {self.weights_sha256[:12]})",
+            "run": f"{self.config.precision} on {self.device}, tile {self.config.tile}{ensemble}",
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """What ``summary.json`` holds."""
+        scores = self.evaluation.summary(
+            model=self.architecture, scale=self.config.scale, checkpoint=str(self.weights),
+            weights_sha256=self.weights_sha256, precision=self.config.precision,
+            self_ensemble=self.config.self_ensemble,
+        )  # fmt: skip
+        return scores | {"parameters": self.parameters, "macs_1280x720": self.macs}
+
+    def table(self) -> Table:
+        """Bicubic, ours and the published row side by side: a line a test set, the protocol in every column's title."""
+        columns = [("bicubic", "standard", self.bicubic.means["standard"])]
+        columns += [(self._name, protocol, sets) for protocol, sets in self.evaluation.means.items()]
+        header = ["PSNR dB / SSIM", "images", *[f"{name} ({protocol})" for name, protocol, _ in columns]]
+        # variants of ours stand beside the paper's row, too; an external network's row is of its size
+        size = float(self.parameters) if self.is_external else float("nan")
+        paper_protocol, paper = published(self.architecture, self.config.scale, size)
+        header += [f"paper's {self.architecture} ({paper_protocol})"] if paper else []
+        rows: list[list[Cell]] = []
+        for name in self.evaluation.sets:
+            row = [name, image_count(self.evaluation, name)]
+            row += [cell(sets[name], protocol) for _, protocol, sets in columns]
+            rows.append([*row, cell(paper.get(usual_name(name)), "standard")] if paper else row)  # rounded already
+        remarks = (*(f"Bicubic, {remark}" for remark in self.bicubic.remarks()), *self.evaluation.remarks())
+        return Table(self.title, header, rows, remarks)
+
+
+def score_network(
+    config: Config,
+    network: SRNetwork,
+    weights: Weights,
+    device: torch.device,
+    test_sets: Sequence[BenchmarkSet],
+    save_to: Path | None,
+) -> ScoredNetwork:
+    """Scores ``network``, which was loaded from ``weights``, and bicubic; errors and ``save_to`` as `evaluate`."""
+    parameters, macs = network_size(network)
+    evaluation = evaluate(
+        network.to(device), test_sets, precision=config.precision, tile=config.tile,
+        self_ensemble=config.self_ensemble, save_to=save_to,
+    )  # fmt: skip
+    return ScoredNetwork(
+        config=config,
+        weights=weights.path,
+        weights_sha256=weights.sha256,
+        architecture=network.architecture,
+        is_external=isinstance(network, ExternalNetwork),
+        parameters=parameters,
+        macs=macs,
+        device=describe(device),
+        test_sets=test_sets,
+        evaluation=evaluation,
+        bicubic=evaluate(Bicubic(config.scale), test_sets, protocols=("standard",)),
+    )
