@@ -4,7 +4,7 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -36,7 +36,7 @@ def in_order(
     threads: int,
     begin: Callable[[], object] | None = None,
     abandon: bool = False,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """``map(work, items)`` in order, in ``threads`` that each ``begin``; only a few results wait at a time.
 
     Where it ends early, by an error or Ctrl-C, work that has begun is done first, or ends at its next line of Python if

@@ -80,9 +80,10 @@ class ScoredNetwork:
         header += [f"paper's {self.architecture} ({paper_protocol})"] if paper else []
         rows: list[list[Cell]] = []
         for name in self.evaluation.sets:
-            row = [name, image_count(self.evaluation, name)]
+            row: list[Cell] = [name, image_count(self.evaluation, name)]
             row += [cell(sets[name], protocol) for _, protocol, sets in columns]
-            rows.append([*row, cell(paper.get(usual_name(name)), "standard")] if paper else row)  # rounded already
+            row += [cell(paper.get(usual_name(name)), "standard")] if paper else []  # what is printed is rounded
+            rows.append(row)
         remarks = (*(f"Bicubic, {remark}" for remark in self.bicubic.remarks()), *self.evaluation.remarks())
         return Table(self.title, header, rows, remarks)
 
