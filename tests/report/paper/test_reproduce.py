@@ -10,6 +10,8 @@ import pytest
 from faults import in_child
 from file_server import impatient, serving
 from printed import printed_rows
+from small_sets import photo
+from small_sets import write_set as write_photos
 from tiny import tiny
 from toy_sets import write_set
 from toy_sources import add_weights, catalog_of, tar_of, write_catalog
@@ -73,14 +75,13 @@ Run = Callable[..., None]
 
 
 @pytest.fixture
-def run(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """`ssiu reproduce` in an empty folder; a server has Set5 and small networks for the authors' weights."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """`ssiu reproduce` in an empty folder; a server has small networks for the authors' weights."""
     impatient(monkeypatch)
     made, here = tmp_path / "made", tmp_path / "here"
     for folder in (made, here, here / "pretrain_model"):
         folder.mkdir()
     with serving() as server:
-        server.files["/benchmark"] = tar_of(shared / "data/benchmark/Set5", "r/benchmark/Set5")
         catalog = catalog_of(server, "/benchmark", sets=("Set5",), images=5)
         catalog["archives"]["all"]["sources"][0]["about"] = 10_000_000
         for scale in (3, 4):
@@ -97,6 +98,21 @@ def run(tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 ASKED = ("--scale", "4", "3", "--sets", "Set5")
 
 
+@pytest.fixture
+def archive(run: Run, shared: Path) -> None:
+    """The server has Set5 itself: what is downloaded must be the usual copy."""
+    run.server.files["/benchmark"] = tar_of(shared / "data/benchmark/Set5", "r/benchmark/Set5")
+
+
+@pytest.fixture
+def small_set5(run: Run, tmp_path: Path) -> None:
+    """Five small images in its place, which need no download."""
+    for scale in (3, 4):
+        photos = {f"{index}": photo("coffee", 45 + index, 50) for index in range(5)}
+        write_photos(tmp_path / "here/data", "Set5", scale, photos)
+
+
+@pytest.mark.usefixtures("archive")
 def test_from_an_empty_folder_to_the_page(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run(*ASKED)
     printed = capsys.readouterr().out
@@ -135,6 +151,7 @@ def times(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
 
+@pytest.mark.usefixtures("small_set5")
 def test_finished_cells_are_not_computed_again_unless_weights_or_images_changed(run: Run, tmp_path: Path) -> None:
     run(*ASKED)
     folder = tmp_path / "here/results/reproduce_authors/cells"
@@ -146,7 +163,7 @@ def test_finished_cells_are_not_computed_again_unless_weights_or_images_changed(
     run(*ASKED)
     second = times(folder)
     assert second["x4_Set5.json"] == first["x4_Set5.json"] and second["x3_Set5.json"] > first["x3_Set5.json"]
-    lr = tmp_path / "here/data/benchmark/Set5/LR_bicubic/X4/babyx4.png"
+    lr = tmp_path / "here/data/benchmark/Set5/LR_bicubic/X4/0x4.png"
     lr.write_bytes(lr.read_bytes())
     run(*ASKED)
     third = times(folder)
@@ -157,6 +174,7 @@ def test_finished_cells_are_not_computed_again_unless_weights_or_images_changed(
     assert fourth["x3_Set5.json"] > third["x3_Set5.json"] and fourth["x4_Set5.json"] == third["x4_Set5.json"]
 
 
+@pytest.mark.usefixtures("small_set5")
 def test_a_kept_cell_says_what_computed_it_and_a_damaged_one_is_computed_again(run: Run, tmp_path: Path) -> None:
     asked = ("--scale", "4", "--sets", "set5")
     run(*asked)
@@ -178,6 +196,7 @@ def test_a_kept_cell_says_what_computed_it_and_a_damaged_one_is_computed_again(r
     assert json.loads(path.read_text()) == whole
 
 
+@pytest.mark.usefixtures("small_set5")
 def test_a_kill_between_two_cells_keeps_the_first(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "here/results/reproduce_authors/cells"
 
@@ -200,6 +219,7 @@ def test_a_kill_between_two_cells_keeps_the_first(run: Run, tmp_path: Path) -> N
     assert times(folder)["x3_Set5.json"] == first["x3_Set5.json"] and len(times(folder)) == 2
 
 
+@pytest.mark.usefixtures("small_set5")
 def test_other_weights_under_the_authors_name_are_never_scored_as_theirs(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "here/pretrain_model/model_x4_290.pt"
     save_authors_weights(file, tiny(4, seed=5))
@@ -218,6 +238,7 @@ def test_one_copy_is_not_scored_under_two_names(run: Run, tmp_path: Path) -> Non
         run("--scale", "4", "--sets", "Set5", "Set5 mod12")
 
 
+@pytest.mark.usefixtures("small_set5")
 def test_what_cannot_be_had_is_said(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--sets Set55: the paper's sets are Set5, "):
         run("--sets", "Set55")
@@ -229,6 +250,7 @@ def test_what_cannot_be_had_is_said(run: Run, tmp_path: Path) -> None:
     assert not (tmp_path / "here/results").exists()
 
 
+@pytest.mark.usefixtures("archive")
 def test_what_is_there_is_finished_and_what_is_missing_is_named_with_the_way_to_put_it_there(
     run: Run, tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture
 ) -> None:
