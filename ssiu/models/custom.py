@@ -13,6 +13,7 @@ from ssiu.plugins import class_of, failure, find
 
 PROBE = 32  # LR pixels: side of the image that a new network is tried on
 MAY_SAY = ("size_multiple", "takes_tile_offset", "tail_prefixes", "dtypes", "bytes_per_lr_pixel", "reentrant")
+EXPECTED = {bool: "True or False", int: "a whole number, 1 or more", tuple: "a tuple"}
 
 
 class CustomNetwork(SRNetwork):
@@ -29,7 +30,11 @@ class CustomNetwork(SRNetwork):
         self._arguments = {"scale": scale, **arguments}
         for attribute in MAY_SAY:
             if hasattr(network, attribute):
-                setattr(self, attribute, getattr(network, attribute))
+                value, default = getattr(network, attribute), getattr(SRNetwork, attribute)
+                if type(value) is not type(default) or (type(value) is int and value < 1):
+                    expected = EXPECTED[type(default)]
+                    raise ConfigError(f"model {name}: its {attribute} is {value!r:.80}; expected {expected}")
+                setattr(self, attribute, value)
 
     @property
     def core(self) -> nn.Module:
@@ -53,10 +58,11 @@ def build_custom(model: str, scale: int, arguments: Mapping[str, Any]) -> Custom
     """
     kind = find("model", model, nn.Module)
     try:
-        network = CustomNetwork(kind(scale=scale, **arguments), model, scale, arguments)
+        module = kind(scale=scale, **arguments)
     except Exception as error:
         what = f"cannot be built with scale={scale} and model_args {arguments}"
         raise failure("model", model, what, error) from error
+    network = CustomNetwork(module, model, scale, arguments)
     kept = network.state_dict()
     for name, buffer in network.network.named_buffers():
         if name in kept and not buffer.isfinite().all():

@@ -271,12 +271,22 @@ def test_an_onnx_file_for_tiles_takes_their_offset_and_equals_the_whole_image(tm
         ("lr", "tensor(float)"),
         ("tile_offset", "tensor(int32)"),
     ]
-    exported = OnnxNetwork(tmp_path / "tiles.onnx")
     lr = torch.rand(1, 3, 97, 75)
     with torch.no_grad():
         whole = network(lr)
-    torch.testing.assert_close(exported(lr), whole, rtol=0, atol=TOLERANCE)
-    torch.testing.assert_close(super_resolve(prepare(exported), lr, tile=16), whole, rtol=0, atol=2e-5)
+    for path in (tmp_path / "tiles.onnx", changed(tmp_path / "tiles.onnx", tmp_path / "older.onnx", called_place)):
+        exported = OnnxNetwork(path)
+        torch.testing.assert_close(exported(lr), whole, rtol=0, atol=TOLERANCE)
+        torch.testing.assert_close(super_resolve(prepare(exported), lr, tile=16), whole, rtol=0, atol=2e-5)
+
+
+def called_place(document: onnx.ModelProto) -> None:
+    """The second input as it was called at first."""
+    for node in document.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "tile_offset":
+                node.input[index] = "place"
+    document.graph.input[1].name = "place"
 
 
 def test_a_network_that_takes_no_tile_offset_has_no_onnx_file_for_tiles(tmp_path: Path, export: Callable) -> None:

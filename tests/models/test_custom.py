@@ -54,6 +54,12 @@ class Wrapped(nn.Module):
     def forward(self, lr):
         return self.module(lr)
 
+class Wide(Net):
+    size_multiple = 0
+
+class Typed(Net):
+    dtypes = ["bfloat16"]
+
 class Small(Net):
     def forward(self, lr):
         return lr
@@ -77,7 +83,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in [name for name in sys.modules if name.startswith("my_nets")]:
         monkeypatch.delitem(sys.modules, name)
     yield tmp_path
-    for name in [name for name in sys.modules if name.startswith("my_nets")]:
+    for name in [name for name in sys.modules if name.startswith(("my_nets", "_ssiu_"))]:
         del sys.modules[name]
 
 
@@ -114,6 +120,8 @@ def test_a_config_alone_imports_nothing(here: Path) -> None:
         ("my_nets.net:Small", {}, r"makes \(1, 3, 32, 32\) of an image \(1, 3, 32, 32\); expected 2 times"),
         ("my_nets.net:Broken", {}, "fails on an image"),
         ("my_nets.net:Masked", {"persistent": True}, "buffer 'mask' holds NaN or infinity.*persistent=False"),
+        ("my_nets.net:Wide", {}, "its size_multiple is 0; expected a whole number, 1 or more"),
+        ("my_nets.net:Typed", {}, r"its dtypes is \['bfloat16'\]; expected a tuple"),
         ("my_nets.wrong:Net", {}, "cannot be imported: SyntaxError"),
         ("my_nets.needs:Net", {}, "cannot be imported: ModuleNotFoundError: No module named 'not_there'"),
     ],
@@ -185,6 +193,20 @@ def test_no_file_makes_python_import_a_model(here: Path) -> None:
         with pytest.raises(BadInputError, match=r"--config FILE"):
             upscale_command.main([str(_image(here)), "--output", "out", "--weights", name])
     assert not any(name.startswith("my_nets") for name in sys.modules)
+
+
+def test_a_model_in_a_file_is_named_without_its_folder_by_weights_and_runs(here: Path) -> None:
+    config = make_config({**OWN, "model": str(here / "my_nets/net.py:Net")})
+    assert config.run_name == "Net_x2"
+    network = build_model(config)
+    save_weights(here / "net.safetensors", network)
+    assert str(here).encode() not in (here / "net.safetensors").read_bytes()
+    with pytest.raises(BadInputError, match=r"weights of net\.py:Net, a model outside this package"):
+        load_model(here / "net.safetensors")
+    relative = make_config({**OWN, "model": "my_nets/net.py:Net", "pretrain": "net.safetensors"})
+    lr = torch.rand(1, 3, 5, 7)
+    with torch.no_grad():
+        assert load_configured(relative)(lr).equal(network.eval()(lr))
 
 
 def _image(here: Path) -> Path:
