@@ -15,7 +15,7 @@ import torch
 
 from ssiu.bench.options import at_least
 from ssiu.data.cache import ImageCache
-from ssiu.data.pairs import Pair, find_pairs
+from ssiu.data.pairs import Pairs, find_pairs
 from ssiu.data.patches import PatchStream, orient
 from ssiu.data.prepare import make_pairs
 from ssiu.data.training_set import TrainingSet
@@ -48,7 +48,7 @@ def run(arguments: argparse.Namespace) -> list[Table]:
         return [_loading(pairs, Path(folder), arguments), _lr_making(pairs[0].hr)]
 
 
-def _make_images(folder: Path, count: int, scale: int) -> list[Pair]:
+def _make_images(folder: Path, count: int, scale: int) -> Pairs:
     """Noise at all scales, which PNG compresses about as well as photographs, with its LR images."""
     rng = np.random.default_rng(0)
     (folder / "source").mkdir()
@@ -72,7 +72,7 @@ def _cpu_seconds(work: Callable[[], object]) -> float:
     return min(times)
 
 
-def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> Table:
+def _loading(pairs: Pairs, folder: Path, arguments: argparse.Namespace) -> Table:
     scale, side, samples = arguments.scale, arguments.patch_size, arguments.samples
     images = TrainingSet("noise", pairs, scale, ImageCache(folder / "cache"), side)
     stream = PatchStream([images], scale, side, arguments.batch_size, data_repeat=1000)
@@ -86,13 +86,13 @@ def _loading(pairs: list[Pair], folder: Path, arguments: argparse.Namespace) -> 
         return [torch.from_numpy(patch).float() / 255 for patch in patches]
 
     def from_png(g: int) -> object:
-        pair = pairs[stream.image_index(g)]
-        assert pair.lr is not None  # as `make_pairs` made them
-        return from_whole(read_rgb(pair.lr).transpose(2, 0, 1), read_rgb(pair.hr).transpose(2, 0, 1), g)
+        lr, hr = (read_rgb(source.path).transpose(2, 0, 1) for source in images.sources(stream.image_index(g)))
+        return from_whole(lr, hr, g)
 
     def from_npy(g: int) -> object:
-        index = stream.image_index(g)
-        return from_whole(np.load(images.lr[index].path), np.load(images.hr[index].path), g)
+        index = 2 * stream.image_index(g)
+        lr, hr = (np.load(image.path) for image in images.prepared[index : index + 2])
+        return from_whole(lr, hr, g)
 
     variants = {
         "decode both PNG files, float": from_png,

@@ -165,6 +165,9 @@ class Config(BaseModel):
     data_augment: Flag = Field(True, description="random flips and rotations (all eight)")
     threads: int = Field(8, ge=0, le=256, description="data loader workers of each process, so of each GPU")
     cache_dir: FilePath | None = Field(None, description="where decoded images are cached; empty = beside the data")
+    cache_gb: float | None = Field(
+        None, ge=0, le=1e6, description="at most this many GB of them, the last visited; 0 = none; empty = no bound"
+    )
 
     # optimisation
     seed: int = Field(2024, ge=0, lt=2**32, description="initial weights, order of the data, dropout")
@@ -389,7 +392,7 @@ class Config(BaseModel):
 
 
 FREE_ON_RESUME = frozenset(
-    ("data_path", "hr_folder", "lr_folder", "image_list", "threads", "cache_dir")
+    ("data_path", "hr_folder", "lr_folder", "image_list", "threads", "cache_dir", "cache_gb")
     + ("device", "gpu_ids", "compile", "checkpoint_activations")
     + ("log_path", "log_name", "log_every", "save_every", "save_image", "keep_last")
     + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")

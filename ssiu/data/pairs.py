@@ -1,21 +1,23 @@
 """Finds the (LR, HR) pairs of a set and checks them by their headers, before any work starts."""
 
+import hashlib
 import logging
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 
 from ssiu.data.catalog import SETS, known_name, usual_name
-from ssiu.data.headers import Header, image_headers
+from ssiu.data.headers import image_headers
 from ssiu.data.layouts import SetFolders, available_sets, list_files, set_folders
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.images.bicubic import make_lr
-from ssiu.images.encoding import IMAGE_SUFFIXES
 from ssiu.images.io import read_rgb
 
+LARGE_SET = 5000  # pairs, and DF2K has 3,450: training on a set of more starts at once
 CARD = "card.json"  # of a set that `ssiu prepare --teacher` made, in its folder
 VALIDATION = "_val"  # ends the name of the set that `ssiu prepare --holdout` keeps for validation
 logger = logging.getLogger("ssiu")
@@ -25,25 +27,15 @@ class Pair(NamedTuple):
     """An LR image and its HR image; sizes are (height, width) from the headers, ``bytes`` those of both files.
 
     ``0 <= hr_size - scale * lr_size < scale`` for both sides: HR is cropped right and bottom where it is used. Without
-    an ``lr_file`` LR is made of HR.
+    an LR file LR is made of HR.
     """
 
     name: str
-    lr_file: str | None
-    hr_file: str
+    lr: Path | None
+    hr: Path
     lr_size: tuple[int, int]
     hr_size: tuple[int, int]
     bytes: tuple[int, int]
-
-    @property
-    def lr(self) -> Path | None:
-        """The LR file as a path."""
-        return None if self.lr_file is None else Path(self.lr_file)
-
-    @property
-    def hr(self) -> Path:
-        """The HR file as a path."""
-        return Path(self.hr_file)
 
     def read(self, scale: int) -> tuple[np.ndarray, np.ndarray]:
         """LR and HR, uint8 (h, w, 3) and (scale h, scale w, 3). Raises BadInputError (65) for a damaged image."""
@@ -52,8 +44,51 @@ class Pair(NamedTuple):
         return lr, hr[: lr.shape[0] * scale, : lr.shape[1] * scale]
 
 
-def find_pairs(data_path: str | Path, set_name: str, scale: int, only: Collection[str] | None = None) -> list[Pair]:
+@dataclass(frozen=True, eq=False)
+class Pairs(Sequence[Pair]):
+    """The pairs of a set, sorted by name. There may be 100,000, so each is made when it is asked for.
+
+    ``sizes`` are (n, 2, 2): of LR and HR, height and width; ``bytes`` (n, 2), 0 for LR without a file.
+    """
+
+    names: Sequence[str]
+    lr_files: Sequence[str] | None
+    hr_files: Sequence[str]
+    sizes: np.ndarray
+    bytes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def large(self) -> bool:
+        """Whether images are only decoded when they are visited, and a digest is one of headers."""
+        return len(self) > LARGE_SET
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        (lr_height, lr_width), (hr_height, hr_width) = self.sizes[index].tolist()
+        lr_bytes, hr_bytes = self.bytes[index].tolist()
+        lr = Path(self.lr_files[index]) if self.lr_files else None
+        sizes = (lr_height, lr_width), (hr_height, hr_width)
+        return Pair(self.names[index], lr, Path(self.hr_files[index]), *sizes, (lr_bytes, hr_bytes))
+
+
+def find_pairs(
+    data_path: str | Path,
+    set_name: str,
+    scale: int,
+    only: Collection[str] | None = None,
+    memory: Path | None = None,
+) -> Pairs:
     """All pairs of a set, or those with a name in ``only``, sorted by name.
+
+    The headers of a large set are remembered in the folder ``memory``, if there is one.
 
     Raises:
         MissingInputError (66): the set or single images are not there.
@@ -68,7 +103,7 @@ def find_pairs(data_path: str | Path, set_name: str, scale: int, only: Collectio
         )
     if lr is None:
         logger.info("%s: no %s, so x%d LR is made of HR", folders.name, folders.lr(scale), scale)
-    return pairs_of_folders(folders.hr, lr, scale, only)
+    return pairs_of_folders(folders.hr, lr, scale, only, memory)
 
 
 def require_set(data_path: Path, set_name: str) -> SetFolders:
@@ -89,28 +124,16 @@ def require_set(data_path: Path, set_name: str) -> SetFolders:
     return folders
 
 
-def pairs_of_folders(hr: Path, lr: Path | None, scale: int, only: Collection[str] | None = None) -> list[Pair]:
+def pairs_of_folders(
+    hr: Path, lr: Path | None, scale: int, only: Collection[str] | None = None, memory: Path | None = None
+) -> Pairs:
     """The pairs of a folder of HR images and one of LR images, which are made of HR without one; as `find_pairs`."""
-    return match_pairs(list_files(hr), list_files(lr) if lr else None, scale, only)
-
-
-def read_names(path: Path) -> set[str]:
-    """The names of images in a text file, one a line, with or without the suffix.
-
-    Raises MissingInputError (66) where there is no such file, or it names nothing, BadInputError (65) for another file.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise MissingInputError(f"cannot read {path}: {error.strerror}; expected names of images, one a line") from None
-    except UnicodeDecodeError:
-        raise BadInputError(f"{path}: not a text file in UTF-8; expected names of images, one a line") from None
-    names = {line.strip() for line in lines} - {""}
-    if not names:
-        raise MissingInputError(f"{path}: names no image; expected one a line")
-    return {
-        name.removesuffix(suffix) if (suffix := Path(name).suffix).lower() in IMAGE_SUFFIXES else name for name in names
-    }
+    hr_files, lr_files = list_files(hr), list_files(lr) if lr else None
+    index = None
+    if memory and len(hr_files if only is None else only) > LARGE_SET:
+        key = hashlib.sha256(f"{hr} {lr} {sorted(only or ())}".encode("utf-8", "surrogateescape")).hexdigest()
+        index = memory / f"index_{key[:20]}.npz"
+    return match_pairs(hr_files, lr_files, scale, only, index)
 
 
 def prepare_command(hr: Path, scales: Iterable[int]) -> str:
@@ -146,45 +169,60 @@ def lr_names(hr: Iterable[str], lr: Iterable[str], scale: int) -> dict[str, str]
 
 
 def match_pairs(
-    hr: Mapping[str, str | Path], lr: Mapping[str, str | Path] | None, scale: int, only: Collection[str] | None = None
-) -> list[Pair]:
-    """Pairs up images by name (see `lr_names`) and checks every size; arguments and errors as `pairs_of_folders`."""
+    hr: Mapping[str, str | Path],
+    lr: Mapping[str, str | Path] | None,
+    scale: int,
+    only: Collection[str] | None = None,
+    index: Path | None = None,
+) -> Pairs:
+    """Pairs up images by name (see `lr_names`) and checks every size; ``index`` as in `image_headers`.
+
+    Other arguments and errors as `pairs_of_folders`.
+    """
     names = sorted(hr if only is None else hr.keys() & only)
-    lr_files: list[str | None] = [None] * len(names)
-    if lr is not None:
-        of_hr = lr_names(hr, lr, scale)
-        missing = [name for name in names if name not in of_hr]
-        extra = sorted(set(lr) - set(of_hr.values()))
-        if missing or extra:
-            hr_folder, lr_folder = (Path(next(iter(files.values()))).parent for files in (hr, lr))
-            problems = []
-            if missing:
-                problems.append(f"{len(missing)} HR images have no LR image in {lr_folder}: {first_names(missing)}")
-            if extra:
-                problems.append(f"{len(extra)} LR images have no HR image in {hr_folder}: {first_names(extra)}")
-            raise MissingInputError(f"{'; '.join(problems)} (expected NAMEx{scale} for every NAME)")
-        lr_files = [str(lr[of_hr[name]]) for name in names]
     hr_files = [str(hr[name]) for name in names]
-    headers = image_headers([file for pair in zip(lr_files, hr_files, strict=True) for file in pair if file])
-    if lr is None:  # made of HR, which is cropped for that
-        headers = [each for h in headers for each in (Header(0, h.height // scale, h.width // scale), h)]
-    found = [
-        Pair(name, lr_file, hr_file, lr_header[1:], hr_header[1:], (lr_header.bytes, hr_header.bytes))
-        for name, lr_file, hr_file, lr_header, hr_header in zip(
-            names, lr_files, hr_files, headers[0::2], headers[1::2], strict=True
-        )
-    ]
-    wrong = [pair for pair in found if not (min(pair.lr_size) and sizes_fit(pair.lr_size, pair.hr_size, scale))]
-    if wrong:
-        pair = wrong[0]
-        others = f"; {len(wrong)} such pairs: {first_names(pair.name for pair in wrong)}" if len(wrong) > 1 else ""
-        if lr is None:
-            raise BadInputError(f"{pair.hr_file}: {_text(pair.hr_size)} is too small for x{scale}{others}")
-        raise BadInputError(
-            f"{pair.lr_file} is {_text(pair.lr_size)} but {pair.hr_file} is {_text(pair.hr_size)}: expected "
-            f"{_text((pair.hr_size[0] // scale, pair.hr_size[1] // scale))} at x{scale}{_guess(pair, scale)}{others}"
-        )
-    return found
+    lr_files = None if lr is None else _lr_files(names, hr, lr, scale)
+    headers = image_headers([*(lr_files or ()), *hr_files], index)
+    of_lr, of_hr = headers[: len(names)], headers[len(headers) - len(names) :]
+    if lr is None:  # it is made of HR, cropped
+        of_lr = np.hstack([np.zeros_like(of_hr[:, :2]), of_hr[:, 2:] // scale])
+    bytes_, _, *sizes = np.moveaxis(np.stack([of_lr, of_hr], axis=1), 2, 0)  # each (n, 2)
+    pairs = Pairs(names, lr_files, hr_files, np.stack(sizes, axis=2), bytes_)
+    surplus = of_hr[:, 2:] - scale * of_lr[:, 2:]
+    fits = ((of_lr[:, 2:] > 0) & (surplus >= 0) & (surplus < scale)).all(axis=1)
+    if not fits.all():
+        raise _misfit([pairs[each] for each in np.flatnonzero(~fits).tolist()], scale)
+    return pairs
+
+
+def _lr_files(
+    names: Sequence[str], hr: Mapping[str, str | Path], lr: Mapping[str, str | Path], scale: int
+) -> list[str]:
+    """The LR file of each of ``names``; MissingInputError (66) for one that has none, or an LR image without HR."""
+    of_hr = lr_names(hr, lr, scale)
+    missing = [name for name in names if name not in of_hr]
+    extra = sorted(set(lr) - set(of_hr.values()))
+    if missing or extra:
+        hr_folder, lr_folder = (Path(next(iter(files.values()))).parent for files in (hr, lr))
+        problems = []
+        if missing:
+            problems.append(f"{len(missing)} HR images have no LR image in {lr_folder}: {first_names(missing)}")
+        if extra:
+            problems.append(f"{len(extra)} LR images have no HR image in {hr_folder}: {first_names(extra)}")
+        raise MissingInputError(f"{'; '.join(problems)} (expected NAMEx{scale} for every NAME)")
+    return [str(lr[of_hr[name]]) for name in names]
+
+
+def _misfit(wrong: Sequence[Pair], scale: int) -> BadInputError:
+    """What is wrong with the sizes of these pairs."""
+    pair = wrong[0]
+    others = f"; {len(wrong)} such pairs: {first_names(each.name for each in wrong)}" if len(wrong) > 1 else ""
+    if pair.lr is None:
+        return BadInputError(f"{pair.hr}: {_text(pair.hr_size)} is too small for x{scale}{others}")
+    return BadInputError(
+        f"{pair.lr} is {_text(pair.lr_size)} but {pair.hr} is {_text(pair.hr_size)}: expected "
+        f"{_text((pair.hr_size[0] // scale, pair.hr_size[1] // scale))} at x{scale}{_guess(pair, scale)}{others}"
+    )
 
 
 def sizes_fit(lr_size: tuple[int, int], hr_size: tuple[int, int], scale: int) -> bool:

@@ -10,19 +10,15 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from ssiu.config.schema import Config
-from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.loader import PatchLoader
 from ssiu.data.order import mix, samples_of_sets, visits
-from ssiu.data.pairs import Pair, find_pairs, pairs_of_folders, read_names
 from ssiu.data.stream import Batch
 from ssiu.data.training_set import TrainingSet
-from ssiu.errors import ConfigError, MissingInputError, first_names
+from ssiu.errors import ConfigError
 
 
 def orient(patch: np.ndarray, orientation: int) -> np.ndarray:
@@ -115,9 +111,9 @@ class PatchStream:
 
     def empty_batch(self, world: int = 1) -> Batch:
         """Uninitialised tensors for one rank's share of a micro-batch."""
-        shape, sides = (self.batch_size // world, 3), (self.patch_size // self.scale, self.patch_size)
-        lr, hr = (torch.empty((*shape, side, side), dtype=torch.uint8) for side in sides)
-        return lr, hr
+        images, side = self.batch_size // world, self.patch_size // self.scale
+        lr = torch.empty((images, 3, side, side), dtype=torch.uint8)
+        return lr, torch.empty((images, 3, self.patch_size, self.patch_size), dtype=torch.uint8)
 
     def fill(self, m: int, rank: int, world: int, lr: torch.Tensor, hr: torch.Tensor) -> None:
         """Writes rank ``rank``'s share of micro-batch ``m`` into ``lr`` and ``hr``."""
@@ -147,7 +143,7 @@ class PatchStream:
     def names(self, m: int, rank: int = 0, world: int = 1) -> list[str]:
         """Names of the images in rank ``rank``'s share of micro-batch ``m``, each after that of its set."""
         shown = map(self.image, self._samples(m, rank, world))
-        return [f"{images.name}/{images.names[index]}" for images, index in shown]
+        return [f"{images.name}/{images.pairs.names[index]}" for images, index in shown]
 
     def __str__(self) -> str:
         """``df2k (3,450 images, 67% of the samples), lsdir (84,991 images, 33% of the samples)``."""
@@ -162,39 +158,6 @@ class PatchStream:
         """Micro-batches ``start`` to ``stop - 1`` in order, prepared by ``threads`` processes (0: in this one)."""
         if self.batch_size % world:
             raise ConfigError(f"key 'batch_size': {self.batch_size} cannot be split evenly over {world} processes")
+        if threads:
+            self.image_index(start * self.batch_size)  # workers that are forked share the order of this epoch
         return PatchLoader(self, start, stop, rank, world, threads, pin_memory)
-
-
-def build_stream(config: Config) -> PatchStream:
-    """The training data that ``config`` names; raises what `find_pairs`, `TrainingSet` and `PatchStream` raise."""
-    cache = ImageCache(config.cache_dir or default_cache_folder(config.data_path))
-    found = _pairs_of_sets(config)
-    return PatchStream(
-        [TrainingSet(name, pairs, config.scale, cache, config.patch_size) for name, pairs in found.items()],
-        config.scale,
-        config.patch_size,
-        config.batch_size,
-        [share for share in config.training_sets.values() if share is not None] or None,
-        data_repeat=config.data_repeat,
-        augment=config.data_augment,
-        seed=config.seed,
-    )
-
-
-def _pairs_of_sets(config: Config) -> dict[str, list[Pair]]:
-    """The pairs of each training set; MissingInputError (66) too for a name in ``image_list`` that no image has."""
-    only = read_names(Path(config.image_list)) if config.image_list else None
-    if config.hr_folder:
-        lr = Path(config.lr_folder) if config.lr_folder else None
-        found = {config.hr_folder: pairs_of_folders(Path(config.hr_folder), lr, config.scale, only)}
-    else:
-        found = {name: find_pairs(config.data_path, name, config.scale, only) for name in config.training_sets}
-    if only:
-        unknown = sorted(only.difference(pair.name for pairs in found.values() for pair in pairs))
-        empty = [name for name, pairs in found.items() if not pairs]
-        where = f"key 'image_list': {config.image_list} names"
-        if unknown:
-            raise MissingInputError(f"{where} images that no training set has: {first_names(unknown)}")
-        if empty:
-            raise MissingInputError(f"{where} no image of {empty[0]}")
-    return found

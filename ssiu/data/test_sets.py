@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ssiu.config.schema import Config
-from ssiu.data.cache import CachedImage
 from ssiu.data.catalog import MOD12, TEST_SETS, known_name
 from ssiu.data.layouts import available_sets, folder_of, set_folders
 from ssiu.data.pairs import Pair, download_hint, find_pairs
+from ssiu.data.training_set import TrainingSet
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import docs_page
-from ssiu.images.parallel import in_parallel
 
 
 def copy_name(name: str, hr_sizes: Iterable[tuple[int, int]]) -> str:
@@ -27,7 +26,7 @@ def copy_name(name: str, hr_sizes: Iterable[tuple[int, int]]) -> str:
 class BenchmarkSet:
     """A test set: ``len()``, and ``set[i]`` -> (name, LR uint8 (h, w, 3), HR uint8 (scale*h, scale*w, 3))."""
 
-    def __init__(self, name: str, pairs: list[Pair], scale: int):
+    def __init__(self, name: str, pairs: Sequence[Pair], scale: int):
         self.name = copy_name(name, (pair.hr_size for pair in pairs))
         self.pairs, self.scale = pairs, scale
 
@@ -102,21 +101,24 @@ def refuse_twice(where: str, sets: Sequence[BenchmarkSet]) -> None:
             )
 
 
-def shared_files(train: Sequence[CachedImage], sets: Sequence[BenchmarkSet]) -> dict[str, list[str]]:
+def shared_files(train: TrainingSet, sets: Sequence[BenchmarkSet]) -> dict[str, list[str]]:
     """Names of the images of each set whose HR file is one of the training set's, byte for byte; only sets with some.
 
-    The cache knows the digests of the training files, so only those of the test sets are read.
+    Only files of equal size are read.
     """
-    known = {image.source_sha256 for image in train}
+    tested = [pair.bytes[1] for each in sets for pair in each.pairs]
+    hr_bytes = train.pairs.bytes[:, 1]
+    known = {_digest(train.pairs.hr_files[row]) for row in np.flatnonzero(np.isin(hr_bytes, tested)).tolist()}
     shared = {}
     for test_set in sets:
-        digests = in_parallel(
-            lambda pair: hashlib.sha256(pair.hr.read_bytes()).hexdigest(), test_set.pairs, "comparing"
-        )
-        names = [pair.name for pair, digest in zip(test_set.pairs, digests, strict=True) if digest in known]
-        if names:
+        candidates = [pair for pair in test_set.pairs if pair.bytes[1] in hr_bytes]
+        if names := [pair.name for pair in candidates if _digest(pair.hr) in known]:
             shared[test_set.name] = names
     return shared
+
+
+def _digest(file: str | Path) -> str:
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()
 
 
 def _next_steps(missing: Sequence[str], data_path: Path) -> str:

@@ -80,7 +80,7 @@ def teach(student: SetFolders, teacher: Teacher, copy: bool = False) -> tuple[Pa
     hr, lr = make_folder(folder / "HR"), folder / f"LR_bicubic/X{scale}"
     with held(folder / ".lock", folder, f"{folder}: another teacher writes there; wait for it", "--output"):
         _write_card(folder, teacher.card(student, len(pairs)))
-        sources = {pair: Path(str(pair.lr_file)) for pair in pairs}
+        sources = {pair: pair.lr for pair in pairs if pair.lr}
         place({(Path(pair.name).parent / source.stem).as_posix(): source for pair, source in sources.items()}, lr, copy)
         targets = {pair: hr / f"{pair.name}.png" for pair in pairs}
         if others := sorted(

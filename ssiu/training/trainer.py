@@ -17,10 +17,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils._pytree import tree_leaves
 
 from ssiu.config.schema import Config
-from ssiu.data.patches import PatchStream, build_stream
-from ssiu.data.stream import TrainingData
+from ssiu.data.patches import PatchStream
+from ssiu.data.stream import Batch, TrainingData
+from ssiu.data.training_data import build_stream
 from ssiu.device import autocast, memory_advice, seed_draws, set_arithmetic, tuned_convolutions
-from ssiu.errors import ConfigError, MissingInputError, OutputError, SSIUError, StoppedError
+from ssiu.errors import BusyError, ConfigError, MissingInputError, OutputError, SSIUError, StoppedError
 from ssiu.files import remove_leftovers
 from ssiu.models import build_model, check_trainable
 from ssiu.models.base import SRNetwork, checkpoint_activations
@@ -40,6 +41,8 @@ from ssiu.training.validation import Validation, warn_of_shared_images
 from ssiu.weights.load import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
+
+FAILED = 128  # above every signal, among what the ranks tell each other: one of them got no batch
 
 
 class Trainer:
@@ -154,22 +157,36 @@ class Trainer:
                 if self._validation_is_due():
                     with steps.validating(self.step):
                         self._validate()
-                stop = self.processes.largest(self.stop.signum or 0)
+                with steps.waiting():
+                    micro_batches, failed = self._next(batches)
+                stop = self.processes.largest(FAILED if failed else self.stop.signum or 0)
                 due = stop or self.step == total or self.step % config.save_every == 0
                 if due and self.step and not self._is_saved():
                     self.checkpoints.save(self._state())
                 if stop:
                     done = f"step {self.step} of {total} is saved in {last}" if self.step else "nothing to save yet"
-                    raise StoppedError(f"stopped by {signal.Signals(stop).name}; {done}; --resume auto continues", stop)
+                    done += "; --resume auto continues"
+                    if failed:
+                        raise type(failed)(f"{failed} ({done})")
+                    if stop == FAILED:
+                        raise BusyError(f"another rank got no training batch, and its last line says why; {done}")
+                    raise StoppedError(f"stopped by {signal.Signals(stop).name}; {done}", stop)
                 if self.step == total:
                     log_end(config, self.checkpoints)
                     return f"finished: {self.step - started_at} iterations, {self.step} in all, {last}"
-                with steps.waiting():
-                    micro_batches = [next(batches) for _ in range(config.accumulate)]
                 self.train_step(micro_batches)
                 bar.update()
                 if self.step % config.log_every == 0 or self.step == total:  # here the host waits for the device
                     steps.write(self.step, self.loss_log.take_mean(self.step), bar)
+
+    def _next(self, batches: Iterator[Batch]) -> tuple[list[Batch], SSIUError | None]:
+        """The batches of the next step, or what is wrong with them: all ranks save before that is raised."""
+        if self.stop.signum or self.step == self.schedule.total_steps:
+            return [], None
+        try:
+            return [next(batches) for _ in range(self.config.accumulate)], None
+        except SSIUError as error:
+            return [], error
 
     @tuned_convolutions()
     def train_step(self, micro_batches: list[tuple[Tensor, Tensor]]) -> None:

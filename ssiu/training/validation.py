@@ -106,7 +106,7 @@ class Validation:
 def warn_of_shared_images(train: Sequence[TrainingSet], scored: Sequence[BenchmarkSet]) -> None:
     """Names the images of each set that is ``scored`` that are in a training set, too."""
     for training_set in train:
-        for name, images in shared_files(training_set.hr, scored).items():
+        for name, images in shared_files(training_set, scored).items():
             log.warning(
                 "%s shares %d images with the training set %s (%s): its scores will be optimistic",
                 *(name, len(images), training_set.name, first_names(images)),

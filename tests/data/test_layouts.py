@@ -13,8 +13,8 @@ from ssiu.cli import check
 from ssiu.data.check import check_set, find_sets
 from ssiu.data.layouts import LAYOUTS, available_sets, image_files, list_images, set_folders
 from ssiu.data.pairs import find_pairs
-from ssiu.data.patches import build_stream
 from ssiu.data.test_sets import load_test_set
+from ssiu.data.training_data import build_stream
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, SSIUError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.score_folders import score_folders
@@ -80,7 +80,7 @@ def test_a_layout_is_found_read_and_checked(
 def test_a_set_in_two_layouts_is_read_in_the_usual_one_and_the_other_has_a_name(tmp_path: Path) -> None:
     lay_out(tmp_path / "Toy", "Toy_train_HR_sub", "X2_sub")
     assert available_sets(tmp_path) == ["Toy sub"]
-    assert find_pairs(tmp_path, "toy", 2) == find_pairs(tmp_path, "Toy sub", 2)
+    assert list(find_pairs(tmp_path, "toy", 2)) == list(find_pairs(tmp_path, "Toy sub", 2))
     lay_out(tmp_path / "Toy", "Toy_train_HR", "Toy_train_LR_bicubic/X2")
     lay_out(tmp_path / "Toy", "GTmod12", "LRbicx2")
     assert available_sets(tmp_path) == ["Toy", "Toy mod12", "Toy sub"]
@@ -225,7 +225,7 @@ def test_a_list_of_names_chooses_a_part_of_the_set(tmp_path: Path, text: str) ->
         shutil.move(tmp_path / "data/toy" / folder / name, tmp_path / "data/toy" / folder / "d" / name)
     (tmp_path / "part.txt").write_bytes(text.encode())
     stream = build_stream(tiny_config(tmp_path, training_dataset="toy", image_list=str(tmp_path / "part.txt")))
-    assert stream.sets[0].names == ["b", "d/c"] and stream.samples_per_epoch == 4
+    assert stream.sets[0].pairs.names == ["b", "d/c"] and stream.samples_per_epoch == 4
 
 
 @pytest.mark.parametrize(

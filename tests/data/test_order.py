@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from ssiu.data.order import samples_of_sets, visits
+from ssiu.data.order import _mix_array, _permutation, mix, samples_of_sets, visits
 
 
 def counts(images: tuple[int, ...], samples: tuple[int, ...], epochs: range, seed: int = 7) -> list[np.ndarray]:
@@ -46,6 +46,13 @@ def test_the_places_of_the_sets_in_an_epoch_are_random() -> None:
     assert chisquare([np.sum(first), 20_000 - np.sum(first)], [8000, 12_000]).pvalue > 1e-3
     assert not np.array_equal(first[0], first[1])
     assert not np.array_equal(visits(0, 0, images, samples), visits(0, 1, images, samples))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 1000, 138_000])
+def test_a_permutation_is_the_argsort_of_its_keys(count: int) -> None:
+    for key in (0, 7, 2**64 - 1):
+        keys = _mix_array(np.uint64(mix(key)) ^ np.arange(count, dtype=np.uint64))
+        np.testing.assert_array_equal(_permutation(key, count), np.argsort(keys, kind="stable"))
 
 
 def test_several_sets_never_change_their_order() -> None:

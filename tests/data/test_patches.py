@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from toy_sets import write_set
 
 from ssiu.data import loader as loader_module
 from ssiu.data.cache import ImageCache
@@ -180,7 +181,7 @@ def test_the_manifest_changes_with_a_pixel_but_not_with_the_place(make_stream, t
     pairs = find_pairs(tmp_path / "moved", "toy", 2)
     cache = ImageCache(tmp_path / "cache")
     assert TrainingSet("moved", pairs, 2, cache).digest == manifest
-    assert TrainingSet("moved", pairs[1:], 2, cache).digest != manifest
+    assert TrainingSet("moved", find_pairs(tmp_path / "moved", "toy", 2, {"p00", "p01"}), 2, cache).digest != manifest
     image = read_rgb(pairs[0].hr)
     image[0, 0, 0] ^= 1
     save_image(pairs[0].hr, image)
@@ -188,7 +189,9 @@ def test_the_manifest_changes_with_a_pixel_but_not_with_the_place(make_stream, t
 
 
 def test_images_smaller_than_a_patch_are_counted_and_named(make_pairs, tmp_path: Path) -> None:
-    pairs = make_pairs(3) + make_pairs(5, size=(8, 60))[3:]
+    make_pairs(3)
+    write_set(tmp_path / "data/toy", ["p03", "p04"], size=(8, 60))
+    pairs = find_pairs(tmp_path / "data", "toy", 2)
     with pytest.raises(BadInputError, match=r"2 of 5 images of toy .* patch_size 16: p03, p04; .*patch_size"):
         TrainingSet("toy", pairs, 2, ImageCache(tmp_path / "cache"), 16)
     assert not (tmp_path / "cache").exists()
@@ -204,7 +207,7 @@ def test_what_cannot_be_streamed_is_refused(make_stream, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="batch_size"):
         make_stream().loader(0, 4, 0, 3)
     with pytest.raises(MissingInputError, match="toy has no images"):
-        TrainingSet("toy", [], 2, ImageCache(tmp_path))
+        TrainingSet("toy", find_pairs(tmp_path / "data", "toy", 2, {"none"}), 2, ImageCache(tmp_path))
 
 
 def test_a_damaged_image_ends_before_the_first_step(make_pairs, tmp_path: Path) -> None:
@@ -276,7 +279,7 @@ def test_a_script_without_a_guard_is_told_so_and_not_to_free_memory(tmp_path: Pa
 def test_an_error_in_a_worker_arrives_as_one_line(make_stream) -> None:
     stream = make_stream()
     images, index = stream.image(9)
-    images.hr[index].path.unlink()
+    images.prepared[2 * index + 1].path.unlink()
     with pytest.raises(MissingInputError) as caught:
         list(stream.loader(0, 30, threads=2))
     assert "\n" not in str(caught.value)

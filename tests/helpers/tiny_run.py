@@ -95,6 +95,6 @@ def outcome(run: Path) -> list:
     """The final state without the free keys, and metrics.jsonl without timings."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     state = load_checkpoint(run / "models" / "last.pt")
-    for key in ("log_name", "threads"):
+    for key in ("log_name", "threads", "cache_gb"):
         state["config"].pop(key)
     return [state, [{key: value for key, value in line.items() if key not in TIMING} for line in lines]]

@@ -31,8 +31,8 @@ def test_images_in_training_and_test_sets_alike_are_named(folder: Path, caplog: 
     run.close()
     warnings = [record.getMessage() for record in caplog.records]
     assert warnings == ["toy shares 1 images with the training set train (p1): its scores will be optimistic"]
-    assert shared_files(run.stream.sets[0].hr, run.validation.test_sets) == {"toy": ["p1"]}
-    assert shared_files(run.stream.sets[0].hr, [run.validation.choosing_set]) == {}
+    assert shared_files(run.stream.sets[0], run.validation.test_sets) == {"toy": ["p1"]}
+    assert shared_files(run.stream.sets[0], [run.validation.choosing_set]) == {}
 
 
 def test_the_time_left_counts_the_validations_to_come(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ from tiny import same
 from tiny_run import make_set, outcome, tiny_config, trainer
 
 from ssiu.config.load import load_config, make_config
-from ssiu.data.patches import build_stream
+from ssiu.data.training_data import build_stream
 from ssiu.errors import ConfigError, MissingInputError, StoppedError
 from ssiu.training.trainer import Trainer
 
