@@ -231,7 +231,7 @@ def test_a_list_of_names_chooses_a_part_of_the_set(tmp_path: Path, text: str) ->
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (None, "cannot read .*part.txt: No such file"),
+        (None, "no file at .*part.txt; expected a text file of image names"),
         ("", "names no image; expected one a line"),
         (b"\xff\xfe", "not a text file in UTF-8"),
         ("a\nz\ny\n", r"'image_list': .*part.txt names images that no training set has: y, z"),
