@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from ssiu.weights.checkpoint import load_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[2]
 RUN = {
-    "max_iterations": 8, "ema_decay": 0.9, "validation_set": "val", "eval_sets": ["toy"], "test_every": 1,
+    "max_iterations": 8, "ema_decay": 0.9, "validation_set": "val", "eval_sets": ["toy"], "validate_every": 3,
     "log_every": 3, "save_every": 4, "grad_clip": 0.1, "warmup_epochs": 1, "batch_size": 3,
 }  # fmt: skip
 
@@ -31,17 +32,27 @@ def uninterrupted(folder):
     return outcome(folder / "logs/whole")
 
 
-@pytest.mark.parametrize("threads", [0, 2, 4])
-def test_stopping_after_every_step_changes_nothing(folder, uninterrupted, threads):
+@pytest.fixture(scope="module")
+def stopped_at_3(folder):
+    """The folder of a run that was stopped after step 3."""
+    run = Trainer(tiny_config(folder, log_name="stopped_at_3", **RUN))
+    stop_after(run, 3)
+    with pytest.raises(StoppedError):
+        run.run()
+    return run.config.run_folder
+
+
+@pytest.mark.parametrize(("threads", "stops"), [(0, range(1, 8)), (2, (3, 6)), (4, (5,))])
+def test_stopping_after_every_step_changes_nothing(folder, uninterrupted, threads, stops):
     config = tiny_config(folder, log_name=f"stopped{threads}", threads=threads, **RUN)
-    for step in range(1, 8):
+    for step in stops:
         run = Trainer(config, "auto")
-        assert run.step == step - 1
         stop_after(run, step)
         with pytest.raises(StoppedError, match=f"stopped by SIGTERM; step {step} of 8 is saved") as caught:
             run.run()
         assert caught.value.exit_code == 143
-    assert Trainer(config, "auto").run().startswith("finished: 1 iterations, 8 in all")
+        assert load_checkpoint(config.run_folder / "models/last.pt")["step"] == step
+    assert Trainer(config, "auto").run().startswith(f"finished: {8 - step} iterations, 8 in all")
     assert same(outcome(config.run_folder), uninterrupted)
 
 
@@ -53,7 +64,7 @@ def test_stopping_after_every_step_changes_nothing(folder, uninterrupted, thread
     ids=lambda change: "-".join(map(str, change.values())),
 )  # fmt: skip
 def test_other_settings_resume_bit_identically_too(folder, change):
-    change = {**RUN, "max_iterations": 5, "test_every": 0, **change}
+    change = {**RUN, "max_iterations": 5, "test_every": 0, "validate_every": None, **change}
     configs = [tiny_config(folder, log_name=f"{name}{hash(str(change))}", **change) for name in ("whole", "part")]
     Trainer(configs[0]).run()
     run = Trainer(configs[1], "auto")
@@ -74,7 +85,7 @@ def test_validations_every_so_many_steps_come_at_the_same_steps_however_often_a_
     Trainer(whole).run()
     lines = [json.loads(line) for line in (whole.run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [3, 6, 7]
-    for step in range(1, 7):
+    for step in (3, 4):
         run = Trainer(config, "auto")
         stop_after(run, step)
         with pytest.raises(StoppedError):
@@ -88,14 +99,10 @@ def test_validations_every_so_many_steps_come_at_the_same_steps_however_often_a_
     [{"eval_sets": []}, {"eval_sets": ["toy", "train"]}, {"tile": 16}, {"self_ensemble": True}, {"validate_every": 2}],
     ids=lambda change: "-".join(map(str, change.values())),
 )
-def test_what_is_scored_and_how_may_change_on_resume(folder, uninterrupted, change):
-    config = tiny_config(folder, log_name=f"scored{change}".replace("/", ""), **RUN)
-    run = Trainer(config)
-    stop_after(run, 3)
-    with pytest.raises(StoppedError):
-        run.run()
-    run = Trainer(tiny_config(folder, log_name=config.log_name, **{**RUN, **change}), "auto")
-    assert run.run().startswith("finished: 5 iterations, 8 in all")
+def test_what_is_scored_and_how_may_change_on_resume(folder, uninterrupted, stopped_at_3, change):
+    config = tiny_config(folder, log_name=f"scored{change}".replace("/", ""), **{**RUN, **change})
+    shutil.copytree(stopped_at_3, config.run_folder)
+    assert Trainer(config, "auto").run().startswith("finished: 5 iterations, 8 in all")
     state = load_checkpoint(config.run_folder / "models/last.pt")
     for part in ("model", "ema", "optimizer"):
         assert same(state[part], uninterrupted[0][part])
@@ -139,8 +146,8 @@ def test_the_best_of_another_validation_set_or_run_blocks_no_new_one(folder, oth
     assert 0 < load_checkpoint(changed.run_folder / "models/best.pt")["best"]["psnr"] < 99
 
 
-@pytest.mark.parametrize("step", [5, 8])  # 8 is the last
-def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted, step):
+@pytest.mark.parametrize(("step", "before"), [(6, 3), (8, 6)])  # 8 is the last
+def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted, step, before):
     config = tiny_config(folder, log_name=f"validation{step}", **RUN)
     run = Trainer(config, "auto")
     original = run._validate
@@ -154,7 +161,7 @@ def test_a_stop_during_validation_repeats_that_validation(folder, uninterrupted,
     with pytest.raises(StoppedError, match="SIGINT") as caught:
         run.run()
     assert caught.value.exit_code == 130
-    assert load_checkpoint(config.run_folder / "models/last.pt")["validated"] == step - 1
+    assert load_checkpoint(config.run_folder / "models/last.pt")["validated"] == before
     Trainer(config, "auto").run()
     assert same(outcome(config.run_folder), uninterrupted)
 
