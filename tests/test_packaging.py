@@ -148,7 +148,8 @@ def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = [name for extra in extras for name in declared["optional-dependencies"][extra]]
     names = [*declared["dependencies"], *optional]
-    modules = {"Pillow": "PIL", "PyYAML": "yaml", "opencv-python-headless": "cv2", "scikit-image": "skimage"}
+    named_otherwise = {"Pillow": "PIL", "protobuf": "google", "PyYAML": "yaml"}
+    modules = named_otherwise | {"opencv-python-headless": "cv2", "scikit-image": "skimage"}
     known = {modules.get(n := name.split(">")[0], n.replace("-", "_")) for name in names} | {"ssiu"}
     known |= {path.stem for path in (ROOT / "tests").rglob("*.py")} | {"train"}  # of this repository
     imported = {

@@ -227,7 +227,7 @@ def test_a_network_without_a_gradient_is_named(tmp_path: Path) -> None:
 def test_without_the_extra_a_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = external_file(tmp_path, "SAFMN", 4)
     monkeypatch.setitem(sys.modules, "spandrel", None)
-    with pytest.raises(BadInputError, match=r"networks are built by spandrel: pip install spandrel torchvision$"):
+    with pytest.raises(BadInputError, match=r"built by spandrel: pip install spandrel torchvision torch==\S+$"):
         load_model(path)
     for name in [name for name in sys.modules if name.partition(".")[0] in ("spandrel", "torchvision")]:
         monkeypatch.delitem(sys.modules, name)
