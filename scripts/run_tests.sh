@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Sets up .venv and runs the tests, two files at a time; arguments go to pytest:  bash scripts/run_tests.sh -k bicubic
+# With -m 'not full and not gpu' it runs the slow ones, too, as CI does.
 # SSIU_TEST_DATA names a folder with data/ and reference/ for the tests that need photographs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
