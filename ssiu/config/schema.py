@@ -192,13 +192,27 @@ class Config(BaseModel):
     weight_decay: float | None = Field(
         default_factory=_of_ours(1e-4), ge=0, description="adamw, adam: on every parameter; muon: on those of lr"
     )
-    scheduler: Literal["cosine", "multistep", "wsd", "constant"] = Field(
-        "cosine", description="cosine to eta_min, steps at decays, wsd: constant, then linear to eta_min, or constant"
+    scheduler: Literal["cosine", "restarts", "multistep", "wsd", "constant"] = Field(
+        "cosine",
+        description="cosine to eta_min, restarts: several of these, multistep: steps at decays or milestones, wsd: "
+        "constant, then linear to eta_min, or constant",
     )
     warmup_epochs: int = Field(0, ge=0, le=1_000_000, description="epoch k of these runs at lr * k / warmup_epochs")
-    eta_min: float = Field(1e-6, ge=0, description="where cosine and wsd end")
+    warmup_iterations: int = Field(
+        0, ge=0, le=10**9, description="the same in iterations, whatever scheduler says of the first ones"
+    )
+    eta_min: float = Field(1e-6, ge=0, description="where cosine, restarts and wsd end")
     decays: list[int] = Field(default_factory=list, description="multistep: epochs after which lr is multiplied")
+    milestones: list[Annotated[int, Field(ge=0, le=10**9)]] = Field(
+        default_factory=list, description="multistep: iterations after which it is, instead of decays"
+    )
     gamma: float = Field(0.5, gt=0, le=1, description="multistep: by this")
+    periods: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(
+        default_factory=list, description="restarts: iterations of each cosine; after the last the rate is eta_min"
+    )
+    restart_weights: list[Annotated[float, Field(gt=0, le=1e3)]] = Field(
+        default_factory=list, description="restarts: what the height of each cosine is multiplied by; empty = 1"
+    )
     decay_share: float = Field(0.3, gt=0, le=1, description="wsd: share of the run, at its end, in which lr falls")
     losses: dict[str, float | dict[str, Any]] | None = Field(
         None,
@@ -215,9 +229,8 @@ class Config(BaseModel):
     )
     grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
     accumulate: int = Field(1, ge=1, le=65_536, description="batches per optimizer step")
-    ema_decay: float = Field(
-        0.0, ge=0, lt=1, description="moving average of the weights, shorter at the start; 0 = off"
-    )
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, see ema_warmup; 0 = off")
+    ema_warmup: Flag = Field(True, description="shorter at the start; false = by ema_decay from the first step on")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     compile: Annotated[bool | Literal["reduce-overhead", "max-autotune"], BeforeValidator(_flag)] = Field(
         False, description="torch.compile the network; a mode of it: faster steps, compiled for longer"
@@ -314,6 +327,13 @@ class Config(BaseModel):
             raise ValueError("rising positive epochs, such as [150, 220, 260]")
         return value
 
+    @field_validator("milestones")
+    @classmethod
+    def _in_order(cls, value: list[int]) -> list[int]:
+        if value != sorted(value):
+            raise ValueError("iterations in their order, such as [250000, 400000]")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
         if self.patch_size % self.scale:
@@ -324,8 +344,17 @@ class Config(BaseModel):
             raise ValueError(f"eta_min {self.eta_min} is larger than lr {self.lr}")
         if self.max_iterations is None and self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
-        if self.scheduler == "multistep" and not self.decays:
-            raise ValueError("scheduler multistep needs decays, such as [150, 220, 260]")
+        if self.warmup_epochs and self.warmup_iterations:
+            raise ValueError("warmup_epochs and warmup_iterations both say how long the warm-up is: give one")
+        if self.scheduler == "multistep" and bool(self.decays) == bool(self.milestones):
+            raise ValueError("scheduler multistep needs either decays, such as [150, 220, 260], or milestones")
+        if self.scheduler == "restarts" and len(self.restart_weights or self.periods) != len(self.periods or "1"):
+            raise ValueError(
+                "scheduler restarts needs periods, such as [250000, 250000], and a restart_weight for each"
+            )
+        for key, scheduler in (("milestones", "multistep"), ("periods", "restarts"), ("restart_weights", "restarts")):
+            if getattr(self, key) and self.scheduler != scheduler:
+                raise ValueError(f"{key} are for scheduler {scheduler}, not {self.scheduler}")
         if is_plugin(self.optimizer) and (self.betas, self.weight_decay) != (None, None):
             raise ValueError(f"betas and weight_decay do not reach {self.optimizer}: put them into optimizer_args")
         if not is_plugin(self.optimizer) and (self.optimizer_args or self.weight_decay is None):

@@ -7,21 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ssiu.config.schema import Config
 from ssiu.models.base import SRNetwork
 from ssiu.training.optimizers import averages_weights, use_averaged_weights, use_training_weights
 
 
 class MovingAverage:
     """A copy of ``model`` whose parameters follow it: after step t they remember the last t/9 or so, so that the
-    initial weights are forgotten, and ``1 / (1 - decay)`` in the long run.
+    initial weights are forgotten, and ``1 / (1 - decay)`` in the long run. Without ``warmup`` the
+    average begins with the initial weights, and its decay is ``decay`` always.
 
     `state_dict` is that of `torch.optim.swa_utils.AveragedModel`, which older checkpoints hold; unlike that, nothing
     here makes the host wait for the device.
     """
 
-    def __init__(self, model: SRNetwork, decay: float):
+    def __init__(self, model: SRNetwork, decay: float, warmup: bool = True):
         self.module = copy.deepcopy(model).requires_grad_(False)
-        self.decay = decay
+        self.decay, self.warmup = decay, warmup
         self.updates = 0
 
     def current(self) -> SRNetwork:
@@ -30,8 +32,13 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: SRNetwork, step: int) -> None:
-        """Takes in the weights of ``model`` after ``step`` steps and one more; the first time they are all there is."""
-        decay = min(self.decay, (1 + step) / (10 + step)) if self.updates else 0.0
+        """Takes in the weights of ``model`` after ``step`` steps and one more.
+
+        With ``warmup`` they are, the first time, all there is.
+        """
+        decay = self.decay
+        if self.warmup:
+            decay = min(decay, (1 + step) / (10 + step)) if self.updates else 0.0
         torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - decay)
         for own, now in zip(self.module.buffers(), model.buffers(), strict=True):  # batch norm's are averages already
             own.copy_(now)
@@ -71,8 +78,8 @@ class OptimizersAverage(MovingAverage):
         return self.module
 
 
-def moving_average(model: SRNetwork, optimizer: torch.optim.Optimizer, decay: float) -> MovingAverage | None:
-    """The optimizer's own average, else the exponential one for a ``decay`` above 0, else None."""
+def moving_average(model: SRNetwork, optimizer: torch.optim.Optimizer, config: Config) -> MovingAverage | None:
+    """The optimizer's own average, else the exponential one for an ``ema_decay`` above 0, else None."""
     if averages_weights(optimizer):
         return OptimizersAverage(model, optimizer)
-    return MovingAverage(model, decay) if decay else None
+    return MovingAverage(model, config.ema_decay, config.ema_warmup) if config.ema_decay else None

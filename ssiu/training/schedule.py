@@ -1,8 +1,9 @@
 """The learning rate, a pure function of the step, so that resuming cannot shift it."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
@@ -14,9 +15,10 @@ class Schedule:
 
     ``samples_per_epoch`` = images * data_repeat. A step uses ``batch_size * accumulate`` samples; batches run on
     over the end of an epoch. With ``epochs`` the rate changes once an epoch, as in the release; with
-    ``max_iterations`` the cosine runs over the steps. Multistep decays always fall on epochs.
+    ``max_iterations`` the cosine runs over the steps. ``decays`` always fall on epochs, ``milestones`` and ``periods``
+    on steps. A cosine of ``periods`` still ends at the step at which it is over: the next begins one later.
 
-    Raises ConfigError (78) when the warm-up is not over before ``max_iterations``.
+    Raises ConfigError (78) when the warm-up is not over before the end.
     """
 
     config: Config
@@ -28,6 +30,11 @@ class Schedule:
             raise ConfigError(
                 f"warmup_epochs {warmup} are {self.steps_until_epoch(warmup)} iterations and leave nothing of "
                 f"max_iterations {most}: lower warmup_epochs or raise max_iterations"
+            )
+        if self.config.warmup_iterations >= self.total_steps:
+            raise ConfigError(
+                f"warmup_iterations {self.config.warmup_iterations} leave nothing of the run's {self.total_steps} "
+                "iterations: lower them or train longer"
             )
 
     @property
@@ -52,8 +59,13 @@ class Schedule:
         config, epoch = self.config, self.epoch(step)
         if epoch < config.warmup_epochs:
             return config.lr * (epoch + 1) / config.warmup_epochs
+        if step + 1 < config.warmup_iterations:
+            return config.lr * (step + 1) / config.warmup_iterations
         if config.scheduler == "multistep":
-            return config.lr * config.gamma ** bisect_right(config.decays, epoch)
+            passed = bisect_right(config.decays, epoch) + bisect_right(config.milestones, step)
+            return config.lr * config.gamma**passed
+        if config.scheduler == "restarts":
+            return self._restarted(step)
         if config.scheduler == "constant":
             return config.lr
         if config.max_iterations:
@@ -63,6 +75,16 @@ class Schedule:
         left = max(0.0, 1 - (now - start) / (end - start))  # of the run after the warm-up, from 1 to 0
         share = min(1.0, left / config.decay_share) if config.scheduler == "wsd" else (1 - math.cos(math.pi * left)) / 2
         return config.eta_min + (config.lr - config.eta_min) * share
+
+    def _restarted(self, step: int) -> float:
+        config = self.config
+        ends = list(accumulate(config.periods))
+        index = bisect_left(ends, step)
+        if index == len(ends):
+            return config.eta_min
+        share = 1 - (ends[index] - step) / config.periods[index]  # of this cosine that is over
+        height = (config.restart_weights or [1.0] * len(ends))[index] * (config.lr - config.eta_min)
+        return config.eta_min + height * (1 + math.cos(math.pi * share)) / 2
 
     def validates(self, step: int) -> bool:
         """Whether a validation follows ``step`` completed steps; one always follows the last.

@@ -92,7 +92,7 @@ class Trainer:
         self.loss = build_loss(config).to(self.device)
         self.optimizer = build_optimizer(self.model, config)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
-        self.ema = moving_average(self.model, self.optimizer, config.ema_decay)
+        self.ema = moving_average(self.model, self.optimizer, config)
         if resume == "none" or not self._resume(resume, allow_changes):
             if config.pretrain:
                 load_weights(self.model, config.pretrain)

@@ -25,6 +25,20 @@ def test_it_is_torchs_average_and_either_reads_the_others_state():
     theirs.load_state_dict(ours.state_dict())
 
 
+def test_without_a_warmup_it_begins_with_the_initial_weights_and_is_as_long_from_the_first_step_on():
+    model = nn.Linear(2, 2)
+    ours = MovingAverage(model, 0.9, warmup=False)
+    expected = [parameter.detach().clone() for parameter in model.parameters()]
+    for step in range(5):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        ours.update(model, step)
+        expected = [0.9 * e + 0.1 * p.detach() for e, p in zip(expected, model.parameters(), strict=True)]
+    for own, e in zip(ours.module.parameters(), expected, strict=True):
+        torch.testing.assert_close(own, e, rtol=0, atol=1e-6)
+
+
 def test_buffers_are_those_of_the_model() -> None:
     """Else a network with batch norm would be validated, saved and used by statistics of no image at all."""
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))

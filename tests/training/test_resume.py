@@ -60,7 +60,9 @@ def test_stopping_after_every_step_changes_nothing(folder, uninterrupted, thread
     "change",
     [{"precision": "fp16"}, {"precision": "bf16"}, {"optimizer": "adam"}, {"accumulate": 2}, {"log_every": 100},
      {"optimizer": "muon"}, {"optimizer": "muon", "accumulate": 2}, {"optimizer": "muon", "precision": "fp16"},
-     {"optimizer": "muon", "precision": "bf16"}],
+     {"optimizer": "muon", "precision": "bf16"},
+     {"scheduler": "restarts", "periods": [2, 3], "warmup_epochs": 0, "warmup_iterations": 2, "ema_warmup": False},
+     {"scheduler": "multistep", "milestones": [2, 3]}],
     ids=lambda change: "-".join(map(str, change.values())),
 )  # fmt: skip
 def test_other_settings_resume_bit_identically_too(folder, change):

@@ -68,6 +68,48 @@ def test_multistep_multiplies_by_gamma_after_each_decay():
     assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-4, 1e-5, 1e-5])
 
 
+def test_milestones_are_iterations_and_one_given_twice_counts_twice():
+    ours = schedule(scheduler="multistep", milestones=[4, 7, 7], gamma=0.1, max_iterations=9)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    reference = torch.optim.lr_scheduler.MultiStepLR(optimizer, [4, 7, 7], 0.1)
+    for step in range(9):
+        assert ours.learning_rate(step) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
+        reference.step()
+
+
+def test_each_restart_is_a_cosine_of_its_own_that_reaches_eta_min_before_the_next_begins():
+    ours = schedule(scheduler="restarts", periods=[4, 2, 3], restart_weights=[1, 0.5, 2], max_iterations=12)
+
+    def cosine(weight, length, steps):
+        return [1e-6 + weight * (1e-3 - 1e-6) * (1 + math.cos(math.pi * t / length)) / 2 for t in steps]
+
+    expected = cosine(1, 4, range(5)) + cosine(0.5, 2, [1, 2]) + cosine(2, 3, [1, 2, 3]) + [1e-6] * 2
+    assert [ours.learning_rate(s) for s in range(12)] == pytest.approx(expected)
+    one, plain = schedule(scheduler="restarts", periods=[12], max_iterations=12), schedule(max_iterations=12)
+    assert [one.learning_rate(s) for s in range(12)] == pytest.approx([plain.learning_rate(s) for s in range(12)])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"scheduler": "restarts", "periods": [20]},
+        {"scheduler": "multistep", "milestones": [8]},
+        {"scheduler": "constant"},
+        {"max_iterations": None, "epochs": 3},
+    ],
+    ids=str,
+)
+def test_a_warmup_in_iterations_covers_the_first_ones_and_shifts_nothing(keys):
+    keys = {"max_iterations": 20, **keys}
+    without, ours = schedule(**keys), schedule(warmup_iterations=4, **keys)
+    assert [ours.learning_rate(s) for s in range(3)] == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3])
+    assert [ours.learning_rate(s) for s in range(3, 20)] == [without.learning_rate(s) for s in range(3, 20)]
+    with pytest.raises(ConfigError, match=f"warmup_iterations {ours.total_steps} leave nothing"):
+        schedule(warmup_iterations=ours.total_steps, **keys)
+
+
 def test_wsd_is_constant_until_the_last_share_then_falls_in_a_line_to_eta_min():
     by_steps = schedule(scheduler="wsd", decay_share=0.4, max_iterations=100)
     fall = [1e-6 + (1e-3 - 1e-6) * (1 - t / 40) for t in range(41)]
