@@ -10,10 +10,12 @@ import importlib.util
 import os
 import re
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
+from ssiu.basicsr_standin import is_of_basicsr, standing_in
 from ssiu.errors import ConfigError, first_line, first_names
 
 NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^\0-\x1f\x7f]+\.py):([A-Za-z_]\w*)")
@@ -29,6 +31,14 @@ def is_plugin(name: str) -> bool:
 def class_of(name: str) -> str:
     """``Class`` of such a ``name``; any other name itself."""
     return name.rpartition(":")[2]
+
+
+def label_of(name: str) -> str:
+    """What tables call it: its class, or its file or module where that is called Net or Model, as many are."""
+    source, _, class_name = name.rpartition(":")
+    if class_name.lower() not in ("net", "model"):
+        return class_name
+    return Path(source).stem if source.endswith(".py") else source.rpartition(".")[2]
 
 
 def find(key: str, name: str, kind: type[Kind]) -> type[Kind]:
@@ -89,6 +99,24 @@ def _from_file(source: str) -> ModuleType:
     _search(path.parent)
     sys.modules[package] = ModuleType(package)
     sys.modules[package].__path__ = [str(path.parent)]
+    tried: set[Path | None] = set()
+    with ExitStack() as stack:
+        while True:
+            try:
+                return _executed(name, path)
+            except Exception as error:
+                of_basicsr = is_of_basicsr(error)
+                folder = None if of_basicsr else _above(path, error)
+                if folder in tried or not (folder or of_basicsr):
+                    raise
+            tried.add(folder)
+            if folder:
+                _search(folder)
+            else:
+                stack.enter_context(standing_in(path.parent, package))
+
+
+def _executed(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec and spec.loader  # as for every file that ends in .py
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -98,6 +126,12 @@ def _from_file(source: str) -> ModuleType:
         del sys.modules[name]  # else the next attempt would find half of it
         raise
     return module
+
+
+def _above(path: Path, error: Exception) -> Path | None:
+    """The folder that holds the package that an import named, where the file ``path`` is in that package."""
+    package = (error.name or "").split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return next((folder.parent for folder in path.parents if folder.name == package), None) if package else None
 
 
 def _search(folder: Path) -> None:

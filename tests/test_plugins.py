@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from ssiu.errors import ConfigError
-from ssiu.plugins import find, is_plugin
+from ssiu.plugins import find, is_plugin, label_of
 
 NET = """
 from torch import nn
@@ -73,6 +73,31 @@ def test_files_of_one_name_are_apart_and_hide_no_module(here: Path) -> None:
     import json
 
     assert json.dumps([1]) == "[1]"
+
+
+def test_a_file_in_a_package_may_name_that_package_as_in_its_own_repository(here: Path) -> None:
+    """As ``from model import common`` in model/net.py, wherever the command runs."""
+    for folder in ("repository/their_model/archs", "repository/their_util"):
+        (here / folder).mkdir(parents=True)
+    (here / "repository/their_model/common.py").write_text("WORD = 'common'\n")
+    (here / "repository/their_util/tools.py").write_text("WORD = 'tools'\n")
+    file = here / "repository/their_model/archs/net.py"
+    file.write_text(
+        "from torch import nn\nfrom their_model import common\nfrom their_util.tools import WORD\n"
+        "class Net(nn.Module):\n    words = common.WORD, WORD\n"
+    )
+    assert find("model", f"{file}:Net", nn.Module).words == ("common", "tools")
+    file.with_name("gone.py").write_text("import their_model.nothing\n")
+    with pytest.raises(ConfigError, match=r"No module named 'their_model\.nothing'"):
+        find("model", f"{file.with_name('gone.py')}:Net", nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [("a/b.c.py:Net", "b.c"), ("a.b:Model", "b"), ("a.b:MODEL", "b"), ("a/b.py:Wide", "Wide"), ("a.b:Wide", "Wide")],
+)
+def test_tables_call_it_by_its_class_or_by_its_file(name: str, label: str) -> None:
+    assert label_of(name) == label
 
 
 def test_a_module_is_found_in_the_current_folder(here: Path) -> None:

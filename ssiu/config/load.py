@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ssiu.config.schema import Config
+from ssiu.config.schema import KEYS_OF_NETWORKS, Config
 from ssiu.config.yaml import read_yaml
 from ssiu.errors import ConfigError, MissingInputError
 from ssiu.files import PACKAGE, require_file
@@ -153,6 +153,8 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     unsaid: list[str] = []  # in the file: the command line wins
     if given.get("losses"):
         unsaid += ("lambda_l1", "lambda_fft")
+    if is_plugin(str(given.get("model"))):
+        unsaid += KEYS_OF_NETWORKS
     if is_plugin(str(given.get("optimizer"))):
         unsaid += ("betas", "weight_decay")
     if given.get("pretrain") or given.get("init_trunk"):

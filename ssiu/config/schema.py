@@ -110,9 +110,14 @@ class Config(BaseModel):
         description="SSIU (SSUFSR is its old name), IDSANet, package.module:Class or FILE.py:Class of your own, or "
         "any: what pretrain holds, whatever the keys of networks say; never trained",
     )
-    model_args: dict[str, Any] = Field(default_factory=dict, description="arguments of a model of your own, but scale")
+    model_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="arguments of a model of your own, but the scale; {x2: {...}} are those of a scale",
+    )
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
-    rgb_range: float = Field(1.0, description="value range of the network's input; only 1.0")
+    rgb_range: float = Field(
+        1.0, description="range of the network's input; 255 for a model of your own that works in it"
+    )
     colors: int = Field(3, description="channels of an image; only 3")
     n_feats: int = Field(64, ge=1, le=1024, description="feature channels C")
     num_heads: int = Field(4, ge=1, le=64, description="attention heads")
@@ -271,9 +276,9 @@ class Config(BaseModel):
 
     @field_validator("rgb_range")
     @classmethod
-    def _unit_range(cls, value: float) -> float:
-        if value != 1.0:
-            raise ValueError("1.0, because images enter the network in [0, 1]")
+    def _known_range(cls, value: float, others: ValidationInfo) -> float:
+        if value != 1.0 and not (value == 255 and is_plugin(others.data.get("model", ""))):
+            raise ValueError("1.0, because images enter the network in [0, 1] (255: a model of your own)")
         return value
 
     @field_validator("colors")
@@ -419,6 +424,9 @@ class Config(BaseModel):
         """Every key with its value, readable by `load_config`."""
         return write_yaml(self.model_dump(mode="json"))
 
+
+KEYS_OF_NETWORKS = frozenset(_keys_of_models()) - {"scale"}
+"""What describes a network of ours alone."""
 
 FREE_ON_RESUME = frozenset(
     ("data_path", "hr_folder", "lr_folder", "image_list", "threads", "cache_dir", "cache_gb")

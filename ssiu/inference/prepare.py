@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -71,8 +72,11 @@ def prepare(
         raise ConfigError(f"{model.architecture} cannot be computed in {dtype}; use precision fp32 or tf32")
     if isinstance(model, SSIU | IDSANet):
         return _prepare_ours(model, dtype or torch.float32)
+    run: Callable[..., Tensor] = model
     own = getattr(model.network, "prepare_for_inference", None) if isinstance(model, CustomNetwork) else None
-    return PreparedNetwork.of(model, _autocast(own(dtype) if own else model, dtype))
+    if isinstance(model, CustomNetwork) and own:
+        run = partial(model.through, own(dtype))
+    return PreparedNetwork.of(model, _autocast(run, dtype))
 
 
 def _autocast(run: Callable[..., Tensor], dtype: torch.dtype | None) -> Callable[..., Tensor]:

@@ -30,6 +30,6 @@ def build_model(config: Any) -> SRNetwork:
     """The network of ``config``, freshly initialised; raises ConfigError (78) when its keys do not fit together."""
     check_trainable(config)
     if config.model not in MODELS:
-        return build_custom(config.model, config.scale, config.model_args)
+        return build_custom(config.model, config.scale, config.model_args, config.rgb_range)
     kind = MODELS[config.model]
     return kind(**{name: getattr(config, name) for name in inspect.signature(kind).parameters})

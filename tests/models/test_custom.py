@@ -160,7 +160,7 @@ def test_it_is_trained_continued_tested_upscales_and_is_exported(here: Path, cap
     test_command.main(["--config", "own.yml", f"pretrain={checkpoint}"])
     summary = json.loads((here / "results/run_last_x2/summary.json").read_text())
     parameters = sum(p.numel() for p in build_model(load_config("own.yml")).parameters())
-    assert (summary["model"], summary["parameters"]) == ("Net", parameters)
+    assert (summary["model"], summary["parameters"]) == ("net", parameters)
     save_image(here / "cup.png", photo("coffee", 20, 30))
     upscale_command.main(["cup.png", "--output", "out", "--config", "own.yml", "--weights", str(checkpoint)])
     assert read_rgb(here / "out/cup.png").shape == (40, 60, 3)
@@ -233,7 +233,7 @@ def test_it_is_measured_without_what_it_lacks(here: Path, capsys: pytest.Capture
     benchmark_command.main(["inference", "--config", "own.yml", "--size", "16", "16", "--turns", "1"])
     printed = capsys.readouterr().out
     assert "eager-bf16" in printed and "prepared" not in printed and "literal" not in printed
-    with pytest.raises(ConfigError, match="Net has no prepare_for_inference"):
+    with pytest.raises(ConfigError, match="net has no prepare_for_inference"):
         benchmark_command.main(["inference", "--config", "own.yml", "--variants", "prepared", "--turns", "1"])
     benchmark_command.main(["complexity", "--config", "own.yml", "--size", "1280", "720"])
     rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines() if line}
