@@ -140,7 +140,10 @@ def test_every_pinned_package_is_pinned_once_and_declared() -> None:
 
 @pytest.mark.parametrize(
     ("folder", "extras"),
-    [("ssiu", ["export", "external", "external-extra", "openvino"]), ("tests", ["export", "external", "dev"])],
+    [
+        ("ssiu", ["export", "external", "external-extra", "hub", "openvino"]),
+        ("tests", ["export", "external", "hub", "dev"]),
+    ],
 )
 def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:
     import ast

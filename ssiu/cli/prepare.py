@@ -62,6 +62,7 @@ def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":
     from ssiu.inference.teach import Teacher, refuse_evaluation_set
     from ssiu.inference.upscaler import Upscaler
     from ssiu.weights.formats import read_weights
+    from ssiu.weights.hub import with_commit
     from ssiu.weights.load import load_configured
 
     refuse_evaluation_set(set_name)
@@ -70,14 +71,15 @@ def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":
     device = select_device(arguments.device)
     warn_of_emulation(device, arguments.precision)
     keep_freed_memory()
+    teacher = with_commit(arguments.teacher)
     if arguments.config:
-        model = load_configured(load_config(arguments.config), read_weights(arguments.teacher), device)
+        model = load_configured(load_config(arguments.config), read_weights(teacher), device)
     else:
-        model = load_network(arguments.teacher, None, device)
+        model = load_network(teacher, None, device)
     upscaler = Upscaler(model, self_ensemble=arguments.self_ensemble, precision=arguments.precision)
     if upscaler.scale not in arguments.scales:
         raise ConfigError(f"--scales: {arguments.teacher} upscales by {upscaler.scale}; add {upscaler.scale}")
-    return Teacher(arguments.teacher, model, upscaler, arguments.licence, arguments.origin)
+    return Teacher(teacher, model, upscaler, arguments.licence, arguments.origin)
 
 
 def print_taught(root: Path, teacher: "Teacher", copy: bool) -> None:

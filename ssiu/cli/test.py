@@ -22,6 +22,7 @@ from ssiu.report.results import open_results, other_results, results_name, write
 from ssiu.report.results_page import SHOWN
 from ssiu.report.scored import score_network
 from ssiu.weights.formats import read_weights
+from ssiu.weights.hub import with_commits
 from ssiu.weights.load import configured_weights, load_configured
 
 
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> None:
     log_to_console()
     test_sets = load_test_sets(config)
     check_sets(test_sets, saved=config.save_image)
+    config = with_commits(config)
     weights = read_weights(configured_weights(config))  # once: a training run may replace the file
     folder = args.output or Path("results") / results_name(weights.path, config.scale)
     if args.beside and args.beside.resolve() == folder.resolve():

@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
         "--weights",
         type=Path,
         metavar="FILE",
-        help=f"ours (.safetensors, .pt, .onnx) or another method's ({docs_page('external_networks.md')}); "
-        "default: the shipped",
+        help=f"ours (.safetensors, .pt, .onnx), hf:owner/name or another method's "
+        f"({docs_page('external_networks.md')}); default: the shipped",
     )
     own = f"YAML file that names a model of your own ({docs_page('own_model.md')})"
     parser.add_argument("--config", metavar="FILE", help=own)

@@ -139,7 +139,9 @@ class Config(BaseModel):
     hybrid_attention: Literal["inham", "none"] = Field("inham", description="IDSANet: hybrid attention, or none")
 
     # weights to start from
-    pretrain: FilePath | None = Field(None, description="weights to evaluate, or to fine-tune from")
+    pretrain: FilePath | None = Field(
+        None, description="weights to evaluate, or to fine-tune from; a file or hf:owner/name"
+    )
     init_trunk: FilePath | None = Field(None, description="train from another scale's weights, all but its tail")
 
     # training data

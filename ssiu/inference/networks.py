@@ -9,6 +9,7 @@ from ssiu.errors import BadInputError
 from ssiu.export.onnx import OnnxNetwork
 from ssiu.images.bicubic import imresize
 from ssiu.models.base import SRNetwork
+from ssiu.weights.hub import is_on_hub
 from ssiu.weights.load import load_model
 
 
@@ -28,7 +29,7 @@ def load_network(weights: Path | None, scale: int | None, device: torch.device) 
 
     Raises what `load_model` and `OnnxNetwork` raise, and BadInputError (65) for another scale than asked.
     """
-    if weights is None or weights.suffix != ".onnx":
+    if weights is None or weights.suffix != ".onnx" or is_on_hub(weights):
         return load_model(weights or scale or 4, device, scale)
     network = OnnxNetwork(weights, device=device)
     if scale not in (None, network.scale):

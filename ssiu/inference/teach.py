@@ -18,6 +18,7 @@ from ssiu.inference.batch import Report, upscale_files
 from ssiu.inference.jobs import Job
 from ssiu.inference.upscaler import Upscaler
 from ssiu.models.base import SRNetwork
+from ssiu.weights.hub import is_on_hub, local_file, plain_name
 
 SETTINGS = ("sha256", "network", "scale", "self_ensemble", "precision")  # of a card; these decide about the images
 
@@ -35,8 +36,8 @@ class Teacher:
     def card(self, student: SetFolders, images: int) -> dict[str, Any]:
         """What a reader has to know of the set, for JSON."""
         return {
-            "teacher": self.file.name,
-            "sha256": hashlib.sha256(self.file.read_bytes()).hexdigest(),
+            "teacher": str(self.file) if is_on_hub(self.file) else self.file.name,
+            "sha256": hashlib.sha256(local_file(self.file).read_bytes()).hexdigest(),
             "network": self.model.architecture,
             "licence": self.licence,
             "source": self.source,
@@ -52,7 +53,7 @@ class Teacher:
 def taught_folder(student: SetFolders, teacher: Teacher) -> Path:
     """Where the set goes: beside that of the student, named after both."""
     root = student.hr.parent
-    return root.with_name(f"{root.name}_{teacher.file.stem}" + "_ensemble" * teacher.upscaler.self_ensemble)
+    return root.with_name(f"{root.name}_{plain_name(teacher.file)}" + "_ensemble" * teacher.upscaler.self_ensemble)
 
 
 def refuse_evaluation_set(set_name: str) -> None:

@@ -18,6 +18,7 @@ from ssiu.files import contents, held, make_folder, remove_leftovers, write_atom
 from ssiu.images.io import image_size
 from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page
 from ssiu.report.scored import ScoredNetwork
+from ssiu.weights.hub import plain_name
 
 CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
 LOCK = ".lock"
@@ -26,10 +27,11 @@ LOCK = ".lock"
 def results_name(weights: Path, scale: int) -> str:
     """The name of a results folder: that of the training run and its checkpoint, else of the weights file.
 
-    ``logs/mine/models/best.pt`` gives ``mine_best_x2``, ``pretrain_model/SSIU_x2.safetensors`` ``SSIU_x2``.
+    ``logs/mine/models/best.pt`` gives ``mine_best_x2``, ``pretrain_model/SSIU_x2.safetensors`` ``SSIU_x2``, and
+    ``hf:owner/SSIU_x2`` too.
     """
     run = weights.absolute().parent.parent
-    name = f"{run.name}_{weights.stem}" if (run / "metrics.jsonl").is_file() else weights.stem
+    name = f"{run.name}_{weights.stem}" if (run / "metrics.jsonl").is_file() else plain_name(weights)
     return name if re.search(rf"x{scale}(?!\d)", name, re.IGNORECASE) else f"{name}_x{scale}"
 
 

@@ -20,6 +20,7 @@ from ssiu.report.paper.published import published
 from ssiu.report.tables import Cell, Table, cell, image_count
 from ssiu.weights.external import ExternalNetwork
 from ssiu.weights.formats import Weights
+from ssiu.weights.hub import is_on_hub, plain_name
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class ScoredNetwork:
     def title(self) -> str:
         """With the file of an external network, of which there are several sizes."""
         title = f"{self._name} x{self.config.scale}"
-        return f"{title}, {self.weights.name}" if self.is_external else title
+        file = plain_name(self.weights) if is_on_hub(self.weights) else self.weights.name
+        return f"{title}, {file}" if self.is_external else title
 
     @property
     def _name(self) -> str:

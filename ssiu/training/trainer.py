@@ -38,6 +38,7 @@ from ssiu.training.run_log import StepLog, log_end, log_start
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
 from ssiu.training.validation import Validation, warn_of_shared_images
+from ssiu.weights.hub import as_recorded, with_commits
 from ssiu.weights.load import load_trunk, load_weights
 
 log = logging.getLogger("ssiu")
@@ -94,6 +95,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self.ema = moving_average(self.model, self.optimizer, config)
         if resume == "none" or not self._resume(resume, allow_changes):
+            config = self.config = with_commits(config)
             if config.pretrain:
                 load_weights(self.model, config.pretrain)
             if config.init_trunk:
@@ -293,6 +295,7 @@ class Trainer:
         if found is None:
             return False
         path, state = found
+        config = self.config = as_recorded(config, state["config"])
         refuse_changes(config, self.stream.manifest, state, path, allow_changes)
         with taken_over(path):
             try:

@@ -23,6 +23,7 @@ from ssiu.files import refuse_folder, require_file, write_atomically
 from ssiu.models.base import SRNetwork
 from ssiu.models.ssiu import SSIU, from_authors, to_authors
 from ssiu.weights.checkpoint import check_tensor, first_non_finite, is_checkpoint, tensors_digest, verified
+from ssiu.weights.hub import is_on_hub, obtain
 from ssiu.weights.shipped import as_shipped
 from ssiu.weights.torch_files import read_torch_file
 
@@ -33,7 +34,10 @@ RELEASED = {"num_heads": 4, "attention": "sparse", "moe": True, "beta_sign": "mi
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors under this project's names, what their file says about them, and the digest of all of them."""
+    """Tensors under this project's names, what their file says about them, and the digest of all of them.
+
+    ``path`` is the file, or its name on the hub with the commit.
+    """
 
     path: Path
     state_dict: dict[str, Tensor]
@@ -49,10 +53,13 @@ def released_name(scale: int) -> str:
 def read_weights(path: Path | str) -> Weights:
     """The tensors of a weights file under this project's names, verified as far as the format allows.
 
-    A shipped file is found by its name, see `as_shipped`. Raises MissingInputError (66), or BadInputError (65) for a
-    damaged, foreign or malicious file, or NaN weights.
+    A shipped file is found by its name, see `as_shipped`; ``hf:owner/name`` is one on the hub, see `obtain`. Raises
+    MissingInputError (66), or BadInputError (65) for a damaged, foreign or malicious file, or NaN weights.
     """
-    path = as_shipped(Path(path))
+    path = named = as_shipped(Path(path))
+    if is_on_hub(path):
+        path, on_hub = obtain(path)
+        named = Path(str(on_hub))
     if path.name in map(released_name, (2, 3, 4)):
         require_file(path, "the authors' weights; get them: python -m ssiu download weights")
     if path.suffix in (".pt2", ".onnx") and path.is_file():
@@ -73,7 +80,7 @@ def read_weights(path: Path | str) -> Weights:
     broken = first_non_finite(state_dict)
     if broken:
         raise BadInputError(f"{path}: tensor {broken!a:.80} holds NaN or infinity; these weights cannot be used")
-    return Weights(path, state_dict, metadata, tensors_digest(state_dict))
+    return Weights(named, state_dict, metadata, tensors_digest(state_dict))
 
 
 def save_weights(path: Path | str, network: SRNetwork, metadata: Mapping[str, str] | None = None) -> str:
