@@ -1,6 +1,6 @@
 """Weights on the Hugging Face Hub: ``hf:owner/name[@revision][/file]``, wherever a file of weights is named.
 
-huggingface_hub (the extra ``hub``) fetches and keeps them. Only safetensors are fetched, whatever else lies beside them.
+huggingface_hub (the extra ``hub``) fetches and keeps them: safetensors only, whatever else lies beside them.
 """
 
 import logging
@@ -144,7 +144,7 @@ def _only_weights(names: list[str], source: Path | str) -> str:
     if not found:
         others = f" among its files ({quoted(first_names(names), 200)})" if names else ""
         raise BadInputError(
-            f"{source} has no safetensors{others}; only these are taken from the hub, for other weights may hold programs"
+            f"{source} has no safetensors{others}; only these are taken from the hub, since others may hold programs"
         )
     if len(found) > 1 and USUAL not in found:
         raise ConfigError(f"{source} has several files ({quoted(first_names(found), 300)}); add /FILE to name one")
@@ -162,7 +162,7 @@ def _one_line(hub: Any, source: Path | str) -> Iterator[None]:
     except errors.GatedRepoError:
         page = f"{hub.constants.ENDPOINT}/{parse(source).repo}"
         raise MissingInputError(
-            f"{source}: its owner asks for an agreement first: {page}, then hf auth login"
+            f"{source}: its owner wants your agreement: give it at {page}, then hf auth login"
         ) from None
     except errors.RepositoryNotFoundError:
         raise MissingInputError(
@@ -187,9 +187,7 @@ def _one_line(hub: Any, source: Path | str) -> Iterator[None]:
 
 def _unreachable(hub: Any, source: Path | str, error: Exception) -> BusyError:
     reason = quoted(first_line(error), 100)
-    return BusyError(
-        f"{source}: {hub.constants.ENDPOINT} does not give it ({reason}); try again when there is a network"
-    )
+    return BusyError(f"{source}: {hub.constants.ENDPOINT} cannot be reached ({reason}); try again later")
 
 
 def _import_hub() -> Any:

@@ -71,13 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, content: bytes = b"", status: int = 200, **headers: str) -> None:
         self.close_connection = True  # else it would outlive `unplug`
         self.send_response(status)
-        fields = {
-            "Connection": "close",
-            "Content-Length": str(len(content)),
-            **{name.replace("_", "-"): text for name, text in headers.items()},
-        }
-        for name, value in fields.items():
-            self.send_header(name, value)
+        headers = {"Connection": "close", "Content-Length": str(len(content)), **headers}
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -121,7 +117,8 @@ class _Handler(BaseHTTPRequestHandler):
             etag = hashlib.sha256(found[1][file]).hexdigest()
             self._answer(found[1][file], ETag=f'"{etag}"', X_Repo_Commit=found[0])
 
-    do_HEAD = do_GET
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def do_POST(self) -> None:
         path = self.path.partition("?")[0]
