@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare": "make LR images exactly as MATLAB's imresize does",
     "check": "check data sets: counts, pairs, pixels, LR images",
     "score": "score a folder of SR images, whatever made them",
+    "compare": "compare methods image by image: intervals, p, and what a set can show",
     "table": "print Table I of the paper with your runs in it",
     "figures": "draw comparisons, the trade-off, training curves, attribution maps",
     "benchmark": "measure speed, memory and complexity on this machine",

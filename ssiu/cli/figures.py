@@ -4,6 +4,8 @@ ssiu figures compare --data data --set Set5 --image butterfly --scale 4 SSIU=res
 ssiu figures tradeoff --scale 4 --run mine=results/mine_best_x4/summary.json --output tradeoff.pdf
 ssiu figures curves logs/SSUFSR_x4 mine=logs/first+logs/continued --output curves.png
 ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=pretrain_model/SSIU_x4.safetensors
+
+compare draws crops; ssiu compare says of whole test sets what one method gains on another.
 """
 
 import argparse

@@ -5,9 +5,10 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ssiu.errors import first_names
+from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.metrics import PROTOCOLS, Score, mean_score
 
 NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
@@ -122,6 +123,29 @@ class Evaluation:
         return text.getvalue()
 
 
+def read_per_image(path: Path) -> Evaluation:
+    """What `Evaluation.per_image_csv` wrote.
+
+    Raises MissingInputError (66) where there is no such file, BadInputError (65) where it is another one.
+    """
+    images = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            protocols = tuple(each for each in PROTOCOLS if f"{each}_psnr" in (reader.fieldnames or ()))
+            for line in reader:
+                scores = {p: Score(*(_number(line[f"{p}_{number}"]) for number in Score._fields)) for p in protocols}
+                size = int(line["width"]), int(line["height"])
+                images.append(ImageResult(line["set"], line["name"], *size, scores))
+    except OSError as error:
+        raise MissingInputError(f"{path}: {error.strerror}; expected the per_image.csv of test.py") from None
+    except (csv.Error, *NO_SUMMARY):
+        protocols = ()
+    if "standard" not in protocols or len({image.key for image in images}) < len(images):
+        raise BadInputError(f"{path} is not from test.py; name another, or test that run again")
+    return Evaluation(images, protocols)
+
+
 def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
     """`Evaluation.means` of what `Evaluation.summary` made.
 
@@ -135,6 +159,13 @@ def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
         for protocol, sets in summary["protocols"].items()
         if protocol in PROTOCOLS
     }
+
+
+def _number(text: str) -> float:
+    """ValueError for text that is no number, NaN included."""
+    if math.isnan(value := float(text)):
+        raise ValueError(text)
+    return value
 
 
 def _finite(value: float) -> float | None:

@@ -39,7 +39,7 @@ class Difference:
         return self.p <= LEVEL
 
 
-def difference(strata: Sequence[Sequence[float]]) -> Difference:
+def difference(strata: Sequence[Sequence[float] | np.ndarray]) -> Difference:
     """The mean over all images of ``strata``: the differences, image by image, of one test set or of several.
 
     With several sets each keeps its share of the images: its own variance counts, not how far the sets' means lie apart
@@ -75,7 +75,7 @@ def sign_flip_p(values: np.ndarray) -> float:
     return float(found.pvalue)
 
 
-def deciding(values: Sequence[float]) -> list[int]:
+def deciding(values: Sequence[float] | np.ndarray) -> list[int]:
     """The fewest images without which the mean would be 0 or of the other sign, those that weigh most first."""
     array = np.asarray(values, dtype=np.float64)
     gains = array if array.sum() >= 0 else -array
@@ -84,7 +84,7 @@ def deciding(values: Sequence[float]) -> list[int]:
     return order[: int(np.argmax(rest <= 0)) + 1].tolist() if gains.sum() > 0 else []
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+def mean_and_deviation(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The mean over seeds and their sample standard deviation, NaN of fewer than two."""
     array = np.asarray(values, dtype=np.float64)
     return array.mean().item(), array.std(ddof=1).item() if len(array) > 1 else math.nan

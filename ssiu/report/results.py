@@ -1,7 +1,6 @@
 """The folder `test.py` writes: config.yml, summary.json, per_image.csv, report.html and images/{set}/."""
 
 import contextlib
-import csv
 import json
 import re
 import shutil
@@ -13,7 +12,7 @@ from ssiu.config.schema import Config
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import image_file
-from ssiu.evaluation.metrics import Score
+from ssiu.evaluation.scores import Evaluation, read_per_image
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.images.io import image_size
 from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page
@@ -88,7 +87,7 @@ def write_results(
     for each in scored.test_sets if images.is_dir() else ():
         pixels = PIXELS // len(scored.test_sets) // min(SHOWN, len(each))
         choices += choose(each, scored.evaluation, scored.bicubic, images, pixels, shown, other)
-    page = report_page(scored, facts, choices, Path("images") if images.is_dir() else None)
+    page = report_page(scored, facts, choices, Path("images") if images.is_dir() else None, other)
     write_atomically(folder / "report.html", page)
 
 
@@ -99,16 +98,10 @@ def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
     a per_image.csv that is none, or an image of another size.
     """
     name = folder.absolute().name
-    other = OtherRun(f"{name} (beside)" if name in ("bicubic", "SR", "HR", "error") else name, folder / "images", {})
-    try:
-        with (folder / "per_image.csv").open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                score = Score(float(line["standard_psnr"]), float(line["standard_ssim"]))
-                other.scores[f"{line['set']}/{line['name']}"] = score
-    except OSError as error:
-        raise MissingInputError(f"{folder}: no results of test.py ({error.strerror}: per_image.csv)") from None
-    except (KeyError, TypeError, ValueError):
-        raise BadInputError(f"{folder / 'per_image.csv'} is not from test.py") from None
+    found = read_per_image(folder / "per_image.csv")
+    tested = {f"{test_set.name}/{pair.name}" for test_set in test_sets for pair in test_set.pairs}
+    found = Evaluation([image for image in found.images if image.key in tested], found.protocols)
+    other = OtherRun(f"{name} (beside)" if name in ("bicubic", "SR", "HR", "error") else name, folder / "images", found)
     for test_set in test_sets:
         for pair in test_set.pairs:
             image = other.images / image_file(test_set.name, pair.name, test_set.scale)

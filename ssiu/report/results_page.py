@@ -8,6 +8,7 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from ssiu.evaluation.metrics import Score
 from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.images.bicubic import imresize
 from ssiu.images.io import read_rgb
+from ssiu.report.comparison import Method, compare
 from ssiu.report.pages import render
 from ssiu.report.scored import ScoredNetwork
 from ssiu.report.tables import Number
@@ -31,11 +33,16 @@ PIXELS = 2_000_000  # of HR, over all images where 6 of each set are shown: abou
 
 @dataclass(frozen=True)
 class OtherRun:
-    """The SR images of a second run: what it is called, its ``images`` folder, PSNR and SSIM (`standard`) by image."""
+    """A second run on the same images: what it is called, its folder of SR ``images``, its scores."""
 
     name: str
     images: Path
-    scores: dict[str, Score]
+    evaluation: Evaluation
+
+    @cached_property
+    def scores(self) -> dict[str, Score]:
+        """Under `standard`, by ``Set5/baby``."""
+        return {image.key: image.scores["standard"] for image in self.evaluation.images}
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,11 @@ class Row:
 
 
 def report_page(
-    scored: ScoredNetwork, facts: dict[str, str], shown: Sequence[Shown], image_folder: Path | None
+    scored: ScoredNetwork,
+    facts: dict[str, str],
+    shown: Sequence[Shown],
+    image_folder: Path | None,
+    other: OtherRun | None = None,
 ) -> bytes:
     """The page.
 
@@ -89,17 +100,24 @@ def report_page(
         facts: what stands under the title, such as the weights and the command.
         shown: the images to compare, see `choose`.
         image_folder: folder of the SR images relative to the page, or None where they were not saved.
+        other: a second run, whose scores stand beside this one's.
     """
     evaluation = scored.evaluation
     titles = [f"{number} ({protocol})" for protocol in evaluation.protocols for number in ("PSNR", "SSIM")]
+    titles += ["bicubic PSNR (standard)", "gain dB"]
+    compared = None
+    if other:
+        titles += [f"{other.name}'s PSNR (standard)", "gain on it, dB"]
+        compared = compare(Method(other.name, [other.evaluation]), Method("this run", [evaluation])).table()
     by_set = {name: [each for each in shown if each.result.set_name == name] for name in evaluation.sets}
     return render(
         "report/results_page.html",
         title=scored.title,
         facts=facts,
         means=scored.table(),
-        titles=[*titles, "bicubic PSNR (standard)", "gain dB"],
-        rows=_rows(scored, shown, image_folder),
+        compared=compared,
+        titles=titles,
+        rows=_rows(scored, shown, image_folder, other),
         shown={name: figures for name, figures in by_set.items() if figures},
         saved=image_folder is not None,
         summary=scored.summary(),
@@ -169,17 +187,26 @@ def heaviest_box(weights: np.ndarray, pixels: int) -> tuple[int, int, int, int]:
     return int(left), int(top), box_width, box_height
 
 
-def _rows(scored: ScoredNetwork, shown: Sequence[Shown], image_folder: Path | None) -> Iterator[Row]:
+def _rows(
+    scored: ScoredNetwork, shown: Sequence[Shown], image_folder: Path | None, other: OtherRun | None
+) -> Iterator[Row]:
     figures = {each.result.key for each in shown}
     for result, baseline in zip(scored.evaluation.images, scored.bicubic.images, strict=True):
         link = ""
         if image_folder is not None:
             file = image_folder / image_file(result.set_name, result.name, scored.config.scale)
             link = f"#{quote(result.key)}" if result.key in figures else quote(file.as_posix())
-        scores = [Number(*each) for score in result.scores.values() for each in zip(score, (".2f", ".4f"), strict=True)]
-        ours, base = result.scores["standard"].psnr, baseline.scores["standard"].psnr
-        gain = 0.0 if ours == base else ours - base  # both may be infinite
-        yield Row(result, link, [*scores, Number(base, ".2f"), Number(gain, "+.2f")])
+        numbers = [
+            Number(*each) for score in result.scores.values() for each in zip(score, (".2f", ".4f"), strict=True)
+        ]
+        for base in (baseline.scores["standard"], *([other.scores[result.key]] if other else [])):
+            numbers += _gain(result.scores["standard"].psnr, base.psnr)
+        yield Row(result, link, numbers)
+
+
+def _gain(psnr: float, base: float) -> tuple[Number, Number]:
+    """``base``, and how far ``psnr`` is above it; both may be infinite."""
+    return Number(base, ".2f"), Number(0.0 if psnr == base else psnr - base, "+.2f")
 
 
 def _size(width: int, height: int) -> str:

@@ -155,6 +155,11 @@ def test_a_second_run_stands_in_the_same_viewer_with_its_scores(tmp_path):
     caption = re.search(r"<figcaption>.*?</figcaption>", page, re.DOTALL)[0]
     psnr, other = re.search(r"SR ([\d.]+ / [\d.]+); first &amp; best ([\d.]+ / [\d.]+) \(standard\)", caption).groups()
     assert psnr == other
+    assert "<h2>this run beside first &amp; best: PSNR in dB, standard</h2>" in page and "too few images" in page
+    assert (
+        re.findall(r'<th scope="col">(first &amp; best.*?)</th>', page)[-1] == "first &amp; best&#39;s PSNR (standard)"
+    )
+    assert page.count('<td data-value="0.0">+0.00</td></tr>') == 3, "the gain on it, of every image"
 
 
 def test_an_image_longer_than_webp_allows_is_cut(tmp_path):
@@ -201,7 +206,7 @@ def test_a_second_run_that_lacks_an_image_is_named_before_any_work(tmp_path):
     (tmp_path / "first/images/Set5/coffee_x2.png").unlink()
     with pytest.raises(MissingInputError, match=r"no image of Set5/coffee at x2.*save_image=true"):
         other_results(tmp_path / "first", sets)
-    with pytest.raises(MissingInputError, match=r"elsewhere: no results"):
+    with pytest.raises(MissingInputError, match=r"elsewhere/per_image\.csv: No such file"):
         other_results(tmp_path / "elsewhere", sets)
 
 
