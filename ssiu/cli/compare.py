@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, one_line
-from ssiu.evaluation.metrics import PROTOCOLS
+from ssiu.evaluation.metrics import KNOWN
 from ssiu.evaluation.score_folders import score_folders
 from ssiu.evaluation.scores import NO_SUMMARY, Evaluation, read_per_image
 from ssiu.files import make_folder, nonempty_path, write_atomically
@@ -27,13 +27,13 @@ from ssiu.report.pages import encoded
 PER_IMAGE = "per_image.csv"
 
 
-def read_methods(arguments: Sequence[str], hr: Path | None, scale: int | None) -> list[Method]:
+def read_methods(arguments: Sequence[str], hr: Path | None, scale: int | None, protocol: str) -> list[Method]:
     """A method for each name, in the order in which they were given."""
     runs: dict[str, list[Evaluation]] = {}
     scales: dict[int, Path] = {}
     for given, path in map(named_path, arguments):
         if hr and scale:
-            name, found, its_scale = path.absolute().name, score_folders(path, hr, scale), None
+            name, found, its_scale = path.absolute().name, score_folders(path, hr, scale, (protocol,)), None
         else:
             name, found, its_scale = _read(path)
         runs.setdefault(one_line(given or name), []).append(found)
@@ -74,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--hr", type=Path, metavar="DIR", help="RESULTS are folders of SR images; their originals")
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="with --hr: pixels shaved off every side")
     parser.add_argument("--number", choices=tuple(FORMS), default="psnr", help="what is compared; default: psnr")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default="standard", help="default: standard")
+    parser.add_argument("--protocol", choices=KNOWN, default="standard", help="default: standard")
     parser.add_argument(
         "--output", type=nonempty_path, metavar="DIR",
         help="also write compare.csv, .md and .tex, gains.csv (an image a line), gains.png and gains.pdf",
@@ -84,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
         raise ConfigError("--hr and --scale belong together: the originals of folders of SR images, and their scale")
     if args.output:
         make_folder(args.output)
-    first, *others = read_methods(args.methods, args.hr, args.scale)
+    first, *others = read_methods(args.methods, args.hr, args.scale, args.protocol)
     comparisons = [compare(first, other, args.protocol, args.number) for other in others]
     tables = [each.table() for each in comparisons]
     for table in tables:

@@ -16,6 +16,7 @@ from ssiu.data.test_sets import load_test_sets
 from ssiu.device import keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import ConfigError
 from ssiu.evaluation.evaluate import check_sets
+from ssiu.evaluation.metrics import KNOWN, PROTOCOLS
 from ssiu.files import nonempty_path
 from ssiu.progress import log_to_console
 from ssiu.report.results import open_results, other_results, results_name, write_results
@@ -36,6 +37,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--shown", type=_number_or_all, default=SHOWN, metavar="N|all", help="images of each set on the page; default 6"
     )
+    parser.add_argument(
+        "--float", dest="protocols", action="store_const", const=KNOWN, default=PROTOCOLS,
+        help="also under float: raw SR, not clamped, not rounded (docs/protocol.md)",
+    )  # fmt: skip
     parser.add_argument("--beside", type=Path, metavar="DIR", help="results of another run, on the same page's sliders")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file; --debug shows tracebacks"
@@ -68,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
 
     with open_results(folder, config, args.overwrite) as output:
         save_to = output / "images" if config.save_image else None
-        scored = score_network(config, network, weights, device, test_sets, save_to)
+        scored = score_network(config, network, weights, device, test_sets, save_to, args.protocols)
         facts = scored.facts() | {"command": command_given("test", argv)}
         print(scored.table().text(terminal_width()))
         write_results(output, scored, facts, shown=args.shown, other=other)

@@ -11,6 +11,7 @@ from ssiu.files import require_file
 
 CATALOG_FILE = Path(__file__).with_name("catalog.yaml")  # explains every key
 MOD12 = " mod12"  # ends the name of the copy of a set that is cropped to multiples of 12
+MOD2 = " mod2"  # of one that is cropped to even sides
 
 
 class Entry(BaseModel):
@@ -119,12 +120,12 @@ _NAMES = {spelling.lower(): name for name, each in SETS.items() for spelling in 
 
 def usual_name(set_name: str) -> str:
     """The name without that of the copy: ``Set5`` of ``Set5 mod12``."""
-    return set_name.removesuffix(MOD12)
+    return set_name.removesuffix(MOD12).removesuffix(MOD2)
 
 
 def known_name(set_name: str) -> str:
     """``bsd100 MOD12`` in our spelling, ``B100 mod12``; a name that is not known as it is."""
-    copy = MOD12 if set_name.lower().endswith(MOD12) else ""
+    copy = next((copy for copy in (MOD12, MOD2) if set_name.lower().endswith(copy)), "")
     known = _NAMES.get(set_name[: len(set_name) - len(copy)].lower())
     return known + copy if known else set_name
 
@@ -134,7 +135,9 @@ def facts_of(set_name: str) -> dict[str, FolderFacts]:
     known = SETS.get(usual_name(set_name))
     if known is None:
         return {}
-    return known.copies.get("usual" if usual_name(set_name) == set_name else "mod12", {})
+    if set_name.endswith(MOD2):
+        return {}
+    return known.copies.get("mod12" if set_name.endswith(MOD12) else "usual", {})
 
 
 def spellings(set_name: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ssiu.config.schema import Config
-from ssiu.data.catalog import MOD12, TEST_SETS, known_name
+from ssiu.data.catalog import MOD2, MOD12, SETS, TEST_SETS, known_name
 from ssiu.data.layouts import available_sets, folder_of, set_folders
 from ssiu.data.pairs import Pair, download_hint, find_pairs
 from ssiu.data.training_set import TrainingSet
@@ -19,8 +19,11 @@ from ssiu.files import docs_page
 
 def copy_name(name: str, hr_sizes: Iterable[tuple[int, int]]) -> str:
     """The name of the copy of the set ``name`` whose HR images have these (height, width): ``Set5 mod12``."""
-    mod12 = name in TEST_SETS and all(side % 12 == 0 for size in hr_sizes for side in size)
-    return name + MOD12 if mod12 else name  # no usual copy has such sizes only
+    sizes = np.array(list(hr_sizes))
+    if name in TEST_SETS and not (sizes % 12).any():  # no usual copy has such sizes only
+        return name + MOD12
+    whole = name in TEST_SETS and name != "Set5" and len(sizes) == SETS[name].images
+    return name + MOD2 if whole and not (sizes % 2).any() else name  # nor all even sides, but for Set5
 
 
 class BenchmarkSet:

@@ -1,9 +1,10 @@
-"""PSNR and SSIM on luma, in two protocols that must never share a column.
+"""PSNR and SSIM on luma, in protocols that must never share a column: two, and a third on request.
 
 ``standard`` reproduces the published rows of most methods: the image as it would be saved (uint8), in float64.
 ``official`` is what the authors' evaluation code computes: the network's raw float32 output, and a luma that lies near
 4100 instead of 16-235 because RGB is divided by 255 twice and the offset of 16 is multiplied by 255. The offset cancels
 in PSNR but makes SSIM 0.001-0.005 too high, so its SSIM compares only with the paper's own SSIU rows.
+``float`` scores the raw output without that fault, as BasicSR's `calculate_psnr_pt` and `calculate_ssim_pt` do.
 """
 
 import math
@@ -19,7 +20,9 @@ from torch import Tensor
 
 from ssiu.errors import BadInputError
 
-PROTOCOLS = ("standard", "official")
+PROTOCOLS = ("standard", "official")  # what is computed
+FLOAT = "float"  # on request
+KNOWN = (*PROTOCOLS, FLOAT)
 
 WINDOW = 11  # side of SSIM's Gaussian window
 SIGMA = 1.5
@@ -45,7 +48,8 @@ def psnr(sr: Any, hr: Any, scale: int, protocol: str = "standard") -> float:
         sr, hr: Pillow images or arrays, uint8 (H, W, 3) or gray (H, W); ``sr`` may also be a network's output, a float
             tensor (3, H, W) in [0, 1].
         scale: upscaling factor; as many pixels are shaved off every side.
-        protocol: ``standard`` compares with most papers, ``official`` with the paper's SSIU rows.
+        protocol: ``standard`` compares with most papers, ``official`` with the paper's SSIU rows, ``float`` with papers
+            that score a network's raw output, such as CATANet's.
 
     Raises BadInputError (65) for another kind of image, two sizes, or one too small to score.
     """
@@ -86,18 +90,18 @@ def score(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int, protocol: str) ->
         sr: the upscaled image: float (3, H, W) in [0, 1] as the network gives it, unclamped, or uint8 (H, W, 3).
         hr: the original, uint8 (H, W, 3).
         scale: upscaling factor; as many pixels are shaved off every side.
-        protocol: one of `PROTOCOLS`.
+        protocol: one of `KNOWN`.
 
     Raises BadInputError (65) when the sizes differ or nothing is left for the SSIM window.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol '{protocol}'; known: {', '.join(PROTOCOLS)}")
+    if protocol not in KNOWN:
+        raise ValueError(f"protocol '{protocol}'; known: {', '.join(KNOWN)}")
     sr_size = sr.shape[:2] if isinstance(sr, np.ndarray) else tuple(sr.shape[1:])
     height, width = hr.shape[:2]
     if sr_size != (height, width):
         raise BadInputError(f"SR is {sr_size[1]}x{sr_size[0]} but HR is {width}x{height} pixels; they must be equal")
     check_size(height, width, scale)
-    return _standard(sr, hr, scale) if protocol == "standard" else _official(sr, hr, scale)
+    return {"standard": _standard, "official": _official, FLOAT: _float}[protocol](sr, hr, scale)
 
 
 def check_size(height: int, width: int, scale: int) -> None:
@@ -181,6 +185,18 @@ def _official(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
         sr = _unit_range(sr)
     sr_y, hr_y = (_shave(_offset_luma(image), scale) * 255 for image in (sr.detach().float().cpu(), _unit_range(hr)))
     return _compare(sr_y, hr_y)
+
+
+def _float(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
+    """Nothing is clamped or rounded; luma in float32, the rest in float64. Equal images have 80 dB by its 1e-8."""
+    if isinstance(sr, np.ndarray):
+        sr = _unit_range(sr)
+    lumas = []
+    for image in (sr.detach().float().cpu(), _unit_range(hr)):
+        y = (torch.tensordot(torch.tensor(_LUMA), image, dims=1) + 16) / 255  # (H, W) in [0, 1]
+        lumas.append(_shave(y, scale).double().numpy())
+    error = np.square(lumas[0] - lumas[1]).mean().item()
+    return Score(-10 * math.log10(error + 1e-8), ssim_by_opencv(255 * lumas[0], 255 * lumas[1]))
 
 
 def _offset_luma(rgb: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Scores SR images that lie in a folder, whatever method made them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ssiu.data.catalog import MOD12, known_name
@@ -15,17 +16,20 @@ Match = tuple[str, Path, Path]
 """Name, SR image, HR image."""
 
 
-def score_folders(sr_folder: Path, hr_folder: Path, scale: int) -> Evaluation:
-    """Scores every image of ``sr_folder`` with its original in ``hr_folder`` under both protocols.
+def score_folders(
+    sr_folder: Path, hr_folder: Path, scale: int, protocols: Sequence[str] = PROTOCOLS, suffix: str = ""
+) -> Evaluation:
+    """Scores every image of ``sr_folder`` with its original in ``hr_folder``.
 
-    Images belong together by stem; that of the SR image may end in ``x{scale}`` or ``_x{scale}``. HR may have up to
+    Images belong together by stem; that of the SR image may end in ``x{scale}`` or ``_x{scale}``, and then has
+    ``suffix``, as in BasicSR's ``baby_IMDN``. HR may have up to
     ``scale - 1`` more rows and columns, which are cropped at the right and bottom. The set is called after the folder,
     or the one above ``HR`` and ``GTmod12``, with its copy as `BenchmarkSet` names it.
 
     Raises MissingInputError (66) for an empty folder or an image without its partner, BadInputError (65) for sizes
     that do not fit, a damaged image, or one too small to score; sizes are all checked before the first is scored.
     """
-    matches = _match(list_images(sr_folder), list_images(hr_folder), scale)
+    matches = _match(list_images(sr_folder), list_images(hr_folder), scale, suffix)
     set_name = _set_name(hr_folder.absolute(), [_checked_size(sr, hr, scale) for _, sr, hr in matches])
 
     def result(match: Match) -> ImageResult:
@@ -33,21 +37,21 @@ def score_folders(sr_folder: Path, hr_folder: Path, scale: int) -> Evaluation:
         sr, hr = read_rgb(sr_path), read_rgb(hr_path)
         height, width = sr.shape[:2]
         hr = hr[:height, :width]
-        return ImageResult(set_name, name, width, height, {p: score(sr, hr, scale, p) for p in PROTOCOLS})
+        return ImageResult(set_name, name, width, height, {p: score(sr, hr, scale, p) for p in protocols})
 
-    return Evaluation(list(in_parallel(result, matches, "scored")), PROTOCOLS)
-
-
-def sr_names(stem: str, scale: int) -> tuple[str, str, str]:
-    """What an SR image of ``stem`` may be called, without the suffix."""
-    return stem, f"{stem}x{scale}", f"{stem}_x{scale}"
+    return Evaluation(list(in_parallel(result, matches, "scored")), tuple(protocols))
 
 
-def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int) -> list[Match]:
+def sr_names(stem: str, scale: int, suffix: str = "") -> tuple[str, str, str]:
+    """What an SR image of ``stem`` may be called, without the ending of its file."""
+    return f"{stem}{suffix}", f"{stem}x{scale}{suffix}", f"{stem}_x{scale}{suffix}"
+
+
+def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int, suffix: str) -> list[Match]:
     """Every HR image with the one SR image of its name; MissingInputError (66) when one has no partner."""
     matches, missing = [], []
     for stem, hr_path in sorted(hr.items()):
-        names = [name for name in sr_names(stem, scale) if name in sr]
+        names = [name for name in sr_names(stem, scale, suffix) if name in sr]
         if len(names) > 1:
             raise BadInputError(f"{sr[names[0]]} and {sr[names[1]].name} are both named after {hr_path}; remove one")
         matches += [(stem, sr[name], hr_path) for name in names]
@@ -62,8 +66,8 @@ def _match(sr: dict[str, Path], hr: dict[str, Path], scale: int) -> list[Match]:
             problems.append(f"{len(extra)} SR images have no HR image: {first_names(extra)}")
         sr_folder, hr_folder = (next(iter(paths.values())).parent for paths in (sr, hr))
         raise MissingInputError(
-            f"{'; '.join(problems)} (looked for NAME, NAMEx{scale} or NAME_x{scale} in {sr_folder} "
-            f"for every NAME in {hr_folder})"
+            f"{'; '.join(problems)} (looked for {', '.join(sr_names('NAME', scale, suffix))} in "
+            f"{sr_folder} for every NAME in {hr_folder}{'' if suffix else '; --suffix says what else ends the names'})"
         )
     return matches
 

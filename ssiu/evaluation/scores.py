@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ssiu.errors import BadInputError, MissingInputError, first_names
-from ssiu.evaluation.metrics import PROTOCOLS, Score, mean_score
+from ssiu.evaluation.metrics import KNOWN, Score, mean_score
 
 NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What reading any other document as a summary raises."""
@@ -132,7 +132,7 @@ def read_per_image(path: Path) -> Evaluation:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            protocols = tuple(each for each in PROTOCOLS if f"{each}_psnr" in (reader.fieldnames or ()))
+            protocols = tuple(each for each in KNOWN if f"{each}_psnr" in (reader.fieldnames or ()))
             for line in reader:
                 scores = {p: Score(*(_number(line[f"{p}_{number}"]) for number in Score._fields)) for p in protocols}
                 size = int(line["width"]), int(line["height"])
@@ -157,7 +157,7 @@ def summary_means(summary: Mapping[str, Any]) -> dict[str, dict[str, Score]]:
             for name, mean in sets.items()
         }
         for protocol, sets in summary["protocols"].items()
-        if protocol in PROTOCOLS
+        if protocol in KNOWN
     }
 
 

@@ -115,6 +115,7 @@ def report_page(
         title=scored.title,
         facts=facts,
         means=scored.table(),
+        protocols=evaluation.protocols,
         compared=compared,
         titles=titles,
         rows=_rows(scored, shown, image_folder, other),

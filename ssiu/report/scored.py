@@ -12,6 +12,7 @@ from ssiu.data.catalog import usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import describe
 from ssiu.evaluation.evaluate import evaluate
+from ssiu.evaluation.metrics import PROTOCOLS
 from ssiu.evaluation.scores import Evaluation
 from ssiu.inference.complexity import network_size
 from ssiu.inference.networks import Bicubic
@@ -97,12 +98,13 @@ def score_network(
     device: torch.device,
     test_sets: Sequence[BenchmarkSet],
     save_to: Path | None,
+    protocols: Sequence[str] = PROTOCOLS,
 ) -> ScoredNetwork:
-    """Scores ``network``, which was loaded from ``weights``, and bicubic; errors and ``save_to`` as `evaluate`."""
+    """Scores ``network``, which was loaded from ``weights``, and bicubic; the rest as `evaluate`."""
     parameters, macs = network_size(network)
     evaluation = evaluate(
         network.to(device), test_sets, precision=config.precision, tile=config.tile,
-        self_ensemble=config.self_ensemble, save_to=save_to,
+        self_ensemble=config.self_ensemble, protocols=protocols, save_to=save_to,
     )  # fmt: skip
     return ScoredNetwork(
         config=config,

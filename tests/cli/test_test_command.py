@@ -15,6 +15,7 @@ import safetensors
 import torch
 from small_sets import photo, small_set, write_set
 
+from ssiu.cli import table as table_command
 from ssiu.cli import test as command
 from ssiu.cli.console import run_cli
 from ssiu.config.load import load_config
@@ -143,6 +144,19 @@ def test_architecture_keys_that_leave_no_trace_in_the_authors_weights_act(run, t
     run("pretrain=w.pt", "--output", "plus", "beta_sign=plus")
     minus, plus = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("minus", "plus"))
     assert minus["protocols"] != plus["protocols"]
+
+
+def test_float_is_a_third_protocol_on_request(run, tmp_path, capsys):
+    save_authors_weights(tmp_path / "w.pt", _network())
+    run("pretrain=w.pt", "--output", "out", "--float")
+    means = {p: sets["Set5"] for p, sets in json.loads((tmp_path / "out/summary.json").read_text())["protocols"].items()}
+    assert list(means) == ["standard", "official", "float"]
+    assert means["float"]["psnr"] != means["standard"]["psnr"] and means["float"]["ssim"] < means["official"]["ssim"]
+    assert "SSIU (float)" in capsys.readouterr().out
+    page = (tmp_path / "out/report.html").read_text()
+    assert "<b>float</b>: the raw output" in page and "PSNR (float)" in page
+    table_command.main([str(tmp_path / "out/summary.json")])
+    assert "Table I, x2, float" in capsys.readouterr().out
 
 
 def test_a_missing_set_is_named_before_any_work_with_the_key_for_the_others(run, tmp_path):

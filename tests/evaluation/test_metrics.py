@@ -120,6 +120,24 @@ def test_to_uint8_clamps_and_rounds():
     assert to_uint8(values)[0, :, 0].tolist() == [0, 0, 0, 1, 255, 255]
 
 
+def test_float_scores_raw_output_by_the_formulas_of_basicsr():
+    """Those of `calculate_psnr_pt` and `calculate_ssim_pt`."""
+    hr = _photo()
+    raw = torch.from_numpy(hr).permute(2, 0, 1) / 255 + 0.02 * torch.randn(3, *hr.shape[:2])
+    raw[:, 10:14, 10:14] = 1.5  # nothing is clamped
+    weights = np.array([65.481, 128.553, 24.966])
+    a, b = ((image @ weights + 16)[3:-3, 3:-3] for image in (raw.permute(1, 2, 0).double().numpy(), hr / 255))
+    found = score(raw, hr, 3, "float")
+    assert found.psnr == pytest.approx(-10 * math.log10(np.mean((a - b) ** 2) / 255**2 + 1e-8), abs=1e-5)
+    expected = metrics.structural_similarity(
+        a, b, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert found.ssim == pytest.approx(expected, abs=1e-6)
+    assert score(hr, hr, 3, "float") == (pytest.approx(80), pytest.approx(1))
+    noisy = _noisy(hr, 4)
+    assert score(noisy, hr, 3, "float") == pytest.approx(score(noisy, hr, 3, "standard"), abs=1e-2), "8-bit images"
+
+
 def test_printed_means_round_up_only_under_official():
     mean = Score(32.2061, 0.89441)
     assert rounded(mean, "standard") == (32.21, 0.8944)

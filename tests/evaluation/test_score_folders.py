@@ -7,9 +7,12 @@ import pytest
 from small_sets import photo
 
 from ssiu.cli import score as score_command
+from ssiu.data.catalog import known_name, usual_name
+from ssiu.data.test_sets import copy_name
 from ssiu.errors import BadInputError, MissingInputError, OutputError
-from ssiu.evaluation.metrics import score
+from ssiu.evaluation.metrics import KNOWN, score
 from ssiu.evaluation.score_folders import score_folders
+from ssiu.evaluation.scores import read_per_image
 from ssiu.images.io import save_image
 
 
@@ -93,6 +96,28 @@ def test_a_mod12_copy_is_known_by_its_sizes_too(tmp_path):
     sr, hr = _folders(tmp_path, {"cup.png": HR[:36, :48]}, {"cup.png": HR[:36, :48]})
     (tmp_path / "Set5").mkdir()
     assert score_folders(sr, hr.rename(tmp_path / "Set5/HR"), 4).sets == ["Set5 mod12"]
+
+
+def test_a_copy_of_even_sides_is_named_where_the_whole_usual_set_has_odd_ones():
+    odd, even = [(481, 321), (321, 481)], [(480, 320), (320, 480)]
+    assert copy_name("B100", odd * 50) == "B100"
+    assert copy_name("B100", even * 50) == "B100 mod2" and usual_name("B100 mod2") == "B100"
+    assert copy_name("B100", even) == "B100", "two of its images may be even"
+    assert copy_name("Set5", [(512, 512), (228, 344)] * 2 + [(280, 280)]) == "Set5", "it has even sides anyway"
+    assert copy_name("mine", even * 50) == "mine" and known_name("bsd100 MOD2") == "B100 mod2"
+
+
+def test_names_that_end_in_a_suffix_are_matched_when_it_is_given(tmp_path, capsys):
+    sr, hr = _folders(tmp_path, {"cup_IMDN.png": SR, "capx4_IMDN.png": SR}, {"cup.png": HR, "cap.png": HR})
+    with pytest.raises(MissingInputError, match=r"looked for NAME, NAMEx4, NAME_x4 .*--suffix says what else ends"):
+        score_folders(sr, hr, 4)
+    _score(sr, hr, "--scale", 4, "--suffix", "_IMDN", "--float", "--csv", tmp_path / "out/imdn.csv")
+    header = capsys.readouterr().out.splitlines()[1].split()
+    assert header[-3:] == ["standard", "official", "float"]
+    read = read_per_image(tmp_path / "out/imdn.csv")
+    assert read == score_folders(sr, hr, 4, KNOWN, "_IMDN") and [image.name for image in read.images] == ["cap", "cup"]
+    with pytest.raises(MissingInputError, match="looked for NAME_PAN, NAMEx4_PAN, NAME_x4_PAN"):
+        score_folders(sr, hr, 4, suffix="_PAN")
 
 
 def _score(*arguments):

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from ssiu.data.catalog import TEST_SETS, usual_name
-from ssiu.evaluation.metrics import PROTOCOLS, Score
+from ssiu.evaluation.metrics import KNOWN, Score
 from ssiu.report.paper.rows import BICUBIC, Row, set_names
 from ssiu.report.tables import ABSENT, Cell, Number, Part, Table, cell
 
@@ -14,6 +14,7 @@ NOTES = {
     "standard": "standard: images as they are saved, in 8 bit; compares with most papers.",
     "official": "official: the authors' evaluation code, which puts SSIM 0.001 to 0.005 higher and rounds means up; "
     "compares with the paper's own SSIU row only, never with standard.",
+    "float": "float: the network's raw output, neither clamped nor rounded; 0.00 to 0.02 dB above standard.",
 }
 
 
@@ -24,7 +25,7 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> list[
     sets that are not on disk, which the first table says.
     """
     tables: list[Table] = []
-    for protocol in PROTOCOLS:
+    for protocol in KNOWN:
         there = [row for row in rows if row.means.get(protocol)]
         if there:
             notes = [NOTES[protocol]]
