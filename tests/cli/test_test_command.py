@@ -149,7 +149,8 @@ def test_architecture_keys_that_leave_no_trace_in_the_authors_weights_act(run, t
 def test_float_is_a_third_protocol_on_request(run, tmp_path, capsys):
     save_authors_weights(tmp_path / "w.pt", _network())
     run("pretrain=w.pt", "--output", "out", "--float")
-    means = {p: sets["Set5"] for p, sets in json.loads((tmp_path / "out/summary.json").read_text())["protocols"].items()}
+    protocols = json.loads((tmp_path / "out/summary.json").read_text())["protocols"]
+    means = {protocol: sets["Set5"] for protocol, sets in protocols.items()}
     assert list(means) == ["standard", "official", "float"]
     assert means["float"]["psnr"] != means["standard"]["psnr"] and means["float"]["ssim"] < means["official"]["ssim"]
     assert "SSIU (float)" in capsys.readouterr().out
