@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ssiu.models import build_model
     from ssiu.weights.load import load_model
 
-__all__ = ["Upscaler", "build_model", "evaluate", "load_config", "load_model", "psnr", "ssim", "upscale"]
+__version__ = "0.2.0"
+
+__all__ = ["Upscaler", "__version__", "build_model", "evaluate", "load_config", "load_model", "psnr", "ssim", "upscale"]
 
 _MODULES = {
     "Upscaler": "ssiu.inference.upscaler",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import site
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 from small_sets import photo
 from tiny import tiny
 
+from ssiu import __version__
 from ssiu.cli import COMMANDS
 from ssiu.images.io import read_rgb, save_image
 from ssiu.weights.formats import save_weights
@@ -114,6 +116,16 @@ print(json.dumps(texts))
     assert texts.keys() == COMMANDS.keys()
     for name, text in texts.items():
         assert text.startswith(f"usage: ssiu {name} ") and f"\nssiu {name}" in text, name  # the example
+
+
+def test_the_version_is_the_same_however_it_is_asked_for(environment: Path, tmp_path: Path) -> None:
+    code = "import ssiu, importlib.metadata as m; print(ssiu.__version__, m.version('ssiu'))"
+    done = run(environment / "python", "-c", code, cwd=tmp_path)
+    assert done.stdout.split() == [__version__] * 2, done.stderr
+    assert run(environment / "ssiu", "--version", cwd=tmp_path).stdout == f"ssiu {__version__}\n"
+    newest = re.search(r"^## (\d[\d.]*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    cited = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest and cited and newest[1] == cited[1] == __version__
 
 
 def test_shipped_configs_are_found_by_name_away_from_the_repository(environment: Path, tmp_path: Path) -> None:

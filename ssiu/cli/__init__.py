@@ -7,6 +7,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from ssiu import __version__
 from ssiu.cli.console import run_cli
 
 COMMANDS = {
@@ -34,7 +35,8 @@ USAGE = "\n".join(
         "",
         *(f"  {name:<11} {summary}" for name, summary in COMMANDS.items()),
         "",
-        "ssiu COMMAND --help shows the arguments and an example; --debug shows the traceback of an error.",
+        "ssiu COMMAND --help shows the arguments and an example; --debug shows the traceback of an error;",
+        "ssiu --version shows the version.",
         "for example: ssiu upscale photo.jpg --output photo_x4.png",
     ]
 )
@@ -45,6 +47,9 @@ def main(argv: Sequence[str]) -> int | None:
     if not argv or argv[0] in ("-h", "--help"):
         print(USAGE)
         return None if argv else 2
+    if argv[0] == "--version":
+        print(f"ssiu {__version__}")
+        return None
     name, *rest = argv
     if name not in COMMANDS:
         print(USAGE, f"\nerror: '{name}' is not a command of ssiu", sep="\n", file=sys.stderr)

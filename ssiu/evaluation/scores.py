@@ -1,13 +1,15 @@
 """The scores of the images of test sets: their means, summary.json, and what has to be said of them."""
 
 import csv
+import datetime
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssiu import __version__
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.metrics import KNOWN, Score, mean_score
 
@@ -33,10 +35,11 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of all images, in the order of the test sets and of the names in them."""
+    """The scores of all images, in the order of the test sets and of the names in them, and the day they were made."""
 
     images: list[ImageResult]
     protocols: tuple[str, ...]
+    date: datetime.date = field(default_factory=datetime.date.today)
 
     @property
     def sets(self) -> list[str]:
@@ -101,6 +104,8 @@ class Evaluation:
             "weights_sha256": weights_sha256,
             "precision": precision,
             "self_ensemble": self_ensemble,
+            "version": __version__,
+            "date": self.date.isoformat(),
             "protocols": {
                 protocol: {
                     name: {"psnr": _finite(mean.psnr), "ssim": mean.ssim, "images": len(self.of(name))}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ssiu import __version__
 from ssiu.config.schema import Config
 from ssiu.data.catalog import usual_name
 from ssiu.data.test_sets import BenchmarkSet
@@ -61,6 +62,7 @@ class ScoredNetwork:
         return {
             "weights": f"{self.weights} (sha256 {self.weights_sha256[:12]})",
             "run": f"{self.config.precision} on {self.device}, tile {self.config.tile}{ensemble}",
+            "made": f"{self.evaluation.date} with ssiu {__version__}",
         }
 
     def summary(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """test.py as a user runs it: what it prints and writes, and how every mistake ends."""
 
 import contextlib
+import datetime
 import html
 import json
 import os
@@ -15,6 +16,7 @@ import safetensors
 import torch
 from small_sets import photo, small_set, write_set
 
+import ssiu
 from ssiu.cli import table as table_command
 from ssiu.cli import test as command
 from ssiu.cli.console import run_cli
@@ -77,8 +79,8 @@ def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
     folder = tmp_path / "results/w_x2"
     summary = json.loads((folder / "summary.json").read_text())
     assert list(summary) == [
-        *("model", "scale", "checkpoint", "weights_sha256", "precision", "self_ensemble", "protocols"),
-        *("parameters", "macs_1280x720"),
+        *("model", "scale", "checkpoint", "weights_sha256", "precision", "self_ensemble", "version", "date"),
+        *("protocols", "parameters", "macs_1280x720"),
     ]
     assert (summary["precision"], summary["self_ensemble"]) == ("fp32", False)
     assert summary["parameters"] == sum(p.numel() for p in _network().parameters())
@@ -96,6 +98,8 @@ def test_the_results_folder_holds_what_is_documented(run, tmp_path, capsys):
     assert rescored.mean("Set5").psnr == summary["protocols"]["standard"]["Set5"]["psnr"]
     page = (folder / "report.html").read_text()
     assert page.count("<figure ") == 3
+    assert summary["version"] == ssiu.__version__ and datetime.date.fromisoformat(summary["date"])
+    assert f"{summary['date']} with ssiu {ssiu.__version__}" in page
     assert summary["weights_sha256"][:12] in page
     assert read_rgb(folder / "images/Set5/astronaut_x2.png").shape == (64, 80, 3)
     printed = capsys.readouterr().out

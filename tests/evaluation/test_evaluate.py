@@ -18,6 +18,7 @@ import torch
 from small_sets import photo, small_set, write_set
 from torch.nn import functional as F
 
+import ssiu
 from ssiu.config.load import make_config
 from ssiu.data.test_sets import load_test_sets
 from ssiu.errors import BadInputError, ConfigError, NonFiniteError
@@ -204,6 +205,8 @@ def test_summary_has_the_documented_keys_and_null_where_all_images_are_exact():
         "weights_sha256": "ab",
         "precision": "bf16",
         "self_ensemble": None,
+        "version": ssiu.__version__,
+        "date": found.date.isoformat(),
         "protocols": {"standard": {"Set5": {"psnr": None, "ssim": 1.0, "images": 2, "exact": ["a", "b"]}}},
     }
 
