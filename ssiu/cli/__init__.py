@@ -12,6 +12,7 @@ from ssiu.cli.console import run_cli
 
 COMMANDS = {
     "train": "train a network from a YAML config",
+    "adopt": "make a config of an option file of BasicSR",
     "test": "score a network on the test sets of a config",
     "upscale": "upscale your own images",
     "download": "get test sets, DF2K and the authors' weights, verified",

@@ -21,7 +21,7 @@ from ssiu.progress import log_to_console
 from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
 from ssiu.weights.external import ExternalNetwork
-from ssiu.weights.formats import read_weights, save_authors_weights, save_weights, target_file
+from ssiu.weights.formats import read_weights, save_authors_weights, save_basicsr_weights, save_weights, target_file
 from ssiu.weights.load import load_configured, load_model, load_weights, network_of
 
 
@@ -33,6 +33,12 @@ def to_safetensors(network: SRNetwork, arguments: Namespace) -> str:
 def to_authors_pt(network: SRNetwork, arguments: Namespace) -> str:
     save_authors_weights(arguments.target, network)
     return _tensors(network, arguments.target)
+
+
+def to_basicsr(network: SRNetwork, arguments: Namespace) -> str:
+    trained = arguments.weights.trained
+    save_basicsr_weights(arguments.target, network, trained)
+    return f"params{' and params_ema' if trained else ''}, {_tensors(network, arguments.target)}"
 
 
 def to_onnx(network: SRNetwork, arguments: Namespace) -> str:
@@ -108,6 +114,7 @@ def main(argv: Sequence[str]) -> None:
     for name, to, suffix, summary in (
         ("safetensors", to_safetensors, ".safetensors", "this project's released weights"),
         ("authors", to_authors_pt, ".pt", "the authors' .pt, which their test.py loads"),
+        ("basicsr", to_basicsr, ".pth", "params, and params_ema of a checkpoint with an average, for code on BasicSR"),
         ("onnx", to_onnx, ".onnx", "a network for other programs; ssiu upscale --weights takes it too"),
         ("pt2", to_pt2, ".pt2", "a network for torch.export.load, which needs PyTorch alone"),
     ):

@@ -6,7 +6,7 @@ The command line wins over the file: ``load_config("configs/SSUFSR_light_x2.yml"
 import difflib
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ MAX_CONFIG_BYTES = 1_000_000
 SHIPPED_CONFIGS = (PACKAGE.parent / "configs", PACKAGE / "configs")  # of a clone, and of an installed package
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str, where: str, text_keys: Collection[str]) -> Any:
     try:
-        return read_yaml(text, TEXT_KEYS)
+        return read_yaml(text, text_keys)
     except (yaml.YAMLError, AttributeError, KeyError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
@@ -47,7 +47,7 @@ def _parse_override(key: str, value: str) -> Any:
     """A text key takes what was typed, ``a #b`` too; lists, quoted text and null are YAML there as everywhere."""
     if key in TEXT_KEYS and not re.fullmatch(r"[\[{\"'].*|~|null|\s*", value, re.DOTALL):
         return value
-    values = _parse(f"{key}: {value}", f"command line, '{key}'")
+    values = _parse(f"{key}: {value}", f"command line, '{key}'", TEXT_KEYS)
     if values.keys() != {key}:
         raise ConfigError(f"command line: expected {key}=value with one value, got {value!r:.80}")
     return values[key]
@@ -118,6 +118,28 @@ def find_config(path: str | Path) -> Path:
     return path
 
 
+def read_values(path: Path, expected: str, text_keys: Collection[str] = ()) -> dict[str, Any]:
+    """The mapping in the YAML file ``path``; ``expected`` says what that is, for messages.
+
+    Raises MissingInputError (66) when the file is absent and ConfigError (78) when it holds anything else.
+    """
+    try:
+        require_file(path, expected)
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise MissingInputError(f"cannot read {path}: {error.strerror}; expected {expected}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not a text file; expected YAML with one 'key: value' a line") from None
+    values = _parse(text, str(path), text_keys)
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected 'key: value' lines, got a {type(values).__name__}")
+    return values
+
+
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Reads the YAML file ``path`` (or a shipped one by its name), applies ``key=value`` overrides, checks everything.
 
@@ -126,21 +148,11 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     path = Path(path)
     try:
         path = find_config(path)
-        require_file(path, "a YAML config, or the name of one in configs/")
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
-        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise MissingInputError(
             f"cannot read the config {path}: {error.strerror}; configs/ holds the shipped ones"
         ) from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not a text file; expected YAML with one 'key: value' a line") from None
-    values = _parse(text, str(path))
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected 'key: value' lines, got a {type(values).__name__}")
+    values = read_values(path, "a YAML config, or the name of one in configs/", TEXT_KEYS)
     given: dict[str, Any] = {}
     for override in overrides:
         key, equals, value = override.partition("=")

@@ -73,6 +73,12 @@ def _plain_name(value: str) -> str:
     return _usable_path(value)
 
 
+def _folders_once(value: Any) -> Any:
+    if isinstance(value, list) and (not value or len(set(value)) < len(value)):
+        raise ValueError("one folder or more, each named once")
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
 def _sets_in_order(value: Any) -> Any:
     """One set is its name however it is written, and several have one order: the samples depend on it."""
     if isinstance(value, str):
@@ -154,10 +160,12 @@ class Config(BaseModel):
         description="df2k, div2k or a folder of data_path; several: [df2k, lsdir], or with the share of each in the "
         "samples: {df2k: 2, lsdir: 1}",
     )
-    hr_folder: FilePath | None = Field(
-        None, description="HR images anywhere, one set to train on instead of training_dataset"
+    hr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(_folders_once)] = Field(
+        None, description="HR images anywhere, in a folder or a list of them, to train on instead of training_dataset"
     )
-    lr_folder: FilePath | None = Field(None, description="their LR images; empty = LR is made of HR")
+    lr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(_folders_once)] = Field(
+        None, description="their LR images, a folder for each; empty = LR is made of HR"
+    )
     image_list: FilePath | None = Field(
         None, description="text file of image names, one a line: only these of the training sets"
     )
@@ -378,6 +386,8 @@ class Config(BaseModel):
             raise ValueError("hr_folder is one set, and training_dataset names several: give one")
         if self.lr_folder and not self.hr_folder:
             raise ValueError("lr_folder holds the LR images of hr_folder, which is not given")
+        if self.lr_folder and len(_listed(self.hr_folder)) != len(_listed(self.lr_folder)):
+            raise ValueError("each folder in hr_folder needs one in lr_folder")
         if self.model_args and not is_plugin(self.model):
             raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
         if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
@@ -401,6 +411,12 @@ class Config(BaseModel):
         """The names of the training sets, each with its share of the samples where shares are given."""
         given = self.training_dataset
         return dict(given) if isinstance(given, dict) else dict.fromkeys([given] if isinstance(given, str) else given)
+
+    @property
+    def training_folders(self) -> list[tuple[str, str | None]]:
+        """Each HR folder that is given itself, with its LR folder where there is one."""
+        hr, lr = _listed(self.hr_folder), _listed(self.lr_folder)
+        return list(zip(hr, lr or [None] * len(hr), strict=True))
 
     @property
     def loss_terms(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From a config to the training data that it names."""
 
+import re
 from pathlib import Path
 
 from ssiu.config.schema import Config
@@ -10,6 +11,8 @@ from ssiu.data.training_set import TrainingSet
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.files import require_file
 from ssiu.images.encoding import IMAGE_SUFFIXES
+
+SIZE = re.compile(r" +\(\d+, ?\d+(, ?\d+)?\)( \d+)?$")  # behind a name in a list of images
 
 
 def build_stream(config: Config) -> PatchStream:
@@ -33,8 +36,10 @@ def _pairs_of_sets(config: Config, memory: Path) -> dict[str, Pairs]:
     """The pairs of each training set; MissingInputError (66) also for a name in ``image_list`` that no image has."""
     only = read_names(Path(config.image_list)) if config.image_list else None
     if config.hr_folder:
-        lr = Path(config.lr_folder) if config.lr_folder else None
-        found = {config.hr_folder: pairs_of_folders(Path(config.hr_folder), lr, config.scale, only, memory)}
+        found = {
+            hr: pairs_of_folders(Path(hr), Path(lr) if lr else None, config.scale, only, memory)
+            for hr, lr in config.training_folders
+        }
     else:
         found = {name: find_pairs(config.data_path, name, config.scale, only, memory) for name in config.training_sets}
     if only:
@@ -51,6 +56,8 @@ def _pairs_of_sets(config: Config, memory: Path) -> dict[str, Pairs]:
 def read_names(path: Path) -> set[str]:
     """The names of images in a text file, one a line, with or without the suffix.
 
+    A size after it, ``0001.png (1404,2040,3) 1`` as in BasicSR's lists, is passed over.
+
     Raises MissingInputError (66) where there is no such file, or it names nothing, BadInputError (65) for another file.
     """
     require_file(path, "a text file of image names, one a line")
@@ -58,7 +65,7 @@ def read_names(path: Path) -> set[str]:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise BadInputError(f"{path}: not a text file in UTF-8; expected names of images, one a line") from None
-    names = {line.strip() for line in lines} - {""}
+    names = {SIZE.sub("", line.strip()) for line in lines} - {""}
     if not names:
         raise MissingInputError(f"{path}: names no image; expected one a line")
     return {name[: -len(Path(name).suffix)] if Path(name).suffix.lower() in IMAGE_SUFFIXES else name for name in names}

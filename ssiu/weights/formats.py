@@ -43,6 +43,7 @@ class Weights:
     state_dict: dict[str, Tensor]
     metadata: dict[str, str]
     sha256: str
+    trained: dict[str, Tensor] | None = None  # of a checkpoint, where state_dict is the average of these
 
 
 def released_name(scale: int) -> str:
@@ -67,10 +68,11 @@ def read_weights(path: Path | str) -> Weights:
             f"{path} is an exported network, not weights; expected .safetensors or .pt here "
             f"({'torch.export.load runs it' if path.suffix == '.pt2' else 'ssiu upscale --weights runs it'})"
         )
+    trained = None
     if path.suffix == ".safetensors":
         tensors, metadata = _read_safetensors(path)
     else:
-        tensors, metadata = _read_pt(path)
+        tensors, metadata, trained = _read_pt(path)
     ours = "model" in metadata  # then names are the network's own, whatever they begin with
     state_dict = {name if ours else re.sub(r"^((module|_orig_mod)\.)+", "", name): t for name, t in tensors.items()}
     if any(re.match(r"body\.\d+\.(s\d|ffn)\.", name) for name in state_dict):
@@ -80,7 +82,7 @@ def read_weights(path: Path | str) -> Weights:
     broken = first_non_finite(state_dict)
     if broken:
         raise BadInputError(f"{path}: tensor {broken!a:.80} holds NaN or infinity; these weights cannot be used")
-    return Weights(named, state_dict, metadata, tensors_digest(state_dict))
+    return Weights(named, state_dict, metadata, tensors_digest(state_dict), trained)
 
 
 def save_weights(path: Path | str, network: SRNetwork, metadata: Mapping[str, str] | None = None) -> str:
@@ -113,6 +115,23 @@ def save_authors_weights(path: Path | str, network: SRNetwork) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def save_basicsr_weights(path: Path | str, network: SRNetwork, trained: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the network's tensors as BasicSR does, as ``params``; raises what `save_weights` raises.
+
+    Where ``network`` is the average of ``trained``, these are ``params`` and it is ``params_ema``.
+    """
+    path = target_file(path, ".pth")
+    tensors = _finite_tensors(network)
+    document = {"params": tensors}
+    if trained is not None:
+        if {name: tensor.shape for name, tensor in trained.items()} != {n: t.shape for n, t in tensors.items()}:
+            raise BadInputError("the checkpoint's average is not of the network that it trains; use another one")
+        document = {"params": dict(trained), "params_ema": tensors}
+    buffer = io.BytesIO()
+    torch.save(document, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     require_file(path, "weights")
     try:
@@ -128,9 +147,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, metadata
 
 
-def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str], dict[str, Tensor] | None]:
     document = read_torch_file(path)
     metadata = {}
+    trained = None
     if is_checkpoint(document):
         document = verified(document, path)
         config = document.get("config", {})
@@ -140,6 +160,8 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise BadInputError(f"{path}: its config holds more than text and numbers; use another file") from None
         if isinstance(config, dict):
             metadata["model"] = str(config.get("model"))
+        if isinstance(document.get("ema"), dict) and isinstance(document.get("model"), dict):
+            trained = _state_dict(document["model"], path)
     if isinstance(document, dict):
         document = next((document[key] for key in WRAPPERS if isinstance(document.get(key), dict)), document)
     if not isinstance(document, dict) or not document:
@@ -147,7 +169,7 @@ def _read_pt(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if "n_averaged" in document:  # torch's AveragedModel counts its updates beside the weights, module.NAME
         del document["n_averaged"]
         document = {str(name).removeprefix("module."): tensor for name, tensor in document.items()}
-    return _state_dict(document, path), metadata
+    return _state_dict(document, path), metadata, trained
 
 
 def _state_dict(document: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssiu.config.schema import Config
-from ssiu.errors import BadInputError, ConfigError, MissingInputError, quoted
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, first_names, quoted
 from ssiu.files import docs_page
 from ssiu.models import ANY, MODELS, build_model
 from ssiu.models.base import SRNetwork
@@ -117,11 +117,23 @@ def configured_weights(config: Config) -> Path:
 
 
 def load_trunk(network: SRNetwork, path: Path | str) -> None:
-    """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`."""
+    """Loads every tensor but the tail's, from weights of any scale; otherwise as `load_weights`.
+
+    Where a custom network does not say what its tail is, that is what is missing in the file or of another shape there.
+    """
     weights = read_weights(path)
     _compare(network, weights, ignore=("scale",))
-    trunk = {n: t for n, t in weights.state_dict.items() if not n.startswith(network.tail_prefixes)}
-    _load(network, trunk, [n for n in network.state_dict() if not n.startswith(network.tail_prefixes)], path)
+    own, tensors = network.state_dict(), weights.state_dict
+    names = {name for name in own if not name.startswith(network.tail_prefixes)}
+    if network.tail_prefixes:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(network.tail_prefixes)}
+    else:
+        names = {name for name in own if name in tensors and _fits(tensors[name], own[name])}
+        tensors = {name: tensors[name] for name in names}
+        if not names:
+            raise BadInputError(f"{path}: no tensor in it fits {network.architecture}; use weights of the same network")
+        log.info("init_trunk leaves out %s", first_names(name for name in own if name not in names) or "nothing")
+    _load(network, tensors, names, path)
 
 
 def find_weights(model: str, scale: int) -> Path:

@@ -202,6 +202,12 @@ def test_folders_anywhere_are_trained_on(tmp_path: Path) -> None:
     for ours, theirs in zip(alone.batch(0), paired.batch(0), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert paired.names(0)[0].startswith(folders["hr_folder"] + "/")
+    lay_out(tmp_path / "more", "photos", "small", "", "deep")
+    two = {key: [folder, str(tmp_path / "more" / Path(folder).name)] for key, folder in folders.items()}
+    both = build_stream(tiny_config(tmp_path, **two))
+    assert [len(each) for each in both.sets] == [3, 3] and both.samples_per_epoch == 2 * paired.samples_per_epoch
+    assert both.sets[0].digest == paired.sets[0].digest
+    assert tiny_config(tmp_path, hr_folder=["x"]) == tiny_config(tmp_path, hr_folder="x")
 
 
 def test_what_is_wrong_with_folders_said_outright_is_a_line(tmp_path: Path) -> None:
@@ -210,6 +216,11 @@ def test_what_is_wrong_with_folders_said_outright_is_a_line(tmp_path: Path) -> N
         tiny_config(tmp_path, lr_folder="x")
     with pytest.raises(ConfigError, match="hr_folder is one set, and training_dataset names several"):
         tiny_config(tmp_path, hr_folder="x", training_dataset=["a", "b"])
+    with pytest.raises(ConfigError, match="each folder in hr_folder needs one in lr_folder"):
+        tiny_config(tmp_path, hr_folder=["x", "y"], lr_folder="z")
+    for folders in ([], ["x", "x"]):
+        with pytest.raises(ConfigError, match="'hr_folder': expected one folder or more, each named once"):
+            tiny_config(tmp_path, hr_folder=folders)
     with pytest.raises(MissingInputError, match="/absent: no such folder"):
         build_stream(tiny_config(tmp_path, hr_folder=str(tmp_path / "absent")))
 
@@ -217,7 +228,11 @@ def test_what_is_wrong_with_folders_said_outright_is_a_line(tmp_path: Path) -> N
 # a part of a set
 
 
-@pytest.mark.parametrize("text", ["b\nd/c\n", "b.png\r\n\r\n  d/c.png  ", "\ufeffd/c\nb\nb\n"], ids=repr)
+@pytest.mark.parametrize(
+    "text",
+    ["b\nd/c\n", "b.png\r\n\r\n  d/c.png  ", "\ufeffd/c\nb\nb\n", "b.png (40,60,3) 1\nd/c.png (40, 60, 3)"],
+    ids=repr,
+)
 def test_a_list_of_names_chooses_a_part_of_the_set(tmp_path: Path, text: str) -> None:
     write_set(tmp_path / "data/toy", ["a", "b", "c"])
     for folder, name in (("HR", "c.png"), ("LR_bicubic/X2", "cx2.png")):

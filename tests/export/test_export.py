@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from small_sets import photo
-from tiny import tiny
+from tiny import equal, tiny
 from torch import nn
 from torch.export import ExportedProgram
 
@@ -66,6 +66,28 @@ def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
     assert b"someone" not in (tmp_path / "release.safetensors").read_bytes()
 
 
+def test_weights_for_basicsr_hold_the_average_only_where_there_is_one(
+    tmp_path: Path, export: Callable[..., tuple[int, str]]
+) -> None:
+    model, average = (SSIU(scale=3, n_feats=8, n_blocks=3) for _ in range(2))
+    save_weights(tmp_path / "plain.safetensors", model)
+    assert "wrote" in export("basicsr", tmp_path / "plain.safetensors", tmp_path / "plain.pth")[1]
+    (key, tensors), *others = torch.load(tmp_path / "plain.pth", weights_only=True).items()
+    assert (key, others) == ("params", []) and equal(tensors, model.state_dict())
+    ema = {"n_averaged": torch.tensor(5), **{f"module.{name}": t for name, t in average.state_dict().items()}}
+    state = {"model": model.state_dict(), "ema": ema, "config": model.arguments(), "step": 5}
+    save_checkpoint(tmp_path / "last.pt", state)
+    code, printed = export("basicsr", tmp_path / "last.pt", tmp_path / "both.pth")
+    assert code == 0 and "params and params_ema, SSIU x3" in printed
+    saved = torch.load(tmp_path / "both.pth", weights_only=True)
+    assert equal(saved["params"], model.state_dict()) and equal(saved["params_ema"], average.state_dict())
+    assert equal(load_model(tmp_path / "both.pth").state_dict(), average.state_dict())
+    save_checkpoint(tmp_path / "last.pt", {**state, "model": SSIU(scale=3, n_feats=16, n_blocks=3).state_dict()})
+    code, printed = export("basicsr", tmp_path / "last.pt", tmp_path / "neither.pth")
+    assert code == 65 and "average is not of the network that it trains" in printed
+    assert not (tmp_path / "neither.pth").exists()
+
+
 @pytest.mark.parametrize(
     "arguments, code, message",
     [
@@ -74,6 +96,7 @@ def test_a_training_checkpoint_becomes_release_weights_without_its_paths(
         (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or no torch file"),
         (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
         (("pt2", "variant.safetensors", "out.onnx"), 73, "expected a file name that ends in .pt2"),
+        (("basicsr", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .pth"),
         (("safetensors", "variant.safetensors", "broken.pt/out.safetensors"), 73, "the output folder broken.pt"),
         (
             ("onnx", "variant.safetensors", "new/out.txt"),

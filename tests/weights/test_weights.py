@@ -17,6 +17,7 @@ from tiny import equal, tiny
 from ssiu.config.load import make_config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, NonFiniteError, OutputError
 from ssiu.files import user_cache_folder
+from ssiu.models.custom import build_custom
 from ssiu.models.idsa_net.network import IDSANet
 from ssiu.models.ssiu import SSIU
 from ssiu.weights import shipped
@@ -240,6 +241,28 @@ def test_a_trunk_that_does_not_fit_is_refused_and_the_network_is_untouched(tmp_p
     with pytest.raises(BadInputError, match="checkpoint moe=False, config moe=True"):
         load_trunk(network, tmp_path / "x2.safetensors")
     assert equal(network.state_dict(), tiny(4, seed=1).state_dict())
+
+
+def test_of_a_custom_network_without_a_named_tail_the_trunk_is_what_fits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, scale):\n"
+        "        super().__init__(nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3 * scale**2, 1), nn.PixelShuffle(scale))\n"
+    )
+    x2, x4 = (build_custom(f"{tmp_path}/net.py:Net", scale, {}) for scale in (2, 4))
+    tail = x4.state_dict()["1.weight"].clone()
+    torch.save({"params": x2.state_dict()}, tmp_path / "x2.pth")
+    with caplog.at_level("INFO", logger="ssiu"):
+        load_trunk(x4, tmp_path / "x2.pth")
+    assert torch.equal(x4.state_dict()["0.weight"], x2.state_dict()["0.weight"])
+    assert torch.equal(x4.state_dict()["1.weight"], tail)
+    assert "init_trunk leaves out 1.weight, 1.bias" in caplog.text and "loaded 2/4 tensors" in caplog.text
+    torch.save({"params": {"body.weight": torch.zeros(1)}}, tmp_path / "other.pth")
+    with pytest.raises(BadInputError, match="no tensor in it fits net;"):
+        load_trunk(x4, tmp_path / "other.pth")
 
 
 def test_shipped_weights_are_found_by_scale_the_authors_before_ours(
