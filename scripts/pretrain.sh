@@ -16,3 +16,4 @@ done
 for scale in 2 3 4; do # all at once and only now: what is shipped is of one piece
     python -m ssiu export safetensors "pretrain/SSIU_x$scale/models/last.pt" "pretrain_model/SSIU_x$scale.safetensors"
 done
+echo "say in pretrain_model/zoo.json how they were made; then: python -m ssiu zoo --update --data DATA"

@@ -24,6 +24,7 @@ COMMANDS = {
     "table": "print Table I of the paper with your runs in it",
     "figures": "draw comparisons, the trade-off, training curves, attribution maps",
     "benchmark": "measure speed, memory and complexity on this machine",
+    "zoo": "list the weights that come with this, with their scores",
     "export": "convert weights: safetensors, ONNX, torch.export, the authors' format",
     "quickstart": "train a reduced SSIU on built-in photographs and score it, in minutes",
 }

@@ -2,6 +2,7 @@
 
 ssiu export onnx pretrain_model/SSIU_x4.safetensors x4.onnx
 ssiu export safetensors model_x4_290.pt SSIU_x4.safetensors
+ssiu export hub SSIU_x4.safetensors folder --push owner/name     weights with a card, for the Hugging Face Hub
 ssiu export web page             a page that upscales images in the browser; web --serve shows it here
 """
 
@@ -14,15 +15,27 @@ from ssiu.cli.console import command_parser
 from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.comfyui import export_comfyui, export_spandrel
+from ssiu.export.folder import write_folder
+from ssiu.export.hub import SAMPLES, export_hub, push
 from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
 from ssiu.files import docs_page, make_folder, nonempty_path
 from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
+from ssiu.report.cards import card, computed, hub_card, openmodeldb, scores_of
 from ssiu.web.site import export_web, page_server
 from ssiu.weights.checkpoint import tensors_digest
 from ssiu.weights.external import ExternalNetwork
-from ssiu.weights.formats import read_weights, save_authors_weights, save_basicsr_weights, save_weights, target_file
+from ssiu.weights.formats import (
+    encode_weights,
+    read_weights,
+    save_authors_weights,
+    save_basicsr_weights,
+    save_weights,
+    target_file,
+)
+from ssiu.weights.hub import USUAL, local_file, plain_name
 from ssiu.weights.load import load_configured, load_model, load_weights, network_of
+from ssiu.weights.zoo import Described, read_zoo
 
 
 def to_safetensors(network: SRNetwork, arguments: Namespace) -> str:
@@ -71,11 +84,55 @@ def convert(arguments: Namespace) -> None:
     arguments.weights = weights = read_weights(source)  # once: a training run may replace the file meanwhile
     network = load_configured(load_config(config), weights) if config else network_of(weights)
     if isinstance(network, ExternalNetwork):
-        raise BadInputError(
-            f"{source} holds {network.architecture}, another method's network; export takes this package's"
-        )
+        raise _of_another_method(source, network)
     make_folder(arguments.target.parent)
     print(f"wrote {arguments.target}: {arguments.to(network, arguments)}")
+
+
+def _of_another_method(source: Path, network: ExternalNetwork) -> BadInputError:
+    return BadInputError(
+        f"{source} holds {network.architecture}, another method's network; export takes this package's"
+    )
+
+
+def make_hub_folder(arguments: Namespace) -> None:
+    """Weights with their card; what the zoo does not say of them is taken from the command line."""
+    weights, folder = read_weights(arguments.source), arguments.target
+    network = network_of(weights)
+    if isinstance(network, ExternalNetwork):
+        raise _of_another_method(arguments.source, network)
+    content, sha256 = encode_weights(network, weights.metadata)
+    if weights.metadata.get("sha256") == sha256:  # a file of ours already
+        content = local_file(weights.path).read_bytes()
+    _, zoo = read_zoo()
+    known = zoo.of_tensors(sha256) or Described(file=f"{plain_name(weights.path)}.safetensors")
+    said = {"licence": arguments.license, "data": dict.fromkeys(arguments.dataset, 0)}
+    said |= {"scores": scores_of(arguments.scores, sha256)}
+    update = computed(network, content, sha256) | {key: value for key, value in said.items() if value}
+    described = known.model_copy(update=update)
+    repository = arguments.push or f"OWNER/{described.name}"
+    parent = described.from_weights and f"{repository.partition('/')[0]}/{Path(described.from_weights).stem}"
+    body = card(described, zoo.data_sets, zoo.data_remark if known.data else "", zoo.bicubic.get(network.scale, {}))
+    text = hub_card(described, body, repository, arguments.base_model or parent, SAMPLES)
+    files = export_hub(folder, network, content, sha256, text)
+    print(f"wrote {folder}: {len(files)} files")
+    for key, option in {"licence": "--license ID", "scores": "--scores JSON", "data": "--dataset NAME"}.items():
+        if not getattr(described, key):
+            print(f"the card says nothing of the {key}: {option}")
+    if arguments.push:
+        print(f"pushed: {push(folder, files, repository)}")
+
+
+def make_openmodeldb(arguments: Namespace) -> None:
+    """A file for each of the shipped weights."""
+    base = f"https://huggingface.co/{arguments.owner}"
+    files = [
+        openmodeldb(each, arguments.author or arguments.owner, f"{base}/{each.name}/resolve/main/{USUAL}")
+        for each in read_zoo()[1].weights
+    ]
+    write_folder(arguments.target, dict(files))
+    print(f"wrote {arguments.target}: {len(files)} files for data/models; data/users.json has to know the author, and")
+    print("data/architectures.json ssiu and idsanet")
 
 
 def make_plugin(arguments: Namespace) -> None:
@@ -137,6 +194,22 @@ def main(argv: Sequence[str]) -> None:
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
         command.set_defaults(run=make_plugin, write=write, use=use)
+    summary = "weights with a card, for the Hugging Face Hub"
+    hub = formats.add_parser("hub", help=summary, description=summary)
+    hub.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
+    hub.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
+    hub.add_argument("--scores", type=Path, nargs="+", default=[], metavar="JSON", help="summary.json of ssiu test")
+    hub.add_argument("--license", default="", metavar="ID", help="of the weights, such as apache-2.0")
+    hub.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="what they were trained on")
+    hub.add_argument("--base-model", default="", metavar="owner/name", help="what they were fine-tuned from")
+    hub.add_argument("--push", default="", metavar="owner/name", help="also upload it, with the token of hf auth login")
+    hub.set_defaults(run=make_hub_folder)
+    summary = "what OpenModelDB wants to know of the shipped weights"
+    database = formats.add_parser("openmodeldb", help=summary, description=summary)
+    database.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
+    database.add_argument("--owner", required=True, help="on the Hugging Face Hub, who has SSIU_x4 and the others")
+    database.add_argument("--author", help="an id of OpenModelDB's users (default: the owner)")
+    database.set_defaults(run=make_openmodeldb)
     summary = "a page that upscales images in the browser, for any static host"
     page = formats.add_parser("web", help=summary, description=summary)
     page.add_argument("target", type=nonempty_path, nargs="?", metavar="DIR", help="the folder to make")

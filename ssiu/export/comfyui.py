@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from ssiu.errors import OutputError
+from ssiu.export.folder import write_folder
 from ssiu.export.one_file import network_source
-from ssiu.files import PACKAGE, contents, make_folder, remove_leftovers, write_atomically
+from ssiu.files import PACKAGE
 
 COMFYUI = '''"""SSIU for ComfyUI: put this folder into custom_nodes; "Load Upscale Model" then reads SSIU's weights.
 
@@ -51,7 +51,7 @@ and to the list of single-image super-resolution architectures in its README:
 
 def export_comfyui(folder: Path) -> list[Path]:
     """Writes a custom node folder for ComfyUI; returns its files. Raises OutputError (73) for a folder with others."""
-    return _write(folder, {"__init__.py": COMFYUI, "arch.py": _arch(".network"), "network.py": network_source()})
+    return write_folder(folder, {"__init__.py": COMFYUI, "arch.py": _arch(".network"), "network.py": network_source()})
 
 
 def export_spandrel(folder: Path) -> list[Path]:
@@ -70,7 +70,7 @@ def export_spandrel(folder: Path) -> list[Path]:
         "tests/test_SSIU.py": SPANDREL_TEST,
         "README.md": SPANDREL_README,
     }
-    return _write(folder, files)
+    return write_folder(folder, files)
 
 
 def _arch(network: str) -> str:
@@ -79,15 +79,3 @@ def _arch(network: str) -> str:
     return source.replace("from ssiu.models.ssiu import", f"from {network} import").replace(
         "from ssiu.export.spandrel_arch import install", "from arch import install"
     )
-
-
-def _write(folder: Path, files: dict[str, str]) -> list[Path]:
-    """Writes ``files`` (path in ``folder`` -> text); those of an earlier export are replaced, nothing else is."""
-    there = {name for name in contents(folder, "**/*") if (folder / name).is_file()}
-    foreign = sorted(name for name in there - files.keys() if "__pycache__" not in name)
-    if foreign:
-        raise OutputError(f"{folder} holds other files, such as {foreign[0]}; name an empty or a new folder")
-    for name, text in files.items():
-        remove_leftovers(make_folder((folder / name).parent))
-        write_atomically(folder / name, text.encode())
-    return [folder / name for name in files]

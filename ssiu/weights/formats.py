@@ -91,13 +91,19 @@ def save_weights(path: Path | str, network: SRNetwork, metadata: Mapping[str, st
     Raises NonFiniteError (70), OutputError (73) as `target_file` does, SaveError (74).
     """
     path = target_file(path, ".safetensors")
+    content, sha256 = encode_weights(network, metadata)
+    write_atomically(path, content)
+    return sha256
+
+
+def encode_weights(network: SRNetwork, metadata: Mapping[str, str] | None = None) -> tuple[bytes, str]:
+    """What `save_weights` writes, and the tensors' sha256. Raises NonFiniteError (70)."""
     tensors = _finite_tensors(network)
     sha256 = tensors_digest(tensors)
     header = {**(metadata or {}), "model": network.config_name, "arguments": json.dumps(network.arguments())}
     header |= {"format": "pt", "sha256": sha256}  # transformers and others ask for "format"
     header["metadata_sha256"] = _metadata_digest(header)
-    write_atomically(path, safetensors.torch.save(tensors, header))
-    return sha256
+    return safetensors.torch.save(tensors, header), sha256
 
 
 def save_authors_weights(path: Path | str, network: SRNetwork) -> None:

@@ -81,7 +81,7 @@ def obtain(source: Path | str) -> tuple[Path, HubFile]:
     hub cannot be reached and the cache lacks the file, SaveError (74) when the disk is full.
     """
     wanted = parse(source)
-    hub = _import_hub()
+    hub = import_hub()
     with _one_line(hub, source):
         names, reached = _files(hub, wanted)
         name = wanted.file or _only_weights(names, source)
@@ -190,7 +190,8 @@ def _unreachable(hub: Any, source: Path | str, error: Exception) -> BusyError:
     return BusyError(f"{source}: {hub.constants.ENDPOINT} cannot be reached ({reason}); try again later")
 
 
-def _import_hub() -> Any:
+def import_hub() -> Any:
+    """huggingface_hub. Raises ConfigError (78) where it is not installed."""
     try:
         import huggingface_hub.constants
         import huggingface_hub.errors

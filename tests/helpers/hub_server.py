@@ -131,9 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = "/".join(filter(None, (asked.get("organization"), asked["name"])))
             if name in repos:
-                return self._answer(b'{"error": "it is there"}', 409)
+                return self._answer(json.dumps({"url": f"{self.server.hub.url}/{name}"}).encode(), 409)
             repos[name] = [{}]
             return self._json({"url": f"{self.server.hub.url}/{name}"})
+        if path == "/api/validate-yaml":
+            return self._json({"errors": [], "warnings": []})
         name = "/".join(parts[2:4])
         if parts[4] == "preupload":
             files = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(body)["files"]]
