@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from ssiu.cli.console import command_parser
-from ssiu.config.key_docs import ListKeys
+from ssiu.config.key_docs import FORMS, ListKeys
 from ssiu.config.load import load_config, refuse_options_that_are_keys
 from ssiu.device import keep_freed_memory
 from ssiu.errors import BusyError
@@ -21,9 +21,7 @@ def main(argv: Sequence[str]) -> None:
     parser = command_parser("train", __doc__)
     parser.add_argument("--config", required=True, help="YAML file; --list-keys explains every key")
     parser.add_argument("--resume", default="none", metavar="none|auto|PATH", help="auto: continue or start this run")
-    parser.add_argument(
-        "--list-keys", action=ListKeys, nargs="?", choices=("text", "markdown"), help="print every key of a config"
-    )
+    parser.add_argument("--list-keys", action=ListKeys, nargs="?", choices=FORMS, help="print every key of a config")
     parser.add_argument("--allow-changes", action="store_true", help="resume although settings or data changed")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file; --debug shows tracebacks"

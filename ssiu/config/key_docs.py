@@ -1,7 +1,9 @@
-"""The table of all config keys, made from the config's own fields: ``ssiu train --list-keys`` and docs/keys.md."""
+"""All config keys, made from the config's own fields: ``ssiu train --list-keys``, docs/keys.md, configs/schema.json."""
 
 import argparse
+import json
 import textwrap
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import yaml
@@ -14,6 +16,15 @@ PAGE = """# Every key of a config
 
 Given in a YAML file (`batch_size: 16`) or on the command line, which wins (`batch_size=16`). This page is made from
 `ssiu/config/schema.py` by `python -m ssiu train --list-keys markdown > docs/keys.md`.
+
+An editor with a YAML language server (in VS Code the extension "YAML" by Red Hat) completes and checks a config while
+you write it. The first line of the config names the schema:
+
+```yaml
+# yaml-language-server: $schema=schema.json
+```
+
+The shipped configs have that line. `python -m ssiu train --list-keys json > schema.json` writes the schema for others.
 
 | key | type | default | meaning |
 |---|---|---|---|
@@ -32,7 +43,7 @@ class Key(NamedTuple):
 def config_keys() -> list[Key]:
     """All keys in the order of the config; a default that follows from other keys is that of the default config."""
     defaults = Config().model_dump(mode="json")
-    fields = Config.model_json_schema()["properties"]
+    fields = Config.model_json_schema(mode="serialization")["properties"]  # one spelling of each value
     return [Key(name, _type(field), _value(defaults[name]), field["description"]) for name, field in fields.items()]
 
 
@@ -53,11 +64,27 @@ def keys_markdown() -> str:
     return PAGE + "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in cells)
 
 
+def keys_json() -> str:
+    """The JSON schema configs/schema.json, by which an editor completes and checks a config while it is written.
+
+    Rules between keys, and of names and paths, are not in it: `load_config` checks them.
+    """
+    about = {"title": "A config of ssiu", "description": "Every key: docs/keys.md"}
+    return json.dumps(Config.model_json_schema() | about, indent=1) + "\n"
+
+
+FORMS: dict[str, Callable[[], str]] = {
+    "text": lambda: keys_text(100) + "\n",
+    "markdown": keys_markdown,
+    "json": keys_json,
+}
+
+
 class ListKeys(argparse.Action):
-    """``--list-keys [text|markdown]`` prints the table and ends the command, whatever else it asks for."""
+    """``--list-keys [text|markdown|json]`` prints the keys and ends the command, whatever else it asks for."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: object, value: Any, option: Any = None) -> None:
-        print(keys_markdown() if value == "markdown" else keys_text(100), end="" if value == "markdown" else "\n")
+        print(FORMS[value or "text"](), end="")
         parser.exit()
 
 

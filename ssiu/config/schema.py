@@ -99,10 +99,13 @@ def _keys_of_models() -> dict[str, list[str]]:
     return takers
 
 
-Flag = Annotated[bool, BeforeValidator(_flag)]
+Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | Literal[0, 1])]
+GpuId = Annotated[int, Field(ge=0)]
 FilePath = Annotated[str, AfterValidator(os.path.expanduser), AfterValidator(_usable_path)]
 FolderName = Annotated[str, AfterValidator(_plain_name)]
-FolderNames = Annotated[list[FolderName], BeforeValidator(_listed)]
+FolderNames = Annotated[
+    list[FolderName], BeforeValidator(_listed, json_schema_input_type=list[FolderName] | FolderName | None)
+]
 
 
 class Config(BaseModel):
@@ -247,7 +250,7 @@ class Config(BaseModel):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, see ema_warmup; 0 = off")
     ema_warmup: Flag = Field(True, description="shorter at the start; false = by ema_decay from the first step on")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
-    compile: Annotated[bool | Literal["reduce-overhead", "max-autotune"], BeforeValidator(_flag)] = Field(
+    compile: Flag | Literal["reduce-overhead", "max-autotune"] = Field(
         False, description="torch.compile the network; a mode of it: faster steps, compiled for longer"
     )
     checkpoint_activations: Flag = Field(False, description="less memory: stages compute twice, same gradients")
@@ -255,8 +258,8 @@ class Config(BaseModel):
 
     # the machine
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto = cuda, mps, cpu")
-    gpu_ids: Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_listed)] = Field(
-        default_factory=list, description="which GPU; several need torchrun"
+    gpu_ids: Annotated[list[GpuId], BeforeValidator(_listed, json_schema_input_type=list[GpuId] | GpuId | None)] = (
+        Field(default_factory=list, description="which GPU; several need torchrun")
     )
 
     # logs, checkpoints, evaluation
