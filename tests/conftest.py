@@ -21,7 +21,8 @@ FLAGS += ["--disable-component-update", "--disable-sync", "--enable-unsafe-webgp
 REFERENCE = Path(__file__).parent / "reference"
 
 # A fork must not clean up what it inherited: an ONNX session in a cycle waits there for threads that it has not.
-os.register_at_fork(after_in_child=gc.freeze)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 def pytest_configure(config: pytest.Config) -> None:
