@@ -79,6 +79,15 @@ def _folders_once(value: Any) -> Any:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def _set_or_image(value: str) -> str:
+    """``Set5``, or one image of it: ``Set5/bird``."""
+    set_name, slash, image = value.partition("/")
+    if slash and (not image or ".." in image.split("/")):
+        raise ValueError("names of sets, or of single images such as Set5/bird")
+    _plain_name(set_name)
+    return _usable_path(value)
+
+
 def _sets_in_order(value: Any) -> Any:
     """One set is its name however it is written, and several have one order: the samples depend on it."""
     if isinstance(value, str):
@@ -103,9 +112,8 @@ Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | Lite
 GpuId = Annotated[int, Field(ge=0)]
 FilePath = Annotated[str, AfterValidator(os.path.expanduser), AfterValidator(_usable_path)]
 FolderName = Annotated[str, AfterValidator(_plain_name)]
-FolderNames = Annotated[
-    list[FolderName], BeforeValidator(_listed, json_schema_input_type=list[FolderName] | FolderName | None)
-]
+SetName = Annotated[str, AfterValidator(_set_or_image)]
+SetNames = Annotated[list[SetName], BeforeValidator(_listed, json_schema_input_type=list[SetName] | SetName | None)]
 
 
 class Config(BaseModel):
@@ -275,7 +283,9 @@ class Config(BaseModel):
         None, ge=1, le=10**9, description="iterations between validations, whatever ends the run; empty = test_every"
     )
     validation_set: FolderName | None = Field(None, description="set that chooses best.pt; never a test set")
-    eval_sets: FolderNames = Field(["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets")
+    eval_sets: SetNames = Field(
+        ["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets, or single images such as Set5/bird"
+    )
     save_image: Flag = Field(True, description="test.py writes the SR images")
     tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole image")
     self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
@@ -393,7 +403,8 @@ class Config(BaseModel):
             raise ValueError("each folder in hr_folder needs one in lr_folder")
         if self.model_args and not is_plugin(self.model):
             raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
-        if self.validation_set and self.validation_set.lower() in map(str.lower, self.eval_sets):
+        tested = {name.partition("/")[0].lower() for name in self.eval_sets}
+        if self.validation_set and self.validation_set.lower() in tested:
             raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
         own = MODELS[self.model].__name__ if self.model in MODELS else None  # one's own has model_args
         foreign = [

@@ -124,10 +124,11 @@ def usual_name(set_name: str) -> str:
 
 
 def known_name(set_name: str) -> str:
-    """``bsd100 MOD12`` in our spelling, ``B100 mod12``; a name that is not known as it is."""
+    """``bsd100 MOD12`` in our spelling, ``B100 mod12``, also before the name of an image; other names as they are."""
+    set_name, slash, image = set_name.partition("/")
     copy = next((copy for copy in (MOD12, MOD2) if set_name.lower().endswith(copy)), "")
     known = _NAMES.get(set_name[: len(set_name) - len(copy)].lower())
-    return known + copy if known else set_name
+    return (known + copy if known else set_name) + slash + image
 
 
 def facts_of(set_name: str) -> dict[str, FolderFacts]:

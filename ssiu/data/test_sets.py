@@ -13,7 +13,7 @@ from ssiu.data.catalog import MOD2, MOD12, SETS, TEST_SETS, known_name
 from ssiu.data.layouts import available_sets, folder_of, set_folders
 from ssiu.data.pairs import Pair, download_hint, find_pairs
 from ssiu.data.training_set import TrainingSet
-from ssiu.errors import ConfigError, MissingInputError
+from ssiu.errors import ConfigError, MissingInputError, first_names
 from ssiu.files import docs_page
 
 
@@ -43,8 +43,15 @@ class BenchmarkSet:
 
 
 def load_test_set(data_path: str | Path, name: str, scale: int) -> BenchmarkSet:
-    """The set of that name in ``data_path``; errors as `find_pairs`."""
-    return BenchmarkSet(known_name(name), find_pairs(data_path, name, scale), scale)
+    """The set of that name in ``data_path``, or of one of its images, ``Set5/bird``; errors as `find_pairs`."""
+    set_name, _, image = known_name(name).partition("/")
+    whole = BenchmarkSet(set_name, find_pairs(data_path, set_name, scale), scale)
+    if not image:
+        return whole
+    if found := [pair for pair in whole.pairs if pair.name == image]:
+        return BenchmarkSet(f"{whole.name}/{image}", found, scale)
+    there = first_names(pair.name for pair in whole.pairs)
+    raise MissingInputError(f"{whole.name} has no image '{image}'; it has {there}")
 
 
 def load_test_sets(config: Config) -> list[BenchmarkSet]:
@@ -62,18 +69,19 @@ def load_test_sets(config: Config) -> list[BenchmarkSet]:
             f"data_path {data_path.absolute()}: no such folder, so there is no test set yet"
             f"{_next_steps(names, data_path)}"
         )
-    absent = [name for name in names if set_folders(data_path, name) is None]
-    if unknown := [name for name in absent if name not in TEST_SETS and not folder_of(data_path, name)]:
+    folders = {name: name.partition("/")[0] for name in names}
+    absent = {name: folder for name, folder in folders.items() if set_folders(data_path, folder) is None}
+    if unknown := [name for name in absent.values() if name not in TEST_SETS and not folder_of(data_path, name)]:
         known = sorted(set(available_sets(data_path)) | set(TEST_SETS))
         raise ConfigError(f"key 'eval_sets': no set is called {', '.join(unknown)}; known: {', '.join(known)}")
     sets, missing, failed = [], [], []
-    if nowhere := [name for name in absent if not folder_of(data_path, name)]:
+    if nowhere := [name for name in absent.values() if not folder_of(data_path, name)]:
         missing.append(
             f"{', '.join(nowhere)}: not in {data_path.absolute()} (expected benchmark/{nowhere[0]}/HR there)"
         )
     for name in names:
         if name in absent:
-            if folder := folder_of(data_path, name):
+            if folder := folder_of(data_path, absent[name]):
                 missing.append(f"{name}: {folder.absolute()} has no HR folder")
             failed.append(name)
         else:
@@ -97,7 +105,8 @@ def refuse_twice(where: str, sets: Sequence[BenchmarkSet]) -> None:
     """
     for one, other in combinations(sets, 2):
         folders = [each.pairs[0].hr.parent for each in (one, other)]
-        if one.name.lower() == other.name.lower() or folders[0].samefile(folders[1]):
+        whole = "/" not in one.name + other.name  # two images of one set may be named
+        if one.name.lower() == other.name.lower() or (whole and folders[0].samefile(folders[1])):
             raise ConfigError(
                 f"{where}: {one.name} in {folders[0]} and {other.name} in {folders[1]} are one set under two names; "
                 "name it once"
@@ -126,6 +135,7 @@ def _digest(file: str | Path) -> str:
 
 def _next_steps(missing: Sequence[str], data_path: Path) -> str:
     """What somebody without these test sets can do, to end a message with."""
+    missing = [name.partition("/")[0] for name in missing]
     return (
         f"{download_hint(missing, data_path)}; {docs_page('data.md')} says where they and your own go. Without data: "
         "python -m ssiu quickstart, or python -m ssiu upscale IMAGE --output FOLDER"

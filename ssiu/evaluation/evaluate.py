@@ -19,6 +19,7 @@ from ssiu.config.schema import MAX_NAME_BYTES
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import autocast_type
 from ssiu.errors import BadInputError, NonFiniteError
+from ssiu.evaluation.given import Given, sets_given
 from ssiu.evaluation.metrics import PROTOCOLS, check_size, score, to_uint8
 from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.files import make_folder
@@ -51,7 +52,7 @@ class SRImage:
 
 def evaluate(
     model: SRNetwork | PreparedNetwork | Callable[[Tensor], Tensor],
-    test_sets: Sequence[BenchmarkSet],
+    test_sets: Given,
     *,
     precision: str = "fp32",
     tile: Tile = 0,
@@ -61,16 +62,25 @@ def evaluate(
 ) -> Evaluation:
     """Upscales and scores every image of ``test_sets``; in a process group all ranks get the whole result.
 
+    >>> hr = np.tile(np.arange(0, 240, 5, dtype=np.uint8), (48, 1))
+    >>> lr = hr[::2, ::2]
+    >>> found = evaluate(lambda x: x.repeat_interleave(2, 2).repeat_interleave(2, 3), [(lr, hr)])
+    >>> round(found.mean("images").psnr, 2), found.images[0].scores["standard"] == found.mean("images")
+    (38.48, True)
+
     Args:
         model: maps LR (1, 3, H, W) in [0, 1] to SR (1, 3, sH, sW); in eval mode, on the device where it is to run.
+        test_sets: loaded sets, the folder of one, such as ``data/benchmark/Set5``, or (LR, HR) images, Pillow's or
+            uint8 arrays (h, w, 3) or (h, w).
         tile, self_ensemble: see `super_resolve`.
         save_to: folder for the SR images, ``{set}/{name}_x{scale}.png``, clamped and rounded.
 
     Raises BadInputError (65) for an image that is damaged or too small to score, NonFiniteError (70) when the network
     puts out NaN or infinity, ConfigError (78) for a precision that is none, DeviceMemoryError (69).
     """
-    check_sets(test_sets, saved=save_to is not None)
-    images = super_resolved(model, test_sets, precision=precision, tile=tile, self_ensemble=self_ensemble)
+    sets = sets_given(test_sets, getattr(model, "scale", None))
+    check_sets(sets, saved=save_to is not None)
+    images = super_resolved(model, sets, precision=precision, tile=tile, self_ensemble=self_ensemble)
     return score_images(images, protocols, save_to)
 
 

@@ -68,13 +68,14 @@ def ssim(sr: Any, hr: Any, scale: int, protocol: str = "standard") -> float:
 
 def _score(sr: Any, hr: Any, scale: int, protocol: str) -> Score:
     if not isinstance(sr, Tensor):
-        sr = _rgb(sr)
+        sr = rgb(sr)
     elif not sr.is_floating_point() or sr.ndim != 3 or len(sr) != 3:
         raise BadInputError(f"expected a float tensor (3, H, W) in [0, 1], got {sr.dtype} {tuple(sr.shape)}")
-    return score(sr, _rgb(hr), scale, protocol)
+    return score(sr, rgb(hr), scale, protocol)
 
 
-def _rgb(image: Any) -> np.ndarray:
+def rgb(image: Any) -> np.ndarray:
+    """A Pillow image or array as uint8 (H, W, 3), gray replicated. Raises BadInputError (65) for another kind."""
     pixels = np.asarray(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)  # as `read_rgb` does
