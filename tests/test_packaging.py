@@ -153,7 +153,7 @@ def test_every_pinned_package_is_pinned_once_and_declared() -> None:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("ssiu", ["export", "external", "external-extra", "hub", "openvino"]),
+        ("ssiu", ["export", "external", "external-extra", "hub", "openvino", "wandb"]),
         ("tests", ["export", "external", "hub", "dev"]),
     ],
 )

@@ -274,6 +274,9 @@ class Config(BaseModel):
     log_path: FilePath = Field("./logs", min_length=1, description="folder of all runs")
     log_name: FolderName | None = Field(None, description="name of this run's folder; empty = {model}_x{scale}")
     log_every: int = Field(100, ge=1, le=10**9, description="iterations between log lines")
+    tracker: Literal["none", "wandb"] = Field(
+        "none", description="wandb: the run is logged to Weights & Biases, too, as its environment variables say"
+    )
     save_every: int = Field(1000, ge=1, le=10**9, description="iterations between checkpoints")
     keep_last: int = Field(2, ge=1, le=10**6, description="older checkpoints kept beside last.pt")
     test_every: int = Field(
@@ -463,7 +466,7 @@ KEYS_OF_NETWORKS = frozenset(_keys_of_models()) - {"scale"}
 FREE_ON_RESUME = frozenset(
     ("data_path", "hr_folder", "lr_folder", "image_list", "threads", "cache_dir", "cache_gb")
     + ("device", "gpu_ids", "compile", "checkpoint_activations")
-    + ("log_path", "log_name", "log_every", "save_every", "save_image", "keep_last")
+    + ("log_path", "log_name", "log_every", "tracker", "save_every", "save_image", "keep_last")
     + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")
 )
 """Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""

@@ -16,6 +16,7 @@ import numpy as np
 from ssiu.errors import OutputError, SaveError
 from ssiu.files import held, make_folder, require_space, write_atomically, write_error
 from ssiu.images.io import save_image
+from ssiu.training.wandb_run import WandbRun
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -65,6 +66,7 @@ class RunFolder:
         log.setLevel(logging.INFO)
         self._metrics: TextIO | None = None
         self._writer: SummaryWriter | None = None
+        self._tracker: WandbRun | None = None
 
     @property
     def holds_run(self) -> bool:
@@ -76,8 +78,12 @@ class RunFolder:
         needed = ROOM * checkpoint
         require_space(self.path, needed, f"a run with {ROOM} checkpoints", "free some space or set log_path")
 
-    def open(self, config_yaml: str, step: int, validated: int) -> None:
-        """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``."""
+    def open(self, config_yaml: str, step: int, validated: int, tracker: WandbRun | None = None) -> None:
+        """Starts the logs at ``step``; ``metrics.jsonl`` is cut back to it, validations to ``validated``.
+
+        ``tracker`` gets what ``metrics.jsonl`` gets, and the images of validations.
+        """
+        self._tracker = tracker
         from torch.utils.tensorboard import SummaryWriter  # a second of import that only training needs
 
         try:
@@ -117,6 +123,8 @@ class RunFolder:
             self._metrics.flush()
         except OSError as error:
             raise write_error(self.metrics_path, error, "free some space") from error
+        if self._tracker:
+            self._tracker.log(kind, step, values)
         try:
             for name, value in values.items():
                 if self._writer and isinstance(value, (int, float)):
@@ -137,9 +145,13 @@ class RunFolder:
                 make_folder((folder / name).parent)
                 save_image(folder / f"{name}.png", image)
                 writer.add_image(name, image, step, dataformats="HWC")
+        if self._tracker:
+            self._tracker.log_images(step, images)
 
     def close(self) -> None:
         """Ends the logs and gives the folder free."""
+        if self._tracker:
+            self._tracker.finish()
         log.removeHandler(self._file_handler)
         for opened in (self._file_handler, self._metrics, self._writer):
             if opened is not None:

@@ -38,6 +38,7 @@ from ssiu.training.run_log import StepLog, log_end, log_start
 from ssiu.training.schedule import Schedule
 from ssiu.training.signals import StopSignal
 from ssiu.training.validation import Validation, warn_of_shared_images
+from ssiu.training.wandb_run import WandbRun, require_wandb
 from ssiu.weights.hub import as_recorded, with_commits
 from ssiu.weights.load import load_trunk, load_weights
 
@@ -58,6 +59,8 @@ class Trainer:
         self, config: Config, resume: str = "none", allow_changes: bool = False, stream: TrainingData | None = None
     ):
         check_trainable(config)  # before a folder is made
+        if config.tracker == "wandb":
+            require_wandb()
         if not log.hasHandlers():
             log_to_console()
         self.config = config
@@ -126,7 +129,8 @@ class Trainer:
             try:
                 if self.folder:
                     self.folder.require_space(sum(p.nbytes for p in self.model.parameters()) * (4 if self.ema else 3))
-                    self.folder.open(self.config.to_yaml(), self.step, self.validated)
+                    tracker = WandbRun(self.config) if self.config.tracker == "wandb" else None
+                    self.folder.open(self.config.to_yaml(), self.step, self.validated, tracker)
                 with memory_advice(self.config), self.processes.watched():
                     return self._run()
             except BaseException as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ssiu.config.schema import Config
@@ -117,8 +118,17 @@ class _StoppedError(Exception):
     """A signal arrived during validation."""
 
 
+LABEL = 16  # pixels above a strip, for the name of each of its images
+
+
 def comparison_strip(lr: np.ndarray, sr: Tensor, hr: np.ndarray) -> np.ndarray:
-    """LR | bicubic | SR | HR side by side, uint8 (H, 4W, 3), from LR and HR uint8 and SR (3, H, W) in [0, 1]."""
-    scale = hr.shape[0] // lr.shape[0]
+    """LR | bicubic | SR | HR side by side, each below its name: uint8 (16 + H, 4W, 3).
+
+    From LR and HR uint8 and SR (3, H, W) in [0, 1].
+    """
+    scale, width = hr.shape[0] // lr.shape[0], hr.shape[1]
     nearest = lr.repeat(scale, axis=0).repeat(scale, axis=1)
-    return np.hstack([nearest, imresize(lr, scale=scale), to_uint8(sr), hr])
+    names = Image.new("RGB", (4 * width, LABEL), "white")
+    for index, name in enumerate(("LR", "bicubic", "SR", "HR")):
+        ImageDraw.Draw(names).text((index * width + 2, 2), name, "black")
+    return np.vstack([np.asarray(names), np.hstack([nearest, imresize(lr, scale=scale), to_uint8(sr), hr])])

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from doubling import Doubling
 from tiny_run import tiny_config
 from toy_sets import write_set
 
 from ssiu.training.run_folder import RunFolder
-from ssiu.training.validation import SHOWN_IMAGES, Validation
+from ssiu.training.validation import LABEL, SHOWN_IMAGES, Validation, comparison_strip
 
 
 def shown(folder: Path, sets: dict[str, list[str]]) -> list[str]:
@@ -36,3 +38,14 @@ def test_no_two_images_share_a_file(tmp_path: Path) -> None:
 def test_an_image_may_have_as_long_a_name_as_its_lr_allows(tmp_path: Path) -> None:
     name = "n" * (255 - len("x2.png"))
     assert shown(tmp_path, {"toy": [name]}) == [f"toy/{name}.png"]
+
+
+def test_a_strip_names_its_four_images_above_them() -> None:
+    lr, hr = np.full((20, 30, 3), 50, np.uint8), np.full((40, 60, 3), 200, np.uint8)
+    strip = comparison_strip(lr, torch.full((3, 40, 60), 100 / 255), hr)
+    assert strip.shape == (LABEL + 40, 4 * 60, 3) and strip.dtype == np.uint8
+    columns = np.split(strip, 4, axis=1)
+    assert [int(column[LABEL:].mean()) for column in columns] == [50, 50, 100, 200]
+    names = [column[:LABEL] for column in columns]
+    assert all(name.min() < 128 and name.max() == 255 for name in names), "dark on white"
+    assert len({name.tobytes() for name in names}) == 4
