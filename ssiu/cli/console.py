@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -70,6 +71,20 @@ def named_paths(arguments: Sequence[str]) -> dict[str, Path]:
             raise ConfigError(f"{found[name]} and {path} are both called '{name}'; give one of them as NAME={path}")
         found[name] = path
     return found
+
+
+OF_MODELS = re.compile(r"(model|model_args|rgb_range|scale)=.+", re.DOTALL)
+
+
+def without_model(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """``argv`` without the keys that name a model of one's own, and those: ``model=FILE.py:Class scale=2``.
+
+    Raises ConfigError (78) for such keys without the model itself, whose config --config then names.
+    """
+    keys = [word for word in argv if OF_MODELS.fullmatch(word) and not os.path.lexists(word)]
+    if keys and "--config" not in argv and not any(word.startswith("model=") for word in keys):
+        raise ConfigError(f"command line: {keys[0]} is for a model of your own; say which: model=FILE.py:Class")
+    return [word for word in argv if word not in keys], keys
 
 
 def run_cli(main: Callable[[Sequence[str]], int | None], argv: Sequence[str] | None = None) -> NoReturn:

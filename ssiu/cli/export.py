@@ -2,6 +2,7 @@
 
 ssiu export onnx pretrain_model/SSIU_x4.safetensors x4.onnx
 ssiu export safetensors model_x4_290.pt SSIU_x4.safetensors
+ssiu export onnx last.pt mine.onnx model=my_net.py:MyNet scale=2       a model of your own
 ssiu export hub SSIU_x4.safetensors folder --push owner/name     weights with a card, for the Hugging Face Hub
 ssiu export web page             a page that upscales images in the browser; web --serve shows it here
 """
@@ -11,7 +12,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_parser, without_model
 from ssiu.config.load import load_config
 from ssiu.errors import BadInputError
 from ssiu.export.comfyui import export_comfyui, export_spandrel
@@ -82,7 +83,8 @@ def convert(arguments: Namespace) -> None:
     source, config = arguments.source, arguments.config
     target_file(arguments.target, arguments.suffix)
     arguments.weights = weights = read_weights(source)  # once: a training run may replace the file meanwhile
-    network = load_configured(load_config(config), weights) if config else network_of(weights)
+    own = load_config(config, arguments.model_keys) if config or arguments.model_keys else None
+    network = load_configured(own, weights) if own else network_of(weights)
     if isinstance(network, ExternalNetwork):
         raise _of_another_method(source, network)
     make_folder(arguments.target.parent)
@@ -178,7 +180,7 @@ def main(argv: Sequence[str]) -> None:
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=nonempty_path, help="the file to write")
-        command.add_argument("--config", metavar="FILE", help=f"names your own model ({docs_page('own_model.md')})")
+        command.add_argument("--config", metavar="FILE", help=f"of your own model ({docs_page('own_model.md')})")
         command.set_defaults(run=convert, to=to, suffix=suffix)
         if name == "onnx":
             command.add_argument(
@@ -216,5 +218,7 @@ def main(argv: Sequence[str]) -> None:
     page.add_argument("--serve", action="store_true", help="show the page on this machine; DIR may be left out")
     page.add_argument("--port", type=port_number, default=8000, help="where --serve shows it (default: 8000)")
     page.set_defaults(run=make_page, error=page.error)
+    argv, model_keys = without_model(argv)
     arguments = parser.parse_args(argv)
+    arguments.model_keys = model_keys
     arguments.run(arguments)

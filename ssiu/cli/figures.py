@@ -4,6 +4,7 @@ ssiu figures compare --data data --set Set5 --image butterfly --scale 4 SSIU=res
 ssiu figures tradeoff --scale 4 --run mine=results/mine_best_x4/summary.json --output tradeoff.pdf
 ssiu figures curves logs/SSUFSR_x4 mine=logs/first+logs/continued --output curves.png
 ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=pretrain_model/SSIU_x4.safetensors
+ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=SSIU_x4.safetensors mine=last.pt model=my_net.py:MyNet
 
 compare draws crops; ssiu compare says of whole test sets what one method gains on another.
 """
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import torch
 
-from ssiu.cli.console import command_parser, named_path, named_paths
+from ssiu.cli.console import command_parser, named_path, named_paths, without_model
+from ssiu.config.load import load_config
 from ssiu.data.layouts import list_images
 from ssiu.data.test_sets import load_test_set
 from ssiu.errors import BadInputError, MissingInputError, one_line
@@ -35,7 +37,8 @@ from ssiu.report.figures import (
     tradeoff_figure,
 )  # fmt: skip
 from ssiu.report.paper.rows import result_rows
-from ssiu.weights.load import load_model
+from ssiu.weights.formats import read_weights
+from ssiu.weights.load import load_ours_or
 
 BOX_PIXELS = 64 * 64
 
@@ -80,7 +83,11 @@ def curves(args: argparse.Namespace) -> None:
 def lam(args: argparse.Namespace) -> None:
     lr = read_rgb(args.lr)
     x = torch.from_numpy(lr).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
-    models = {name: load_model(path).requires_grad_(False) for name, path in named_paths(args.models).items()}
+    own = load_config(None, args.model_keys) if args.model_keys else None
+    models = {
+        name: load_ours_or(own, read_weights(path)).requires_grad_(False)
+        for name, path in named_paths(args.models).items()
+    }
     scale = next(iter(models.values())).scale
     if any(model.scale != scale for model in models.values()):
         raise BadInputError("the models have different scales, so they share no box; draw a figure for each")
@@ -130,14 +137,18 @@ def main(argv: Sequence[str]) -> None:
     command.set_defaults(draw=curves, output="curves.png")
 
     command = commands.add_parser("lam", help="Fig. 9: which LR pixels a box of the SR image was made from")
-    command.add_argument("models", nargs="+", metavar="[NAME=]WEIGHTS")
+    command.add_argument(
+        "models", nargs="+", metavar="[NAME=]WEIGHTS", help="those that are not of ours are of model=..."
+    )
     command.add_argument("--lr", type=Path, required=True, help="the LR image; its size decides the time")
     command.add_argument("--box", type=_box, metavar="L,T,W,H", required=True, help="SR pixels")
     command.set_defaults(draw=lam, output="lam.png")
 
     for command in commands.choices.values():
         command.add_argument("--output", type=nonempty_path, metavar="FILE", help=".png, .pdf or .svg")
+    argv, model_keys = without_model(argv)
     args = parser.parse_args(argv)
+    args.model_keys = model_keys
     check_target(args.output)
     args.draw(args)
     print(f"look at {args.output}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are made in parallel, not the rows of one
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_parser, without_model
 from ssiu.data.layouts import copies
 from ssiu.data.pairs import CARD, VALIDATION
 from ssiu.data.prepare import make_df2k, make_pairs, make_split
@@ -52,9 +52,10 @@ def pattern(text: str) -> re.Pattern[str]:
 def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":
     """What --teacher names, before any work; torch is imported for it alone."""
     if arguments.teacher is None:
-        for option in ("config", "self_ensemble", "licence", "origin"):
+        for option in ("config", "self_ensemble", "licence", "origin", "model_keys"):
             if getattr(arguments, option):
-                raise ConfigError(f"--{option.replace('_', '-')} is for --teacher")
+                said = "model=..." if option == "model_keys" else f"--{option.replace('_', '-')}"
+                raise ConfigError(f"{said} is for --teacher")
         return None
     from ssiu.config.load import load_config
     from ssiu.device import keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
@@ -72,8 +73,9 @@ def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":
     warn_of_emulation(device, arguments.precision)
     keep_freed_memory()
     teacher = with_commit(arguments.teacher)
-    if arguments.config:
-        model = load_configured(load_config(arguments.config), read_weights(teacher), device)
+    if arguments.config or arguments.model_keys:
+        config = load_config(arguments.config, arguments.model_keys)
+        model = load_configured(config, read_weights(teacher), device)
     else:
         model = load_network(teacher, None, device)
     upscaler = Upscaler(model, self_ensemble=arguments.self_ensemble, precision=arguments.precision)
@@ -105,7 +107,9 @@ def main(argv: Sequence[str]) -> None:
         "--group", type=pattern, metavar="REGEX", help="with --holdout: names that begin with one match stay together"
     )
     parser.add_argument("--teacher", type=Path, metavar="FILE", help="also make a set whose HR is by this network")
-    parser.add_argument("--config", metavar="FILE", help="of a teacher that is a custom model (docs/own_model.md)")
+    parser.add_argument(
+        "--config", metavar="FILE", help="of a teacher that is a custom model (docs/own_model.md), or model=..."
+    )
     parser.add_argument("--self-ensemble", action="store_true", help="of the teacher; eight times slower")
     parser.add_argument("--licence", metavar="TEXT", help="of the teacher's file, for the card of the set")
     parser.add_argument("--origin", metavar="URL", help="where the teacher's file is from, for the card")
@@ -113,7 +117,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="of the teacher")
     parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
     parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
+    argv, model_keys = without_model(argv)
     arguments = parser.parse_args(argv)
+    arguments.model_keys = model_keys
     if not arguments.source:
         parser.error("the source is empty; name a folder")
     source = Path(arguments.source)

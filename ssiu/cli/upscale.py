@@ -3,6 +3,7 @@
 ssiu upscale photo.jpg --output photo_x4.png
 ssiu upscale holiday/ 'scans/**/*.tif' --output larger --scale 2 --format png
 ssiu upscale photo.jpg --output larger --weights logs/mine/models/best.pt --self-ensemble
+ssiu upscale photo.jpg --output larger --weights IMDN_x4.pth model=IMDN/architecture.py:IMDN
 """
 
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from ssiu.cli.console import command_parser
+from ssiu.cli.console import command_parser, without_model
 from ssiu.config.load import load_config
 from ssiu.device import PRECISIONS, describe, keep_freed_memory, select_device, set_arithmetic, warn_of_emulation
 from ssiu.errors import BadInputError, ConfigError, OutputError, first_names
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
         help=f"ours (.safetensors, .pt, .onnx), hf:owner/name or another method's "
         f"({docs_page('external_networks.md')}); default: the shipped",
     )
-    own = f"YAML file that names a model of your own ({docs_page('own_model.md')})"
+    own = f"YAML file of a model of your own ({docs_page('own_model.md')}), or the words model=FILE.py:Class scale=4"
     parser.add_argument("--config", metavar="FILE", help=own)
     parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
@@ -61,6 +62,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--format", choices=FORMATS, help="default: each image's own")
     parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
     parser.add_argument("--no-metadata", action="store_true", help="leave out EXIF, XMP, IPTC and the texts of PNG")
+    argv, model_keys = without_model(argv)
     args = parser.parse_args(argv)
     log_to_console()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot decode has a line of its own
@@ -69,10 +71,12 @@ def main(argv: Sequence[str]) -> int:
     device = select_device(args.device)
     warn_of_emulation(device, args.precision)
     keep_freed_memory()
-    if args.config:
-        config = load_config(args.config)
+    if args.config or model_keys:
+        if args.scale and not args.config:
+            model_keys = [f"scale={args.scale}", *model_keys]
+        config = load_config(args.config, model_keys)
         if args.scale not in (None, config.scale):
-            raise ConfigError(f"--scale {args.scale}: {args.config} is of scale {config.scale}; leave --scale out")
+            raise ConfigError(f"--scale {args.scale}: the config is of scale {config.scale}; leave --scale out")
         model = load_configured(config, args.weights and read_weights(args.weights), device)
     else:
         model = load_network(args.weights, args.scale, device)

@@ -140,19 +140,24 @@ def read_values(path: Path, expected: str, text_keys: Collection[str] = ()) -> d
     return values
 
 
-def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
-    """Reads the YAML file ``path`` (or a shipped one by its name), applies ``key=value`` overrides, checks everything.
-
-    Raises MissingInputError (66) when the file is absent and ConfigError (78) for anything wrong inside.
-    """
-    path = Path(path)
+def _find_values(path: Path) -> tuple[dict[str, Any], Path]:
+    """What a config says, and where it was found."""
     try:
         path = find_config(path)
     except OSError as error:
         raise MissingInputError(
             f"cannot read the config {path}: {error.strerror}; configs/ holds the shipped ones"
         ) from None
-    values = read_values(path, "a YAML config, or the name of one in configs/", TEXT_KEYS)
+    return read_values(path, "a YAML config, or the name of one in configs/", TEXT_KEYS), path
+
+
+def load_config(path: str | Path | None, overrides: Iterable[str] = ()) -> Config:
+    """Reads the YAML file ``path`` (or a shipped one by its name), applies ``key=value`` overrides, checks everything.
+
+    Without a file every other key has its default. Raises MissingInputError (66) when the file is absent and
+    ConfigError (78) for anything wrong inside.
+    """
+    values, path = ({}, None) if path is None else _find_values(Path(path))
     given: dict[str, Any] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
@@ -172,4 +177,5 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     if given.get("pretrain") or given.get("init_trunk"):
         unsaid += ("pretrain", "init_trunk")
     values = {key: value for key, value in values.items() if key not in unsaid} | given
-    return make_config(values, f"{path} with the command line" if given else str(path))
+    where = "command line" if path is None else f"{path} with the command line" if given else str(path)
+    return make_config(values, where)

@@ -67,6 +67,12 @@ def _usable_path(value: str) -> str:
     return value
 
 
+def _plugin_name(value: str) -> str:
+    if not is_plugin(value):
+        raise ValueError("package.module:Class or FILE.py:Class")
+    return value
+
+
 def _plain_name(value: str) -> str:
     if not value.strip() or value in (".", "..") or re.search(r"[/\\]", value):
         raise ValueError("a plain folder name without a path")
@@ -112,6 +118,7 @@ Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | Lite
 GpuId = Annotated[int, Field(ge=0)]
 FilePath = Annotated[str, AfterValidator(os.path.expanduser), AfterValidator(_usable_path)]
 FolderName = Annotated[str, AfterValidator(_plain_name)]
+ClassName = Annotated[str, AfterValidator(_plugin_name)]
 SetName = Annotated[str, AfterValidator(_set_or_image)]
 SetNames = Annotated[list[SetName], BeforeValidator(_listed, json_schema_input_type=list[SetName] | SetName | None)]
 
@@ -164,12 +171,16 @@ class Config(BaseModel):
     # training data
     data_path: FilePath = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
     training_dataset: Annotated[
-        FolderName | list[FolderName] | dict[FolderName, Annotated[float, Field(gt=0, le=1e9)]],
+        ClassName | FolderName | list[FolderName] | dict[FolderName, Annotated[float, Field(gt=0, le=1e9)]],
         AfterValidator(_sets_in_order),
     ] = Field(
         "df2k",
         description="df2k, div2k or a folder of data_path; several: [df2k, lsdir], or with the share of each in the "
-        "samples: {df2k: 2, lsdir: 1}",
+        "samples: {df2k: 2, lsdir: 1}; or package.module:Class or FILE.py:Class, a torch Dataset of your own",
+    )
+    training_dataset_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="arguments of such a data set, but the scale; {x2: {...}} are those of a scale",
     )
     hr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(_folders_once)] = Field(
         None, description="HR images anywhere, in a folder or a list of them, to train on instead of training_dataset"
@@ -400,6 +411,11 @@ class Config(BaseModel):
             raise ValueError("pretrain and init_trunk both say where to start: give one")
         if self.hr_folder and not isinstance(self.training_dataset, str):
             raise ValueError("hr_folder is one set, and training_dataset names several: give one")
+        own = next(filter(is_plugin, self.training_sets), None)
+        if own and (len(self.training_sets) > 1 or self.hr_folder or self.image_list):
+            raise ValueError(f"training_dataset {own} stands alone, without other sets, hr_folder and image_list")
+        if self.training_dataset_args and not own:
+            raise ValueError("training_dataset_args are for a class of your own, and training_dataset names none")
         if self.lr_folder and not self.hr_folder:
             raise ValueError("lr_folder holds the LR images of hr_folder, which is not given")
         if self.lr_folder and len(_listed(self.hr_folder)) != len(_listed(self.lr_folder)):
@@ -409,14 +425,14 @@ class Config(BaseModel):
         tested = {name.partition("/")[0].lower() for name in self.eval_sets}
         if self.validation_set and self.validation_set.lower() in tested:
             raise ValueError(f"validation_set {self.validation_set} is also in eval_sets: never select on a test set")
-        own = MODELS[self.model].__name__ if self.model in MODELS else None  # one's own has model_args
+        ours = MODELS[self.model].__name__ if self.model in MODELS else None  # one's own has model_args
         foreign = [
             f"{key}={getattr(self, key)} (a key of {' and '.join(models)})"
             for key, models in _keys_of_models().items()
             if self.model != ANY
             and key != "scale"
             and key in Config.model_fields
-            and own not in models
+            and ours not in models
             and getattr(self, key) != default_of(key, vars(self))
         ]
         if foreign:

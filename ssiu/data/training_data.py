@@ -5,18 +5,29 @@ from pathlib import Path
 
 from ssiu.config.schema import Config
 from ssiu.data.cache import ImageCache, default_cache_folder
+from ssiu.data.custom import CustomStream
 from ssiu.data.pairs import Pairs, find_pairs, pairs_of_folders
 from ssiu.data.patches import PatchStream
+from ssiu.data.samples import SampleStream
 from ssiu.data.training_set import TrainingSet
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.files import require_file
 from ssiu.images.encoding import IMAGE_SUFFIXES
+from ssiu.plugins import is_plugin
 
 SIZE = re.compile(r" +\(\d+, ?\d+(, ?\d+)?\)( \d+)?$")  # behind a name in a list of images
 
 
-def build_stream(config: Config) -> PatchStream:
-    """The training data of ``config``; raises what `find_pairs`, `read_names`, `TrainingSet`, `PatchStream` raise."""
+def build_stream(config: Config) -> SampleStream:
+    """The training data of ``config``.
+
+    Raises what `find_pairs`, `read_names`, `TrainingSet`, `PatchStream` and `CustomStream` raise.
+    """
+    if isinstance(config.training_dataset, str) and is_plugin(config.training_dataset):
+        return CustomStream(
+            config.training_dataset, config.training_dataset_args, config.scale, config.batch_size, config.data_repeat,
+            config.seed,
+        )  # fmt: skip
     folder = Path(config.cache_dir) if config.cache_dir else default_cache_folder(config.data_path)
     cache = ImageCache(folder, None if config.cache_gb is None else int(config.cache_gb * 1e9))
     found = _pairs_of_sets(config, folder)

@@ -111,6 +111,11 @@ def load_configured(config: Config, weights: Weights | None = None, device: torc
     return network.to(device).eval()
 
 
+def load_ours_or(config: Config | None, weights: Weights) -> SRNetwork:
+    """As `network_of` where the weights are of this project or there is no config, else as `load_configured`."""
+    return network_of(weights) if config is None or _architecture(weights) else load_configured(config, weights)
+
+
 def configured_weights(config: Config) -> Path:
     """The file that ``config`` names, else as `find_weights`."""
     return Path(config.pretrain) if config.pretrain else find_weights(config.model, config.scale)
