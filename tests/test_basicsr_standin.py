@@ -42,9 +42,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "my_blocks.py").write_text("from torch import nn\nclass Block(nn.Module):\n    pass\n")
     (folder / "arch_util.py").write_text("from basicsr.ops.dcn import deform_conv\n")
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
     yield folder
-    for name in sys.modules.keys() - before:
+    for name in [name for name in sys.modules if name.startswith("_ssiu_")]:
         del sys.modules[name]
 
 

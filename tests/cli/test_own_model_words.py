@@ -31,12 +31,12 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     save_image(folder / "cup.png", photo("coffee", 16, 20))
     conv = torch.nn.Conv2d(3, 12, 3)
     torch.save({"params_ema": {f"module.0.{k}": v for k, v in conv.state_dict().items()}}, folder / "net.pt")
-    before, path = set(sys.modules), list(sys.path)
+    path = list(sys.path)
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         yield ["model=my_net.py:MyNet", "scale=2"]
     sys.path[:] = path
-    for name in sys.modules.keys() - before:
+    for name in [name for name in sys.modules if name.startswith("_ssiu_")]:
         del sys.modules[name]
 
 

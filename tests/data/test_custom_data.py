@@ -64,10 +64,10 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The path of a file with them."""
     path = tmp_path_factory.mktemp("mine") / "mine.py"
     path.write_text(FILE)
-    before, search = set(sys.modules), list(sys.path)
+    search = list(sys.path)
     yield str(path)
     sys.path[:] = search
-    for name in sys.modules.keys() - before:
+    for name in [name for name in sys.modules if name.startswith("_ssiu_")]:
         del sys.modules[name]
 
 

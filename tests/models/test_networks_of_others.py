@@ -72,9 +72,8 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The path of a file with them."""
     path = tmp_path_factory.mktemp("nets") / "their_net.py"
     path.write_text(NETS)
-    before = set(sys.modules)
     yield str(path)
-    for name in sys.modules.keys() - before:
+    for name in [name for name in sys.modules if name.startswith("_ssiu_")]:
         del sys.modules[name]
 
 
