@@ -12,6 +12,7 @@ from ssiu.config.schema import Config
 from ssiu.data.catalog import usual_name
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import describe
+from ssiu.errors import first_names
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import PROTOCOLS
 from ssiu.evaluation.scores import Evaluation
@@ -90,7 +91,18 @@ class ScoredNetwork:
             row += [cell(paper.get(usual_name(name)), "standard")] if paper else []  # what is printed is rounded
             rows.append(row)
         remarks = (*(f"Bicubic, {remark}" for remark in self.bicubic.remarks()), *self.evaluation.remarks())
-        return Table(self.title, header, rows, remarks)
+        return Table(self.title, header, rows, (*remarks, *self._below_bicubic()))
+
+    def _below_bicubic(self) -> list[str]:
+        """What is usually wrong where a network is worse than interpolation."""
+        means, bicubic = self.evaluation.means["standard"], self.bicubic.means["standard"]
+        below = [name for name, score in means.items() if score.psnr < bicubic[name].psnr]
+        if not below:
+            return []
+        return [
+            f"PSNR is below bicubic's on {first_names(below)}: usually the network expects 0 to 255 (rgb_range: 255), "
+            "BGR instead of RGB, or another scale, or these weights are not trained."
+        ]
 
 
 def score_network(

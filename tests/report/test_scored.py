@@ -53,3 +53,11 @@ def test_remarks_say_whose_images_are_exact():
     exact = Evaluation(images, ("standard",))
     scored = scored_network(make_config({"scale": 2}), [], _evaluation(("standard",), 30.0, ("Set5",)), exact)
     assert "Bicubic, Set5 (standard): 2 of 3 images" in scored.table().notes[0]
+
+
+def test_a_network_worse_than_interpolation_is_told_what_usually_is_wrong():
+    bicubic = _evaluation(("standard",), 28.0)
+    for psnr, notes in ((27.99, 1), (28.0, 0), (32.0, 0), (math.inf, 0)):
+        scored = scored_network(make_config({"scale": 4}), [], _evaluation(("standard", "official"), psnr), bicubic)
+        found = [note for note in scored.table().notes if "below bicubic's on Set5, holiday" in note]
+        assert len(found) == notes and all("rgb_range: 255" in note and "BGR" in note for note in found)
