@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import same
-from tiny_run import make_data, outcome, tiny_config
+from tiny_run import make_data, outcome, stop_after, tiny_config
 
 from ssiu.config.load import load_config, make_config
 from ssiu.data.training_data import build_stream
@@ -150,22 +150,32 @@ def test_what_does_not_go_together_is_said(values: dict, reason: str) -> None:
         make_config(values)
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"optimizer": "torch.optim:NAdam"},
+        {"optimizer": "pytorch_optimizer:SOAP", "optimizer_args": {"precondition_frequency": 2}, "ema_decay": 0.9},
+        {"optimizer": "schedulefree:AdamWScheduleFree", "scheduler": "constant", "warmup_iterations": 3},
+    ],
+    ids=["NAdam", "SOAP", "schedule-free"],
+)
 def test_network_loss_optimizer_and_data_of_ones_own_train_from_one_file_and_go_on_bit_for_bit(
-    file: str, tmp_path: Path
+    file: str, tmp_path: Path, optimizer: dict
 ) -> None:
+    pytest.importorskip(optimizer["optimizer"].partition(":")[0], reason="not installed (the extra dev has it)")
     make_data(tmp_path / "data")
     own = {
         "model": f"{file}:Net", "n_feats": 64, "num_heads": 4, "n_blocks": 1, "patch_size": 24,
-        "losses": {"l1": 1.0, f"{file}:Far": {"weight": 0.5}}, "optimizer": "torch.optim:NAdam", "betas": None,
-        "weight_decay": None, "training_dataset": f"{file}:Pairs", "training_dataset_args": {"count": 7},
+        "losses": {"l1": 1.0, f"{file}:Far": {"weight": 0.5}}, **optimizer, "betas": None, "weight_decay": None,
+        "training_dataset": f"{file}:Pairs", "training_dataset_args": {"count": 7},
         "max_iterations": 8, "test_every": 0,
     }  # fmt: skip
     (tmp_path / "own.yml").write_text(tiny_config(tmp_path, **own).to_yaml())
     whole, parts = (load_config(tmp_path / "own.yml", [f"log_name={name}"]) for name in ("whole", "parts"))
     Trainer(whole).run()
-    for _ in range(2):
+    for step in (3, 5):
         run = Trainer(parts, "auto")
-        run.train_step = lambda batches, run=run: (Trainer.train_step(run, batches), setattr(run.stop, "signum", 15))
+        stop_after(run, step)
         with pytest.raises(StoppedError):
             run.run()
     Trainer(parts, "auto").run()

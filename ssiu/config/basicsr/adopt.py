@@ -185,6 +185,8 @@ def _carry_validation_and_logs(options: Options) -> None:
     for key, ours in (("print_freq", "log_every"), ("save_checkpoint_freq", "save_every")):
         if (every := options.get(f"logger.{key}", int)) is not None:
             options.carried(f"logger.{key}", **{ours: every})
+    if project := options.get("logger.wandb.project", str):
+        options.changed("logger.wandb.project", f"export WANDB_PROJECT={project}", tracker="wandb")
     if options.get("logger.use_tb_logger", bool, True):
         options.carried("logger.use_tb_logger", "always written")
     else:

@@ -231,10 +231,11 @@ def test_what_is_said_otherwise_is_worked_out_and_named(tmp_path: Path) -> None:
     assert lost == {
         *(f"datasets.val_1.{name}" for name in ("name", "type", "dataroot_gt", "dataroot_lq")),
         "path.resume_state", "train.use_grad_clip", "train.perceptual_opt.type",
-        "train.perceptual_opt.layer_weights.conv5_4", "val.val_freq", "logger.wandb.project",
+        "train.perceptual_opt.layer_weights.conv5_4", "val.val_freq",
         *(f"val.metrics.niqe.{name}" for name in ("type", "crop_border")),
     }  # fmt: skip
     assert outcome["train.use_grad_clip"][1] == "not known here"
+    assert values["tracker"] == "wandb" and outcome["logger.wandb.project"][0] == "changed"
 
 
 def test_a_warmup_before_steps_ends_one_step_short_and_stays_there(tmp_path: Path) -> None:
