@@ -50,7 +50,7 @@ class Lab:
     def photographs(self, scale: int) -> Path:
         """A data folder with the set ``photographs``."""
         for name in PHOTOGRAPHS:
-            hr = getattr(skimage.data, name)()[: 64 if self.toy else None, : 80 if self.toy else None]
+            hr = getattr(skimage.data, name)()[: 48 if self.toy else None, : 48 if self.toy else None]
             for folder, image in (("HR", hr), (f"LR_bicubic/X{scale}", make_lr(hr, scale))):
                 path = (
                     self.folder / "photographs" / folder / (f"{name}.png" if folder == "HR" else f"{name}x{scale}.png")
@@ -68,14 +68,14 @@ class Lab:
 
     def timed(self, work: Callable[[], object], turns: int) -> dict[str, float]:
         """Median and quartiles in ms, and the peak of memory with everything in it."""
-        for _ in range(WARM_UPS):
+        for _ in range(1 if self.toy else WARM_UPS):
             work()
         figures = {}
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             work()
             figures = {"peak_mib": round(torch.cuda.max_memory_allocated(self.device) / 2**20, 1)}
-        seconds = sorted(race({"work": work}, 2 if self.toy else turns, self.device)["work"].seconds)
+        seconds = sorted(race({"work": work}, 1 if self.toy else turns, self.device)["work"].seconds)
         quarter = len(seconds) // 4
         names = {"ms": seconds[len(seconds) // 2], "from": seconds[quarter], "to": seconds[-quarter - 1]}
         return {name: round(1000 * value, 3) for name, value in names.items()} | figures

@@ -12,6 +12,7 @@ from ssiu.cli import main
 from ssiu.errors import ConfigError, MissingInputError, OutputError
 
 
+@pytest.mark.slow
 def test_every_check_runs_and_writes_its_figures(tmp_path, capsys):
     output = tmp_path / "gpu.json"
     main(["benchmark", "gpu", "--device", "cpu", "--toy", "--output", str(output)])

@@ -284,6 +284,7 @@ def test_every_kind_of_network_becomes_onnx(tmp_path: Path, variant: dict) -> No
     assert export_onnx(tiny(**variant).eval(), tmp_path / "a.onnx") < TOLERANCE
 
 
+@pytest.mark.slow
 def test_an_onnx_file_for_tiles_takes_their_offset_and_equals_the_whole_image(tmp_path: Path, export: Callable) -> None:
     network = tiny(2).eval()
     save_weights(tmp_path / "tiny.safetensors", network)

@@ -311,6 +311,7 @@ def test_pretrain_starts_from_all_weights_and_names_what_takes_those_of_another_
     assert torch.equal(weights(run), weights(source))
 
 
+@pytest.mark.slow
 def test_compiled_training_gives_the_same_losses(folder):
     plain, compiled = (steps(trainer(folder, compile=flag), 3) for flag in (False, True))
     assert losses(plain) == pytest.approx(losses(compiled), rel=1e-4)

@@ -1,5 +1,7 @@
 """The page of `ssiu export web`, opened in a real browser."""
 
+import fcntl
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,18 @@ def networks() -> dict[int, nn.Module]:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What XDG_CACHE_HOME names in all tests here, which therefore export a network once."""
-    return tmp_path_factory.mktemp("cache")
+    """What XDG_CACHE_HOME names in all tests here, in every worker, which therefore export a network once."""
+    run = tmp_path_factory.getbasetemp()
+    cache = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "web-cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, networks: dict[int, nn.Module], cache: Path) -> Path:
-    return export_site(tmp_path_factory.mktemp("web") / "site", list(networks.values()), cache)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return export_site(tmp_path_factory.mktemp("web") / "site", list(networks.values()), cache)
 
 
 @pytest.fixture(scope="module")
