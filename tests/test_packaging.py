@@ -129,9 +129,7 @@ def test_the_version_is_the_same_however_it_is_asked_for(environment: Path, tmp_
 
 
 def test_shipped_configs_are_found_by_name_away_from_the_repository(environment: Path, tmp_path: Path) -> None:
-    code = (
-        "import ssiu; print(ssiu.load_config('SSUFSR_light_x3').scale, ssiu.load_config('ablations/table4_l1').scale)"
-    )
+    code = "import ssiu; print(ssiu.load_config('SSUFSR_light_x3').scale, ssiu.load_config('pretrain/SSIU_x4').scale)"
     done = run(environment / "python", "-c", code, cwd=tmp_path)
     assert done.stdout.split() == ["3", "4"], done.stderr
 

@@ -5,6 +5,7 @@ once more in a table of the differences.
 
 ssiu table --data data results/*/summary.json --output results/table1
 ssiu table --scale 4 "my net"=results/mine_best_x4/summary.json IMDN=imdn.json
+ssiu table --scale 4 'mine=logs/study/whole_seed*/results/test/summary.json'      several seeds, one row
 """
 
 from collections.abc import Sequence

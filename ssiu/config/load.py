@@ -75,6 +75,8 @@ def refuse_options_that_are_keys(argv: Iterable[str]) -> None:
 
 
 def _unknown(key: str, where: str) -> ConfigError:
+    if key in ("base", "variants", "seeds"):
+        return ConfigError(f"{where}: {key!r} is a key of a study: ssiu study runs it")
     if key in OTHER_WORDS:
         return ConfigError(f"{where}: unknown key {key!r}; here it is called '{OTHER_WORDS[key]}'")
     near = difflib.get_close_matches(key, [*Config.model_fields, *OTHER_WORDS], n=1, cutoff=0.6)
@@ -109,7 +111,7 @@ def make_config(values: dict[str, Any], where: str = "config") -> Config:
 
 
 def find_config(path: str | Path) -> Path:
-    """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``ablations/table4_l1``."""
+    """``path`` itself, or the shipped config of that name: ``SSUFSR_light_x4``, ``pretrain/SSIU_x4``."""
     path = Path(path)
     if path.name and not path.is_file() and not path.is_absolute() and ".." not in path.parts:
         name = path.with_suffix(".yml")

@@ -499,6 +499,16 @@ def in_one_spelling(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "losses": terms, "lambda_l1": None, "lambda_fft": None}
 
 
+def changed_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What differs between the settings of a run and those it would have ``now``, but for `FREE_ON_RESUME`.
+
+    One by one: ``lr: 0.001 -> 0.0005``. ``then`` may be an older version's, which had fewer keys.
+    """
+    then = in_one_spelling({key: then.get(key, default_of(key, now)) for key in now})
+    now = in_one_spelling(now)
+    return [f"{key}: {then[key]} -> {now[key]}" for key in now if key not in FREE_ON_RESUME and then[key] != now[key]]
+
+
 def default_of(key: str, values: dict[str, Any]) -> Any:
     """The default of ``key`` in a config with the other ``values``."""
     return Config.model_fields[key].get_default(call_default_factory=True, validated_data=values)

@@ -9,7 +9,7 @@ in PSNR but makes SSIM 0.001-0.005 too high, so its SSIM compares only with the 
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import cv2
@@ -166,18 +166,28 @@ def ssim_by_opencv(a: np.ndarray, b: np.ndarray) -> float:
     `standard` on a CPU takes this one: pytorch-msssim's is equal to 1e-9 but takes ten times as long there. `official`
     needs that one, whose order of additions decides its fourth digit.
     """
-    window = _window(torch.float64).numpy()
-    inside = slice(WINDOW // 2, -(WINDOW // 2))
+    return float(np.mean(ssim_map(a, b, gaussian_blur)))
 
-    def blurred(image: np.ndarray) -> np.ndarray:
-        return cv2.sepFilter2D(image, cv2.CV_64F, window, window)[inside, inside]
 
+def ssim_map(
+    a: np.ndarray, b: np.ndarray, blurred: Callable[[np.ndarray], np.ndarray], unbiased: float = 1.0
+) -> np.ndarray:
+    """SSIM at every place where ``blurred`` gives a mean; ``unbiased`` multiplies variances and covariance."""
     mean_a, mean_b = blurred(a), blurred(b)
     aa, bb, ab = mean_a * mean_a, mean_b * mean_b, mean_a * mean_b
-    spread = blurred(a * a + b * b) - aa - bb  # the sum of both variances is all that is needed of them
-    covariance = blurred(a * b) - ab
+    spread = (blurred(a * a + b * b) - aa - bb) * unbiased  # the sum of both variances is all that is needed of them
+    covariance = (blurred(a * b) - ab) * unbiased
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    return float(np.mean((2 * ab + c1) / (aa + bb + c1) * ((2 * covariance + c2) / (spread + c2))))
+    return (2 * ab + c1) / (aa + bb + c1) * ((2 * covariance + c2) / (spread + c2))
+
+
+def gaussian_blur(image: np.ndarray, around: int | None = None) -> np.ndarray:
+    """SSIM's Gaussian means of (H, W): where the whole window fits, or everywhere with OpenCV's border ``around``."""
+    window = _window(torch.float64).numpy()
+    if around is not None:
+        return cv2.sepFilter2D(image, cv2.CV_64F, window, window, borderType=around)
+    inside = slice(WINDOW // 2, -(WINDOW // 2))
+    return cv2.sepFilter2D(image, cv2.CV_64F, window, window)[inside, inside]
 
 
 def _official(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:

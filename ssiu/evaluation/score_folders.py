@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ssiu.data.catalog import MOD12, known_name
 from ssiu.data.layouts import list_images
 from ssiu.data.test_sets import copy_name
@@ -29,17 +31,26 @@ def score_folders(
     Raises MissingInputError (66) for an empty folder or an image without its partner, BadInputError (65) for sizes
     that do not fit, a damaged image, or one too small to score; sizes are all checked before the first is scored.
     """
-    matches = _match(list_images(sr_folder), list_images(hr_folder), scale, suffix)
-    set_name = _set_name(hr_folder.absolute(), [_checked_size(sr, hr, scale) for _, sr, hr in matches])
+    set_name, matches = matched(sr_folder, hr_folder, scale, suffix)
 
     def result(match: Match) -> ImageResult:
-        name, sr_path, hr_path = match
-        sr, hr = read_rgb(sr_path), read_rgb(hr_path)
+        name, sr, hr = match[0], *read_match(match)
         height, width = sr.shape[:2]
-        hr = hr[:height, :width]
         return ImageResult(set_name, name, width, height, {p: score(sr, hr, scale, p) for p in protocols})
 
     return Evaluation(list(in_parallel(result, matches, "scored")), tuple(protocols))
+
+
+def matched(sr_folder: Path, hr_folder: Path, scale: int, suffix: str = "") -> tuple[str, list[Match]]:
+    """The name of the set and its images, whose sizes are checked; errors as `score_folders`."""
+    matches = _match(list_images(sr_folder), list_images(hr_folder), scale, suffix)
+    return _set_name(hr_folder.absolute(), [_checked_size(sr, hr, scale) for _, sr, hr in matches]), matches
+
+
+def read_match(match: Match) -> tuple[np.ndarray, np.ndarray]:
+    """SR and HR, uint8 (H, W, 3) of one size."""
+    sr, hr = read_rgb(match[1]), read_rgb(match[2])
+    return sr, hr[: sr.shape[0], : sr.shape[1]]
 
 
 def sr_names(stem: str, scale: int, suffix: str = "") -> tuple[str, str, str]:

@@ -23,15 +23,19 @@ _LATEX = {0: ("", ""), 1: (r"\textbf{", "}"), 2: (r"\underline{", "}"), 3: (r"\t
 class Number:
     """A number, how `format` prints it, and its place among the best of its column (1 to 3; 0 without one).
 
-    NaN is a number that is not known.
+    NaN is a number that is not known. ``spread`` stands behind it: ``32.21 ± 0.02``.
     """
 
     value: float
     form: str
     place: int = 0
+    spread: float = math.nan
 
     def __str__(self) -> str:
-        return ABSENT if math.isnan(self.value) else format(self.value, self.form)
+        if math.isnan(self.value):
+            return ABSENT
+        number = format(self.value, self.form)
+        return number if math.isnan(self.spread) else f"{number} ± {format(self.spread, self.form.lstrip('+'))}"
 
 
 Part = str | Number

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssiu.config.schema import FREE_ON_RESUME, Config, default_of, in_one_spelling
+from ssiu.config.schema import Config, changed_settings
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, quoted
 from ssiu.weights.checkpoint import find_checkpoint, load_checkpoint
 
@@ -66,12 +66,7 @@ def taken_over(path: Path) -> Iterator[None]:
 
 def refuse_changes(config: Config, manifest: str, state: dict[str, Any], path: Path, allowed: bool) -> None:
     """ConfigError (78) or BadInputError (65) when settings or data are not the checkpoint's; ``allowed`` logs them."""
-    now = config.model_dump(mode="json")
-    then = {key: state["config"].get(key, default_of(key, now)) for key in now}  # an older version had fewer keys
-    now, then = in_one_spelling(now), in_one_spelling(then)
-    changes = [
-        f"{key}: {then[key]} -> {now[key]}" for key in now if key not in FREE_ON_RESUME and then[key] != now[key]
-    ]
+    changes = changed_settings(state["config"], config.model_dump(mode="json"))
     if changes and not allowed:
         raise ConfigError(f"{path} was made with other settings: {'; '.join(changes)}; --allow-changes resumes anyway")
     if state["data"] != manifest:

@@ -53,8 +53,8 @@ def test_the_shipped_schema_is_what_the_code_says(capsys: pytest.CaptureFixture)
 
 
 def test_every_shipped_config_names_the_schema_and_follows_it() -> None:
-    files = sorted(CONFIGS.rglob("*.yml"))
-    assert len(files) > 15
+    files = sorted({*CONFIGS.rglob("*.yml")} - {*CONFIGS.glob("studies/*.yml")})
+    assert len(files) > 10
     for file in files:
         text = file.read_text(encoding="utf-8")
         path = os.path.relpath(CONFIGS / "schema.json", file.parent)

@@ -113,8 +113,8 @@ def out_of_address_space(extra: int, arguments: list[str]) -> None:
     command("train", arguments)
 
 
-def small_disk(size: int, arguments: list[str]) -> None:
-    """Training where no file can grow beyond ``size`` bytes; what it prints goes through a pipe."""
+def small_disk(size: int, arguments: list[str], script: str = "train") -> None:
+    """Training, or another command, where no file grows beyond ``size`` bytes; what it prints goes through a pipe."""
     from faults import limit_file_size
 
     reader, writer = os.pipe()
@@ -128,7 +128,7 @@ def small_disk(size: int, arguments: list[str]) -> None:
     os.dup2(writer, 2)
     os.close(writer)
     limit_file_size(size, kill=False)
-    command("train", arguments)
+    command(script, arguments)
 
 
 def unprivileged(arguments: list[str]) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import Score, rounded
 from ssiu.evaluation.scores import NO_SUMMARY, summary_means
+from ssiu.evaluation.statistics import mean_and_deviation
 from ssiu.inference.networks import Bicubic
 from ssiu.report.paper.published import paper_row, paper_rows
 from ssiu.report.tables import ABSENT
@@ -28,7 +29,8 @@ BICUBIC = "bicubic"
 class Row:
     """A method at one scale: ``means[protocol][set name]``, and the ``source`` of the numbers, never a path.
 
-    ``recomputes`` is the paper's row whose numbers were computed again here.
+    ``recomputes`` is the paper's row whose numbers were computed again here. Of several ``seeds`` the means are means
+    over them, too, and ``deviations`` their standard deviations.
     """
 
     method: str
@@ -41,6 +43,8 @@ class Row:
     rounded: bool = False  # printed numbers: never rounded again
     recomputes: str = ""
     self_ensemble: bool = False
+    seeds: int = 1
+    deviations: dict[str, dict[str, Score]] = field(default_factory=dict)
 
     def printed(self, protocol: str, set_name: str) -> Score | None:
         """PSNR and SSIM rounded as they stand in the table; None where there are none."""
@@ -81,6 +85,7 @@ def set_names(rows: Iterable[Row]) -> list[str]:
 def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
     """The runs in ``summary.json`` files of `test.py` and JSON files of `score.py`, each with a name or None.
 
+    A path with a ``*`` stands for the seeds of one method, which are one row.
     Files of one name, scale, network and settings that share no set make one row, so a method's sets may be scored one
     by one. Rows without a name are called after the model, and after their folder where the paper or another run of
     that scale has the same name. A self-ensemble has a ``+`` behind its name, as in papers, and a precision other than
@@ -91,7 +96,7 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
     rows: list[Row] = []
     keys: list[tuple] = []
     for name, path in files:
-        row, run = _read_summary(path)
+        row, run = _of_seeds(path) if "*" in str(path) and not path.exists() else _read_summary(path)
         method = name or row.method
         key = (name, method, row.scale, run)
         shown = method + _settings(run, has_plus=name is not None and name.endswith("+"))
@@ -153,6 +158,34 @@ def _settings(run: _Run, has_plus: bool) -> str:
     """What stands behind the name of a method for them."""
     plus = "+" if run.self_ensemble and not has_plus else ""
     return plus + ("" if run.precision in (None, "fp32") else f" ({run.precision})")
+
+
+def _of_seeds(pattern: Path) -> tuple[Row, _Run]:
+    """The row of all files that fit ``pattern``: means over the seeds and their deviations."""
+    paths = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    if not paths:
+        raise MissingInputError(f"{pattern}: no such file; expected a summary.json of each seed")
+    rows, runs = zip(*map(_read_summary, paths), strict=True)
+    facts = [
+        (row.method, row.scale, row.params_k, run[1:], set_names([row])) for row, run in zip(rows, runs, strict=True)
+    ]
+    if other := next((path for path, fact in zip(paths, facts, strict=True) if repr(fact) != repr(facts[0])), None):
+        raise BadInputError(
+            f"{other} is no seed of {paths[0]}: they differ in network, scale, precision, self_ensemble or sets"
+        )
+    networks = [run.network for run in runs if run.network]
+    if len(set(networks)) < len(networks):
+        raise BadInputError(f"{pattern}: two of these files are of the same weights, and so of one seed")
+    means: dict[str, dict[str, Score]] = {}
+    deviations: dict[str, dict[str, Score]] = {}
+    for protocol, sets in rows[0].means.items():
+        for name in sets:
+            numbers = zip(*(row.means[protocol][name] for row in rows), strict=True)
+            psnr, ssim = map(mean_and_deviation, numbers)
+            means.setdefault(protocol, {})[name] = Score(psnr[0], ssim[0])
+            deviations.setdefault(protocol, {})[name] = Score(psnr[1], ssim[1])
+    row = dataclasses.replace(rows[0], source=pattern.parent.name, means=means, deviations=deviations, seeds=len(rows))
+    return row, runs[0]._replace(network="+".join(networks) or None)
 
 
 def _read_summary(path: Path) -> tuple[Row, _Run]:

@@ -32,6 +32,9 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> list[
             if any(row.self_ensemble for row in there):
                 names = ", ".join(row.method for row in there if row.self_ensemble)
                 notes.append(f"{names}: self-ensemble, the mean over the eight flips and rotations of an image.")
+            for row in there:
+                if row.seeds > 1:
+                    notes.append(f"{row.method}: mean ± standard deviation of {row.seeds} seeds.")
             if absent and not tables:
                 notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
             tables.append(_table(f"Table I, x{scale}, {protocol}", protocol, there, notes))
@@ -47,7 +50,8 @@ def _table(title: str, protocol: str, rows: Sequence[Row], notes: Sequence[str])
         ranked = [score for row, score in zip(rows, scores, strict=True) if score and row.method != BICUBIC]
         best = [_best(numbers) for numbers in zip(*ranked, strict=True)] if len(ranked) >= FEWEST else [[], []]
         for line, row, score in zip(body, rows, scores, strict=True):
-            line.append(_marked(score, best if row.method != BICUBIC else [[], []]))
+            spread = row.deviations.get(protocol, {}).get(name, Score(math.nan, math.nan))
+            line.append(_marked(score, best if row.method != BICUBIC else [[], []], spread))
     return Table(title, header, body, tuple(notes))
 
 
@@ -89,12 +93,12 @@ def _best(numbers: Iterable[float]) -> list[float]:
     return sorted({number for number in numbers if not math.isnan(number)}, reverse=True)[:MARKED]
 
 
-def _marked(score: Score | None, best: Sequence[Sequence[float]]) -> Cell:
+def _marked(score: Score | None, best: Sequence[Sequence[float]], spread: Score) -> Cell:
     """A cell whose numbers have the places that they have in ``best``; equal numbers share one."""
     if score is None:
         return ABSENT
     places = [numbers.index(value) + 1 if value in numbers else 0 for value, numbers in zip(score, best, strict=True)]
-    return Number(score.psnr, ".2f", places[0]), Number(score.ssim, ".4f", places[1])
+    return Number(score.psnr, ".2f", places[0], spread.psnr), Number(score.ssim, ".4f", places[1], spread.ssim)
 
 
 def _difference(printed: Part, measured: Part) -> Part:
