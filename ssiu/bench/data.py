@@ -1,5 +1,6 @@
 """Loading of training patches and making of LR images, on images of the size that DF2K has.
 
+With --images of a large set: how soon training on it starts, and what it costs to decode images as they are visited.
 Figures per core are per second of CPU time, so they hold on a busy machine too. Files are in the page cache.
 """
 
@@ -13,9 +14,10 @@ import cv2
 import numpy as np
 import torch
 
+from ssiu.bench.large_sets import start_table, visits_table
 from ssiu.bench.options import at_least
 from ssiu.data.cache import ImageCache
-from ssiu.data.pairs import Pairs, find_pairs
+from ssiu.data.pairs import LARGE_SET, Pairs, find_pairs
 from ssiu.data.patches import PatchStream, orient
 from ssiu.data.prepare import make_pairs
 from ssiu.data.training_set import TrainingSet
@@ -27,6 +29,7 @@ from ssiu.report.tables import ABSENT, Cell, Number, Table
 
 SIZE = (1356, 2040)  # of most DF2K images
 DF2K_IMAGES = 3450
+DISTINCT = 8  # images of a large set; the others are links to them
 LEAST_SECONDS = 0.5  # of CPU time that a measurement takes
 
 
@@ -37,26 +40,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=at_least(1), nargs="+", default=[1, 2], help="numbers of loader workers; default 1 2"
     )
-    parser.add_argument("--images", type=at_least(1), default=8, help="images made for this; default 8")
+    parser.add_argument("--images", type=at_least(1), default=8, help="a large set, such as 100000, or; default 8")
     parser.add_argument("--samples", type=at_least(1), default=400, help="patches per measurement; default 400")
 
 
 def run(arguments: argparse.Namespace) -> list[Table]:
-    """Measures in a temporary folder and returns the tables of loading and of LR making."""
-    with tempfile.TemporaryDirectory() as folder:
-        pairs = _make_images(Path(folder), arguments.images, arguments.scale)
-        return [_loading(pairs, Path(folder), arguments), _lr_making(pairs[0].hr)]
+    """Measures in a temporary folder and returns the tables of loading and of LR making, or of a large set."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, images = Path(name), arguments.images
+        if images > LARGE_SET:
+            small = _make_images(folder / "small", DISTINCT, arguments.scale, (arguments.patch_size,) * 2)
+            usual = _make_images(folder / "usual", DISTINCT, arguments.scale)
+            return [start_table(small, folder, arguments), visits_table(usual, folder, arguments)]
+        pairs = _make_images(folder, images, arguments.scale)
+        return [_loading(pairs, folder, arguments), _lr_making(pairs[0].hr)]
 
 
-def _make_images(folder: Path, count: int, scale: int) -> Pairs:
+def _make_images(folder: Path, count: int, scale: int, size: tuple[int, int] | None = None) -> Pairs:
     """Noise at all scales, which PNG compresses about as well as photographs, with its LR images."""
     rng = np.random.default_rng(0)
-    (folder / "source").mkdir()
+    size = size or SIZE
+    (folder / "source").mkdir(parents=True)
     for number in range(count):
-        image = np.full((*SIZE, 3), 128, np.float32)
+        image = np.full((*size, 3), 128, np.float32)
         for side, contrast in ((8, 40), (64, 20), (512, 10), (2040, 3)):
             noise = rng.standard_normal((side, side, 3), dtype=np.float32) * contrast
-            image += cv2.resize(noise, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+            image += cv2.resize(noise, size[::-1], interpolation=cv2.INTER_LINEAR)
         save_image(folder / f"source/{number}.png", np.clip(image, 0, 255).astype(np.uint8))
     make_pairs(folder / "source", folder / "set", [scale])
     return find_pairs(folder, "set", scale)

@@ -2,17 +2,23 @@
 
 ssiu check data
 ssiu check data/benchmark --leaks data/MySet/HR
+ssiu check data/MySet --stats --figure MySet.png        (what its images are like, instead of checking them)
+ssiu check data/MySet --keep-hardest 0.5 hard.txt       (then train with image_list=hard.txt)
 
 For every set: the number of images against the known one, the pairs and their sizes, every image decoded with its
 checksums, the digest of the usual test sets, and how many values of the LR images differ from MATLAB's imresize of
 the HR images (0 is what published numbers need). Ends with exit code 0 when all is well.
 """
 
+import math
 import os
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # images are checked in parallel, not the rows of one
+import numpy as np
+
 from ssiu.cli.console import command_parser
 from ssiu.data.cache import ImageCache, default_cache_folder
 from ssiu.data.catalog import SETS, known_name, usual_name
@@ -20,8 +26,10 @@ from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.layouts import image_files, list_images
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import CARD, require_set
-from ssiu.errors import BadInputError, MissingInputError, SSIUError, counted, first_names, one_line
-from ssiu.report.tables import Table
+from ssiu.data.statistics import BLOCKY, ImageFacts, duplicates, hardest, set_facts
+from ssiu.errors import BadInputError, ConfigError, MissingInputError, SSIUError, counted, first_names, one_line
+from ssiu.files import make_folder, nonempty_path, write_atomically
+from ssiu.report.tables import Cell, Number, Table
 
 
 def row(report: FolderReport) -> list[str]:
@@ -79,15 +87,85 @@ def report_leaks(train: Sequence[Path], tests: Sequence[Path]) -> list[SSIUError
     return [*problems, BadInputError(f"{folder}: {len(images)} images show test images: {first_names(images)}")]
 
 
+def number(text: str) -> float:
+    """A number of the command line; NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
+def report_facts(data_path: Path, names: Sequence[str], arguments: Namespace) -> list[SSIUError]:
+    """Prints what the images of the sets are like, draws it, writes a list of the hardest; returns the problems."""
+    if arguments.keep_hardest and len(names) > 1:
+        raise ConfigError(f"--keep-hardest: {data_path} holds {first_names(names)}; name one of them")
+    if arguments.figure:
+        from ssiu.report.figures import check_target, save_figure
+        from ssiu.report.set_figure import set_figure
+
+        check_target(arguments.figure)
+    found, rows, problems = {}, [], []
+    for name in names:
+        images = list_images(require_set(data_path, name).hr)
+        facts, bad = set_facts(images)
+        problems += bad
+        if facts:
+            found[name] = facts
+            rows.append(facts_row(name, facts))
+        if arguments.keep_hardest and facts:
+            share, path = arguments.keep_hardest
+            kept = hardest(facts, share)
+            lines = "".join(f"{each}{images[each].suffix}\n" for each in kept)  # so that no name ends in another suffix
+            write_atomically(make_folder(path.parent) / path.name, lines.encode())
+            print(f"{path}: {counted(len(kept), 'image')} of {len(facts)}; train on them with image_list={path}\n")
+    header = ["set", "images", "megapixels", "smallest", "largest", "gray", "duplicates", "JPEG blocks", "flat patches"]
+    print(Table(f"Images in {data_path}", [*header, "gradient energy"], rows).text())
+    if arguments.figure and found:
+        save_figure(arguments.figure, set_figure(found))
+    return problems
+
+
+def facts_row(name: str, facts: Sequence[ImageFacts]) -> list[Cell]:
+    sizes = sorted((each.size for each in facts), key=math.prod)
+    counts = sum(each.gray for each in facts), duplicates(facts), sum(each.blockiness > BLOCKY for each in facts)
+    flat, energy = np.mean([each.flat for each in facts]), np.median([each.energy for each in facts])
+    extremes = [f"{width}x{height}" for height, width in (sizes[0], sizes[-1])]
+    numbers = Number(len(facts), ",d"), Number(sum(map(math.prod, sizes)) / 1e6, ",.1f")
+    return [
+        name,
+        *numbers,
+        *extremes,
+        *(Number(count, ",d") for count in counts),
+        f"{flat:.1%}",
+        Number(energy, ",.0f"),
+    ]
+
+
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("check", __doc__)
     parser.add_argument("root", type=Path, help="your data_path, its benchmark folder, or one set")
     parser.add_argument("--deep", action="store_true", help="also compare the image cache with the images")
     parser.add_argument("--cache-dir", type=Path, help="the cache for --deep; default: as in training")
     parser.add_argument("--leaks", type=Path, metavar="HR_DIR", help="search these training images for test images")
+    parser.add_argument("--stats", action="store_true", help="say what the images are like instead of checking them")
+    parser.add_argument("--figure", type=nonempty_path, metavar="FILE", help="with --stats: draw it, too")
+    parser.add_argument(
+        "--keep-hardest",
+        nargs=2,
+        metavar=("SHARE", "LIST"),
+        help="also write the names of that share of the images, those with the most gradients, for the key image_list",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.keep_hardest:
+        share, path = arguments.keep_hardest
+        if not 0 < number(share) <= 1 or not path:
+            parser.error(f"--keep-hardest: expected a share above 0 and up to 1, and a file, got {share} '{path}'")
+        arguments.keep_hardest = number(share), Path(path)
 
     data_path, names = find_sets(arguments.root)
+    if arguments.stats or arguments.figure or arguments.keep_hardest:
+        raise_listed(report_facts(data_path, names, arguments))
+        return
     if arguments.leaks:
         train = list(list_images(arguments.leaks).values())  # refused before everything is decoded
         tests = images_beside(data_path, names, arguments.leaks)

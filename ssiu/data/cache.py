@@ -88,10 +88,6 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:20]
 
 
-def _path_digest(source: Path) -> str:
-    return _digest(f"planes of {source}")
-
-
 def _by_path(sources: Iterable[Source]) -> dict[Path, list[int]]:
     """The scales of each file: it is decoded once for all of them."""
     scales: dict[Path, list[int]] = {}
@@ -180,7 +176,7 @@ class ImageCache:
             raise MissingInputError(f"{path}: {error.strerror}") from None
         version = f"{status.st_size} {status.st_mtime_ns} {status.st_ino}"
         made = f"-x{source.scale}" if source.scale > 1 else ""
-        return self.folder / f"{_path_digest(path)}-{_digest(version)}{made}.npy"
+        return self.folder / f"{_digest('planes of ' + str(path))}-{_digest(version)}{made}.npy"
 
     def verify(self, path: Path) -> SSIUError | bool:
         """Compares what is cached of ``path`` with its content: False when nothing is, True, or what is wrong."""

@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -91,7 +92,7 @@ class PatchLoader:
                     far_end.close()
             for i in range(len(self.micro_batches)):
                 turn, k = divmod(i, self.threads)
-                _receive(links[k], workers)
+                _receive(links[k], workers[k], workers)
                 batch = self._own(*slots[k][turn % SLOTS])
                 with suppress(ConnectionError):  # it has delivered its last batch and is gone
                     links[k].send("next")
@@ -119,21 +120,21 @@ def _group_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _receive(link: Connection, workers: list) -> None:
-    """Waits until the worker at the other end has finished its next batch; raises what went wrong there."""
+def _receive(link: Connection, worker: BaseProcess, workers: list) -> None:
+    """Waits until ``worker``, at the other end, has finished its next batch; raises what went wrong there."""
     waited = 0
     _check(workers)
     while not link.poll():
         if waited >= STALLED_AFTER:
             raise BusyError(f"no training batch for {STALLED_AFTER} s, perhaps because storage hangs: {ADVICE}")
-        running = [worker.sentinel for worker in workers if worker.exitcode is None]
+        running = [each.sentinel for each in workers if each.exitcode is None]
         if not wait([link, *running], GLANCE):
             waited += GLANCE
         _check(workers)
     try:
         error = link.recv()
     except (EOFError, ConnectionError):  # it is dying just now
-        wait([worker.sentinel for worker in workers], GLANCE)
+        worker.join(STALLED_AFTER)
         _check(workers)
         raise
     if error is not None:

@@ -76,17 +76,22 @@ class PatchStream(SampleStream):
 
     def place(self, g: int) -> tuple[int, int, int]:
         """(top, left, orientation) of sample ``g``: LR pixels, and 0-7."""
-        key = self.key(g)
         images, index = self.image(g)
-        height, width = images.lr_size(index)
+        return self._place(g, *images.sizes[index, 0].tolist())
+
+    def _place(self, g: int, height: int, width: int) -> tuple[int, int, int]:
+        """`place` in an LR image of that size."""
+        key = self.key(g)
         side = self.patch_size // self.scale
         top, left = mix(key ^ 1) % (height - side + 1), mix(key ^ 2) % (width - side + 1)
         return top, left, mix(key ^ 3) % 8 if self.augment else 0
 
     def write(self, g: int, lr: np.ndarray, hr: np.ndarray) -> None:
         """Writes sample ``g`` into ``lr`` (3, p/s, p/s) and ``hr`` (3, p, p)."""
-        (images, index), (top, left, orientation) = self.image(g), self.place(g)
-        for pixels, target, scale in zip(images.open(index), (lr, hr), (1, self.scale), strict=True):
+        images, index = self.image(g)
+        lr_pixels, hr_pixels = images.open(index)
+        top, left, orientation = self._place(g, *lr_pixels.shape[1:])
+        for pixels, target, scale in ((lr_pixels, lr, 1), (hr_pixels, hr, self.scale)):
             y, x, side = top * scale, left * scale, target.shape[1]
             target[:] = orient(pixels[:, y : y + side, x : x + side], orientation)
 

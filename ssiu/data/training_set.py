@@ -69,11 +69,6 @@ class TrainingSet:
             digest.update(numbers.astype("<i8").tobytes())
         return digest.hexdigest()
 
-    def lr_size(self, index: int) -> tuple[int, int]:
-        """(height, width) of an LR image."""
-        height, width = self.sizes[index, 0].tolist()
-        return height, width
-
     def open(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The pixels of a pair, uint8 (3, h, w) and (3, H, W); errors as `ImageCache.visit`."""
         if self.prepared:

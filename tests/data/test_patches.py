@@ -1,5 +1,6 @@
 """The training stream: a pure function of (seed, number), uniform, and equal for all workers, ranks and restarts."""
 
+import multiprocessing
 import os
 import pickle
 import shutil
@@ -333,3 +334,20 @@ def test_no_worker_outlives_its_parent(make_pairs, tmp_path: Path, end: str) -> 
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert len(workers) == 3
+
+
+def test_a_worker_that_closes_its_pipe_before_it_is_gone_is_waited_for_though_another_has_ended() -> None:
+    def die_slowly() -> None:
+        far_end.close()
+        time.sleep(0.5)
+        os._exit(3)
+
+    context = multiprocessing.get_context("fork")
+    link, far_end = context.Pipe()
+    ended, dying = context.Process(target=int), context.Process(target=die_slowly)
+    ended.start()
+    ended.join()
+    dying.start()
+    far_end.close()
+    with pytest.raises(BusyError, match="ended with exit code 3"):
+        loader_module._receive(link, dying, [ended, dying])

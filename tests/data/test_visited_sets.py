@@ -109,7 +109,7 @@ def test_a_bounded_cache_never_passes_its_bound_under_four_workers(stream_of, tm
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    seen = [batch[1].clone() for batch in stream.loader(0, 120, threads=4)]
+    seen = [batch[1].clone() for batch in stream.loader(0, 40, threads=4)]
     done.set()
     watcher.join()
     assert limit / 2 < largest <= limit
