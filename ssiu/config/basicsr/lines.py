@@ -36,7 +36,7 @@ class Options:
     def __init__(self, path: Path, tree: dict[str, Any]):
         for section in SECTIONS:
             if not isinstance(tree.get(section) or {}, dict):
-                raise ConfigError(f"{path}: '{section}' is a {type(tree[section]).__name__}; expected a section")
+                raise ConfigError(f"{path}: '{section}': expected a section, got {tree[section]!r:.80}")
         if not tree.get("network_g") or not tree.get("datasets"):
             raise ConfigError(
                 f"{path} is no option file of BasicSR: expected the sections network_g and datasets, got "

@@ -176,7 +176,7 @@ def adopted(folder: Path, text: str, *changes: tuple[str, str]) -> Adopted:
 
 
 def keys_of(tree: Any, above: str = "") -> Iterator[str]:
-    if isinstance(tree, dict) and not above.startswith("network_g."):
+    if isinstance(tree, dict) and tree and not above.startswith("network_g."):
         for name, value in tree.items():
             yield from keys_of(value, f"{above}.{name}" if above else name)
     else:
@@ -313,7 +313,7 @@ def test_other_words_of_a_line_are_understood(tmp_path: Path, old: str, new: str
         ("name: Plain_x4", "name: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("name: Plain_x4", "name: a\nname: b", "line 3: .*'name' stands twice"),
         ("name: Plain_x4", "datasets.train.gt_size: 3", "'datasets.train.gt_size' stands twice"),
-        ("\ntrain:\n", "\ntrain: 3\nold:\n", "'train' is a int; expected a section"),
+        ("\ntrain:\n", "\ntrain: 3\nold:\n", "'train': expected a section, got 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
