@@ -12,7 +12,7 @@ from ssiu.errors import ConfigError
 from ssiu.models.base import SRNetwork
 from ssiu.plugins import failure, find, label_of
 
-PROBE = 32  # LR pixels: side of the image that a new network is tried on
+PROBE = 64  # LR pixels: side of the image that a new network is tried on; some pad to that by reflection
 MAY_SAY = ("size_multiple", "takes_tile_offset", "tail_prefixes", "dtypes", "bytes_per_lr_pixel", "reentrant")
 EXPECTED = {bool: "True or False", int: "a whole number, 1 or more", tuple: "a tuple"}
 SCALE_WORDS = ("scale", "upscale", "upscaling_factor", "upscale_factor", "scale_factor", "sf")

@@ -117,7 +117,7 @@ def test_a_config_alone_imports_nothing(here: Path) -> None:
         ("my_nets.net:Other", {}, "has no class Other derived from Module; it has Net"),
         ("my_nets.net:function", {}, "has no class function derived from Module"),
         ("my_nets.net:Net", {"depth": 3}, "cannot be built with scale=2 and model_args .*unexpected keyword.*--debug"),
-        ("my_nets.net:Small", {}, r"makes \(1, 3, 32, 32\) of an image \(1, 3, 32, 32\); expected 2 times"),
+        ("my_nets.net:Small", {}, r"makes \(1, 3, 64, 64\) of an image \(1, 3, 64, 64\); expected 2 times"),
         ("my_nets.net:Broken", {}, "fails on an image"),
         ("my_nets.net:Masked", {"persistent": True}, "buffer 'mask' holds NaN or infinity.*persistent=False"),
         ("my_nets.net:Wide", {}, "its size_multiple is 0; expected a whole number, 1 or more"),

@@ -86,7 +86,7 @@ def test_the_scale_is_given_under_the_word_that_the_constructor_takes(nets: str,
 def test_a_constructor_without_such_a_word_gets_none_and_one_that_takes_anything_gets_scale(nets: str) -> None:
     assert build_model(make_config({"model": f"{nets}:Fixed", "scale": 2})).scale == 2
     assert build_model(make_config({"model": f"{nets}:Keywords", "scale": 3})).scale == 3
-    with pytest.raises(ConfigError, match=r"makes \(1, 3, 64, 64\).*expected 4 times"):
+    with pytest.raises(ConfigError, match=r"makes \(1, 3, 128, 128\).*expected 4 times"):
         build_model(make_config({"model": f"{nets}:Fixed", "scale": 4}))
 
 
