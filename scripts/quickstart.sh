@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/environment.sh
-environment
-exec python -m ssiu quickstart "$@"
+environment -e .
+exec ssiu quickstart "$@"
