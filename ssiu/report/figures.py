@@ -101,9 +101,9 @@ def compare_figure(
 
 
 def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figure:
-    """Fig. 1: PSNR over multiply-accumulates of Table I's methods, the area of a circle by parameters.
+    """Fig. 1: PSNR over multiply-accumulates of Table I's methods and those since; the area is of the parameters.
 
-    ``runs`` are added under `standard`, as all of the paper's rows are but its own SSIU, whose label says `official`.
+    ``runs`` are added under `standard`, as all published rows are but those whose labels name another protocol.
     Raises BadInputError (65) where a run has no PSNR on the set, or where its network was not counted.
     """
     if set_name not in TEST_SETS:
@@ -112,9 +112,8 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     for row in published_rows(scale):
         for protocol, sets in row.means.items():
             if set_name in sets:
-                ours = row.method == "SSIU"
-                label = f"{row.method} ({protocol})" if ours else row.method
-                colour = ACCENT if ours else "#4c72b0"
+                label = row.method if protocol == "standard" else f"{row.method} ({protocol})"
+                colour = ACCENT if row.method == "SSIU" else "#4c72b0"
                 points.append((label, row.flops_g, sets[set_name].psnr, row.params_k, colour))
     for row in runs:
         found = row.means.get("standard", {}).get(set_name)
@@ -135,7 +134,7 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, labelspacing=1.2, frameon=False)
     axis.set_xlabel("multiply-accumulates for a 1280x720 output, G (the paper's FLOPs)")
     axis.set_ylabel(f"PSNR on {set_name}, dB")
-    origin = "Table I of the paper (standard but for SSIU)" + (" and own runs" if runs else "")
+    origin = "Table I of the paper, methods since" + (", own runs" if runs else "") + "; standard unless named"
     axis.set_title(f"x{scale}, {origin}", fontsize=10)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed where there is room
     taken = []

@@ -152,7 +152,9 @@ def _record(content: Cell) -> Any:
 
 
 def _wrapped(text: str, width: int | None) -> list[str]:
-    return [text] if width is None else textwrap.wrap(text, max(width, 40), break_long_words=False)
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, max(width, 40), break_long_words=False, break_on_hyphens=False)
 
 
 _TEX = str.maketrans(

@@ -1,4 +1,4 @@
-"""What the papers print: Table I of SSIU (`table1.csv`), its Tables II to IV and IDSA-Net (`tables2to4.yaml`)."""
+"""What papers print: Table I of SSIU (`table1.csv`), methods since (`since.csv`), Tables II-IV (`tables2to4.yaml`)."""
 
 import csv
 import io
@@ -13,15 +13,17 @@ import yaml
 from ssiu.data.catalog import TEST_SETS, known_name
 from ssiu.evaluation.metrics import Score
 
+PAPER = "paper"  # the source of its own rows
 SAME_SIZE = 0.02  # share by which papers' counts of parameters differ
 
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A method's row of Table I; ``scores`` by our set names, without the sets the paper leaves out.
+    """A method's row of Table I, or of one since; ``scores`` by our set names, without the sets it leaves out.
 
-    Its PSNR and SSIM were computed with ``protocol``: the paper's own SSIU row by the authors' code (`official`), the
-    other rows, as their papers give them, by the usual one (`standard`).
+    Its PSNR and SSIM were computed with ``protocol``: the paper's own SSIU row by the authors' code (`official`),
+    CATANet's from the raw output (`float`), the others, as their papers give them, by the usual one (`standard`).
+    ``source`` is ``paper``, or where a later row was read.
     """
 
     method: str
@@ -31,20 +33,25 @@ class PaperRow:
     params_k: float
     flops_g: float
     scores: dict[str, Score]
+    source: str
 
 
 def paper_rows(scale: int | None = None) -> list[PaperRow]:
     """Table I of the paper, of one scale or all."""
-    rows = [_row(line) for line in csv.DictReader(io.StringIO(_data("table1.csv")))]
-    return [row for row in rows if scale in (None, row.scale)]
+    return _rows("table1.csv", scale)
+
+
+def known_rows(scale: int | None = None) -> list[PaperRow]:
+    """Table I of the paper and, below it, what others have published since; their SSIM is NaN where it is not known."""
+    return [*paper_rows(scale), *_rows("since.csv", scale)]
 
 
 def paper_row(model: str, scale: int, parameters: float = math.nan) -> PaperRow | None:
-    """The row of Table I that a network belongs to: by its name as others write it, and by its size if that is known.
+    """The published row that a network belongs to: by its name as others write it, and by its size if that is known.
 
     Omni-SR is OmniSR elsewhere; ATD-light is ATD's smaller network, which is told from it by its ``parameters``.
     """
-    for row in paper_rows(scale):
+    for row in known_rows(scale):
         known = math.isnan(parameters) or abs(parameters / 1e3 - row.params_k) <= SAME_SIZE * row.params_k
         if _bare(row.method) == _bare(model) and known:
             return row
@@ -72,16 +79,22 @@ def _bare(name: str) -> str:
     return re.sub(r"[^a-z0-9]|light", "", name.lower())
 
 
+def _rows(file: str, scale: int | None) -> list[PaperRow]:
+    rows = [_row(line) for line in csv.DictReader(io.StringIO(_data(file)))]
+    return [row for row in rows if scale in (None, row.scale)]
+
+
 def _row(line: dict[str, str]) -> PaperRow:
     scores = {known_name(column): text for column, text in line.items() if known_name(column) in TEST_SETS}
     return PaperRow(
         method=line["method"],
         scale=int(line["scale"]),
-        protocol="official" if line["method"] == "SSIU" else "standard",
+        protocol=line.get("protocol") or ("official" if line["method"] == "SSIU" else "standard"),
         training_set=line["train"],
         params_k=float(line["params_k"]),
         flops_g=float(line["flops_g"]),
         scores={name: Score(*map(float, text.split("/"))) for name, text in scores.items() if text != "-"},
+        source=line.get("source", PAPER),
     )
 
 

@@ -19,7 +19,7 @@ from ssiu.evaluation.metrics import Score, rounded
 from ssiu.evaluation.scores import NO_SUMMARY, summary_means
 from ssiu.evaluation.statistics import mean_and_deviation
 from ssiu.inference.networks import Bicubic
-from ssiu.report.paper.published import paper_row, paper_rows
+from ssiu.report.paper.published import known_rows, paper_row
 from ssiu.report.tables import ABSENT
 
 BICUBIC = "bicubic"
@@ -53,13 +53,13 @@ class Row:
 
 
 def published_rows(scale: int) -> list[Row]:
-    """What the paper prints."""
+    """What the paper prints, and what has been published since."""
     return [
         Row(
-            row.method, scale, "paper", {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
+            row.method, scale, row.source, {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
             rounded=True,
         )
-        for row in paper_rows(scale)
+        for row in known_rows(scale)
     ]  # fmt: skip
 
 
@@ -119,7 +119,7 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
             for protocol, sets in row.means.items():
                 rows[same].means.setdefault(protocol, {}).update(sets)
     named_alike = [(row.recomputes or row.method, row.scale) for row in rows]
-    taken = Counter([*named_alike, *((row.method, row.scale) for row in paper_rows())])
+    taken = Counter([*named_alike, *((row.method, row.scale) for row in known_rows())])
     return [
         dataclasses.replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
         for row, alike, (named, *_) in zip(rows, named_alike, keys, strict=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from ssiu.data.catalog import TEST_SETS, usual_name
 from ssiu.evaluation.metrics import KNOWN, Score
+from ssiu.report.paper.published import PAPER
 from ssiu.report.paper.rows import BICUBIC, Row, set_names
 from ssiu.report.tables import ABSENT, Cell, Number, Part, Table, cell
 
@@ -35,10 +36,21 @@ def table1(scale: int, rows: Sequence[Row], absent: Sequence[str] = ()) -> list[
             for row in there:
                 if row.seeds > 1:
                     notes.append(f"{row.method}: mean ± standard deviation of {row.seeds} seeds.")
+            if later := _sources(there):
+                notes.append(f"Since the paper, as printed there: {later}. DFLIP is DF2K, LSDIR and DiverSeg-IP.")
             if absent and not tables:
                 notes.append(f"Not on disk, so not computed: {', '.join(absent)}.")
             tables.append(_table(f"Table I, x{scale}, {protocol}", protocol, there, notes))
     return tables
+
+
+def _sources(rows: Iterable[Row]) -> str:
+    """``HiT-SRF, HiT-SRF-DF2K (github.com/XiangZ-0/HiT-SR)``: the published rows that are not the paper's."""
+    methods: dict[str, list[str]] = {}
+    for row in rows:
+        if row.rounded and row.source != PAPER:
+            methods.setdefault(row.source, []).append(row.method)
+    return ", ".join(f"{', '.join(names)} ({source})" for source, names in methods.items())
 
 
 def _table(title: str, protocol: str, rows: Sequence[Row], notes: Sequence[str]) -> Table:
@@ -70,7 +82,7 @@ def recomputed_table(scale: int, rows: Sequence[Row]) -> Table | None:
         (protocol,) = theirs.means
         sizes = [[_plain(row.params_k), _plain(row.flops_g)] for row in (theirs, ours)]
         lines: list[list[Cell]] = [
-            [theirs.method, f"paper, {protocol}", *sizes[0]],
+            [theirs.method, f"{theirs.source}, {protocol}", *sizes[0]],
             [ours.method, f"here, {protocol}", *sizes[1]],
             ["", "difference", *map(_difference, *sizes)],
         ]
