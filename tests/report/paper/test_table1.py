@@ -203,7 +203,7 @@ def test_bicubic_takes_no_place(tmp_path):
 
 
 def test_a_terminal_gets_columns_in_blocks_that_fit_it():
-    mine = Row("mine", 4, "", {"standard": {"my own set": Score(30.0, 0.9)}})
+    mine = Row("mine", 4, "", {"standard": {"my own photographs of the town": Score(30.0, 0.9)}})
     wide = table1(4, [*published_rows(4), mine])[0]
     lines = wide.text(85).splitlines()
     assert max(map(len, lines)) <= 85
