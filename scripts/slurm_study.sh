@@ -13,4 +13,4 @@
 # data_path and log_path must be on storage that all nodes see.
 set -euo pipefail
 : "${SLURM_ARRAY_TASK_ID:?is not set: hand this script to SLURM with sbatch --array=1-N scripts/slurm_study.sh STUDY.yml}"
-exec srun python -m ssiu study "$@" --run "$SLURM_ARRAY_TASK_ID"
+exec srun python -m ssiu study "$@" --only "$SLURM_ARRAY_TASK_ID"

@@ -135,6 +135,6 @@ def test_a_job_of_a_study_makes_one_run_of_it(clone: Path) -> None:
     make(clone.parent / "bin/srun", '#!/bin/bash\necho "$*" >>calls\n')
     done = run(clone, "scripts/slurm_study.sh", "my study.yml", "lr=5e-4", SLURM_ARRAY_TASK_ID="2")
     assert done.returncode == 0, done.stderr
-    assert (clone / "calls").read_text() == "python -m ssiu study my study.yml lr=5e-4 --run 2\n"
+    assert (clone / "calls").read_text() == "python -m ssiu study my study.yml lr=5e-4 --only 2\n"
     refused = run(clone, "scripts/slurm_study.sh", "study.yml")
     assert refused.returncode != 0 and "sbatch --array=1-N scripts/slurm_study.sh STUDY.yml" in refused.stderr

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("study", metavar="STUDY", help="a study file, or the name of one in configs/")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--run", metavar="N|NAME", help="only this run, by its number from 1 or its name, without a table"
+        "--only", metavar="N|NAME", help="only this run, by its number from 1 or its name, without a table"
     )
     what.add_argument("--commands", action="store_true", help="print one command a run, and run none")
     what.add_argument("--table", action="store_true", help="print the table of what is finished, and run nothing")
@@ -51,20 +51,20 @@ def main(argv: Sequence[str]) -> None:
     strays = check_folders(study)
     if args.commands:
         for run in study.runs:
-            print(shlex.join(["ssiu", "study", args.study, "--run", run.name, *args.overrides]))
+            print(shlex.join(["python", "-m", "ssiu", "study", args.study, "--only", run.name, *args.overrides]))
         return
     log_to_console()
     if strays:
         log.info("not in this study, so not in its table: %s", first_names(strays))
     command = command_given("study", argv)
     problems: list[SSIUError] = []
-    if args.run:
-        run_all(study, [_named(study, args.run)], command, problems)
+    if args.only:
+        run_all(study, [_named(study, args.only)], command, problems)
     elif not args.table:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ConfigError("several processes share one run: give --run NAME to torchrun's command")
+            raise ConfigError("several processes share one run: give --only NAME to torchrun's command")
         run_all(study, study.runs, command, problems)
-    if not args.run:
+    if not args.only:
         print_table(study, command)
     raise_listed(problems)
 
@@ -121,5 +121,5 @@ def _named(study: Study, name: str) -> StudyRun:
     found = {run.name: run for run in study.runs} | {str(number): run for number, run in enumerate(study.runs, 1)}
     if name not in found:
         names = first_names(run.name for run in study.runs)
-        raise ConfigError(f"--run {name}: expected a number from 1 to {len(study.runs)}, or one of {names}")
+        raise ConfigError(f"--only {name}: expected a number from 1 to {len(study.runs)}, or one of {names}")
     return found[name]

@@ -93,7 +93,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudyLab]:
 def test_a_study_that_was_killed_and_stopped_has_the_numbers_of_one_that_was_not(lab: StudyLab) -> None:
     path = str(lab.file("calm"))
     for run in (NAMES[1], NAMES[4]):
-        study.main([path, "--run", run])
+        study.main([path, "--only", run])
         assert same(lab.end("toy", run), lab.end("calm", run))
 
 
@@ -131,8 +131,8 @@ def test_a_finished_study_runs_nothing_and_a_seed_or_a_variant_added_later_only_
     study.main([str(path)])
     assert "9 runs of 9 finished" in capsys.readouterr().out
     path = lab.file("grown", TEXT.replace("2, 3]", "2, 3, 4]") + "  plus: {{beta_sign: plus}}\n")
-    study.main([str(path), "--run", "plus_seed4"])
-    study.main([str(path), "--run", "1"])
+    study.main([str(path), "--only", "plus_seed4"])
+    study.main([str(path), "--only", "1"])
     study.main([str(path), "--table"])
     printed = capsys.readouterr().out
     assert "10 runs of 16 finished" in printed
@@ -148,7 +148,7 @@ def test_sets_asked_for_later_are_scored_without_training_again(lab: StudyLab, c
     path = str(lab.file("rescored"))
     models = lab.folder / "logs/rescored/l1_seed2/models/last.pt"
     before = models.stat().st_mtime_ns
-    study.main([path, "eval_sets=[toy,val]", "--run", "l1_seed2"])
+    study.main([path, "eval_sets=[toy,val]", "--only", "l1_seed2"])
     assert models.stat().st_mtime_ns == before
     assert [*json.loads(lab.summary("rescored", "l1_seed2").read_text())["protocols"]["standard"]] == ["toy", "val"]
 
@@ -223,11 +223,11 @@ def test_every_command_makes_one_run(lab: StudyLab, capsys) -> None:
     commands = capsys.readouterr().out.splitlines()
     assert [line.split()[-2:] for line in commands] == [[f"{v}_seed7", "max_iterations=2"] for v in VARIANTS]
     assert not (lab.folder / "logs/jobs").exists()
-    study.main([*commands[1].split()[2:]])
+    study.main([*commands[1].split()[4:]])
     assert [path.name for path in (lab.folder / "logs/jobs").iterdir()] == ["no_moe_seed7"]
-    with pytest.raises(ConfigError, match=r"--run 4: expected a number from 1 to 3, or one of whole_seed7, "):
-        study.main([str(path), "--run", "4"])
-    with pytest.raises(ConfigError, match="give --run NAME to torchrun's command"):
+    with pytest.raises(ConfigError, match=r"--only 4: expected a number from 1 to 3, or one of whole_seed7, "):
+        study.main([str(path), "--only", "4"])
+    with pytest.raises(ConfigError, match="give --only NAME to torchrun's command"):
         os.environ["WORLD_SIZE"] = "2"
         try:
             study.main([str(path)])
@@ -277,6 +277,6 @@ def test_what_is_missing_is_named_before_the_first_run(lab: StudyLab) -> None:
 @slow
 def test_one_run_may_be_spread_over_processes_by_torchrun(lab: StudyLab) -> None:
     path = lab.file("spread", SHORT)
-    ranks = lab.start_ranks(2, "forked:command", "study", [str(path), "--run", NAMES[0]])
+    ranks = lab.start_ranks(2, "forked:command", "study", [str(path), "--only", NAMES[0]])
     assert [rank.wait(PATIENCE) for rank in ranks] == [0, 0], [rank.output for rank in ranks]
     assert lab.summary("spread", NAMES[0]).exists()
