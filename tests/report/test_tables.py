@@ -66,7 +66,7 @@ def test_html_escapes_what_html_would_read():
     assert all(f"<{word}>" not in page for word in ("t", "key", "value", "note"))
     assert '<th scope="col">&lt;a&gt;</th>' in page
     assert "<td>b &amp; c</td>" in page
-    assert "<td><b>1.0</b> / <u>2.0</u></td>" in page
+    assert "<td><b>1.0</b>&nbsp;/ <u>2.0</u></td>" in page
 
 
 def test_score_table_shows_both_protocols():
