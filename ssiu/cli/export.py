@@ -18,7 +18,7 @@ from ssiu.errors import BadInputError
 from ssiu.export.comfyui import export_comfyui, export_spandrel
 from ssiu.export.folder import write_folder
 from ssiu.export.hub import SAMPLES, export_hub, push
-from ssiu.export.onnx import CHECKED_SIZES, export_onnx, export_pt2
+from ssiu.export.onnx import CHECKED_SIZES, PRECISIONS, export_onnx, export_pt2, smallest_side
 from ssiu.files import docs_page, make_folder, nonempty_path
 from ssiu.models.base import SRNetwork
 from ssiu.progress import log_to_console
@@ -35,7 +35,7 @@ from ssiu.weights.formats import (
     target_file,
 )
 from ssiu.weights.hub import USUAL, local_file, plain_name
-from ssiu.weights.load import load_configured, load_model, load_weights, network_of
+from ssiu.weights.load import find_weights, load_configured, load_model, load_weights, network_of
 from ssiu.weights.zoo import Described, read_zoo
 
 
@@ -56,7 +56,7 @@ def to_basicsr(network: SRNetwork, arguments: Namespace) -> str:
 
 
 def to_onnx(network: SRNetwork, arguments: Namespace) -> str:
-    return _checked(network, export_onnx, arguments.target, arguments.tiles)
+    return _checked(network, export_onnx, arguments.target, arguments.tiles, arguments.precision)
 
 
 def to_pt2(network: SRNetwork, arguments: Namespace) -> str:
@@ -70,11 +70,12 @@ def _tensors(network: SRNetwork, path: Path) -> str:
     return f"{network.architecture} x{network.scale}, {len(tensors)} tensors, sha256 {tensors_digest(tensors)}"
 
 
-def _checked(network: SRNetwork, export: Callable[..., float], *arguments: Path | bool) -> str:
+def _checked(network: SRNetwork, export: Callable[..., float], *arguments: Path | bool | str) -> str:
     """What was exported and how well it agrees with ``network``."""
     print("exporting the graph and comparing its output takes about a minute ...", flush=True)
     difference = export(network, *arguments)
-    sizes = ", ".join(f"{width}x{height}" for height, width in CHECKED_SIZES)
+    least = smallest_side(network)
+    sizes = ", ".join(f"{max(width, least)}x{max(height, least)}" for height, width in CHECKED_SIZES)
     return f"{network.architecture} x{network.scale}, within {difference:.1g} of the network at {sizes}"
 
 
@@ -148,7 +149,8 @@ def make_page(arguments: Namespace) -> None:
     if not arguments.target and not arguments.serve:
         arguments.error("name the folder to make, or --serve")
     log_to_console()
-    networks = [load_model(scale) for scale in (2, 3, 4)]
+    files = [find_weights("SSIU", scale) for scale in (2, 3, 4)]
+    networks = {file.name: load_model(file) for file in files}
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.target or Path(temporary)
         written = export_web(folder, networks)
@@ -183,6 +185,9 @@ def main(argv: Sequence[str]) -> None:
         command.add_argument("--config", metavar="FILE", help=f"of your own model ({docs_page('own_model.md')})")
         command.set_defaults(run=convert, to=to, suffix=suffix)
         if name == "onnx":
+            command.add_argument(
+                "--precision", choices=list(PRECISIONS), default="fp32", help="of weights, input and output"
+            )
             command.add_argument(
                 "--tiles",
                 action="store_true",

@@ -1,6 +1,7 @@
 """Folders for other programs, generated from this project's sources: a ComfyUI node, a pull request to spandrel."""
 
 import re
+from importlib.metadata import distribution
 from pathlib import Path
 
 from ssiu.export.folder import write_folder
@@ -20,7 +21,13 @@ NODE_CLASS_MAPPINGS = {}
 '''
 SPANDREL_TEST = """from spandrel.architectures.SSIU import SSIU, SSIUArch
 
-from .util import assert_loads_correctly
+from .util import (
+    assert_loads_correctly,
+    assert_size_requirements,
+    skip_if_unchanged,
+)
+
+skip_if_unchanged(__file__)
 
 
 def test_load():
@@ -32,9 +39,21 @@ def test_load():
         lambda: SSIU(scale=4, n_feats=32, num_heads=4, n_blocks=3),
         lambda: SSIU(scale=4, attention="dense"),
         lambda: SSIU(scale=4, moe=False),
-        condition=lambda a, b: a.arguments() == b.arguments(),
     )
+
+
+def test_size_requirements():
+    for scale in (2, 3, 4):
+        model = SSIU(scale=scale, n_feats=16, n_blocks=3)
+        assert_size_requirements(SSIUArch().load(model.state_dict()))
 """
+SPANDREL_CLASS = {  # in the network's source -> what spandrel's networks have to be
+    "class SSIU(SRNetwork):": "@store_hyperparameters()\nclass SSIU(SRNetwork):",
+    "    size_multiple = 16": "    hyperparameters = {}\n    size_multiple = 16",
+    "        self,\n        scale: int = 4,": "        self,\n        *,\n        scale: int = 4,",
+    "from torch.nn import functional as F\n": "from torch.nn import functional as F\n\nfrom spandrel.util import "
+    "store_hyperparameters\n",
+}
 SPANDREL_README = """# A pull request to spandrel
 
 Copy `libs` and `tests` over a checkout of https://github.com/chaiNNer-org/spandrel, then add to
@@ -63,14 +82,26 @@ def export_spandrel(folder: Path) -> list[Path]:
     helpers = "from ...__helpers.model_descriptor import (\n    Architecture,\n    ImageModelDescriptor,\n"
     helpers += "    SizeRequirements,\n    StateDict,\n)\n"
     arch = arch.replace("from .__arch.ssiu", f"{helpers}from .__arch.ssiu").strip()
+    network = network_source()
+    for ours, theirs in SPANDREL_CLASS.items():
+        assert network.count(ours) == 1, ours
+        network = network.replace(ours, theirs)
     files = {
         f"{package}/__init__.py": f'{arch}\n\n\n__all__ = ["SSIU", "SSIUArch"]\n',
-        f"{package}/__arch/ssiu.py": network_source(),
+        f"{package}/__arch/ssiu.py": network,
+        f"{package}/__arch/LICENSE": _licence(),
         f"{package}/__arch/__init__.py": "",
         "tests/test_SSIU.py": SPANDREL_TEST,
         "README.md": SPANDREL_README,
     }
     return write_folder(folder, files)
+
+
+def _licence() -> str:
+    """This project's, from the clone or as it is installed."""
+    path = PACKAGE.parent / "LICENSE"
+    installed = None if path.is_file() else distribution("ssiu").read_text("licenses/LICENSE")
+    return installed or path.read_text(encoding="utf-8")
 
 
 def _arch(network: str) -> str:

@@ -207,9 +207,11 @@ if (lacks) {
   complain(`This browser lacks ${lacks}, which this page needs; a current Chrome, Edge, Firefox or Safari has it.`);
 } else {
   say("Loading the network, once.");
-  settings = await fetch("models.json").then(answer => answer.json()).catch(() => null);
+  settings = await fetch("models.json", {cache: "no-cache"}).then(answer => answer.json()).catch(() => null);
   part.backend.value = await hasGpu() ? "gpu" : "cpu";
   if (settings) {
+    const held = Object.entries(settings.models).map(([factor, {weights}]) => `${factor}\u00d7 ${weights}`);
+    part.weights.textContent = "Weights: " + held.join("; ") + ".";
     openWorker();
     listen();
   } else {

@@ -10,7 +10,8 @@ import inspect
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -66,8 +67,8 @@ MEDIA_TYPES = {
 }
 
 
-def export_web(folder: Path, networks: Sequence[SRNetwork]) -> list[Path]:
-    """Writes the page with ``networks``, one a scale, into ``folder``; returns its files.
+def export_web(folder: Path, networks: Mapping[str, SRNetwork]) -> list[Path]:
+    """Writes the page with ``networks`` (name of the weights -> one a scale) into ``folder``; returns its files.
 
     Those of an earlier export are replaced, and what else lies beside them stays. Raises OutputError (73) for a folder
     with files that is not of an earlier export, BusyError (75) while another export works or where the runtime cannot
@@ -80,12 +81,13 @@ def export_web(folder: Path, networks: Sequence[SRNetwork]) -> list[Path]:
     with held(cache / "lock", cache, "another `ssiu export web` is at work; wait for it", "XDG_CACHE_HOME"):
         remove_leftovers(cache)
         remove_leftovers(folder)
-        runtime, models = _runtime(cache), []
+        runtime, models = _runtime(cache), {}
         with Progress(total=len(networks), desc="exporting", unit="networks", leave=False) as bar:
-            for network in networks:  # a minute or two each the first time
-                models.append((network, _model(cache, network)))
+            for name, network in networks.items():
+                bar.set_postfix_str(f"x{network.scale}")
+                models[name] = _model(cache, network)
                 bar.update()
-        content = _content(runtime, models)
+        content = _content(runtime, networks, models)
         make_folder(folder / "runtime")
         for name, data in content.items():
             write_atomically(folder / name, data)
@@ -101,8 +103,13 @@ def _is_of_an_export(settings: Path) -> bool:
     return isinstance(found, dict) and {"version", "margin", "models"} <= found.keys()
 
 
-def _content(runtime: dict[str, bytes], models: Sequence[tuple[SRNetwork, bytes]]) -> dict[str, bytes]:
-    """The files of the folder by name, `SETTINGS` first."""
+def _content(
+    runtime: dict[str, bytes], networks: Mapping[str, SRNetwork], models: Mapping[str, bytes]
+) -> dict[str, bytes]:
+    """The files of the folder by name, `SETTINGS` first.
+
+    A model's address ends in its digest, so that no cache on the way gives out that of an earlier export.
+    """
     names = [path.name for path in files("ssiu.web").iterdir() if path.name.endswith((".css", ".js"))]
     page = {name: source(f"web/{name}").encode() for name in sorted(names)}
     page |= {name: source(f"report/{name}").encode() for name in ("base.css", "slider.css", "slider.js")}
@@ -110,11 +117,15 @@ def _content(runtime: dict[str, bytes], models: Sequence[tuple[SRNetwork, bytes]
     worker = page.pop("sw.js")
     content = page | runtime
     known = {}
-    for network, model in models:
+    for weights, network in networks.items():
         name = f"{network.architecture}_x{network.scale}.onnx"
-        content[name] = model
-        pixels = MEMORY // prepare(network).bytes_per_lr_pixel
-        known[network.scale] = {"file": name, "multiple": network.size_multiple, "pixels": pixels}
+        content[name] = models[weights]
+        known[network.scale] = {
+            "file": f"{name}?{hashlib.sha256(models[weights]).hexdigest()[:16]}",
+            "weights": f"{weights}, sha256 {tensors_digest(network.state_dict())[:12]}",
+            "multiple": network.size_multiple,
+            "pixels": MEMORY // prepare(network).bytes_per_lr_pixel,
+        }
     settings = {"margin": MARGIN, "models": known}
     digest = hashlib.sha256(repr((settings, worker)).encode())
     for name, data in sorted(content.items()):
@@ -132,7 +143,9 @@ def _model(cache: Path, network: SRNetwork) -> bytes:
     path = cache / f"{recipe}.onnx"
     if not path.is_file():
         log.info("x%d: exporting the graph and comparing its output takes about a minute ...", network.scale)
+        began = time.monotonic()
         onnx.export_onnx(network, path, tiles=True)
+        log.info("x%d: exported in %.0f s, kept in %s", network.scale, time.monotonic() - began, cache)
     return path.read_bytes()
 
 

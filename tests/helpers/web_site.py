@@ -27,7 +27,7 @@ LONGEST = 120_000  # ms, on a busy machine
 Page = Any  # of Playwright, which need not be there
 
 
-def export_site(folder: Path, networks: list[nn.Module], home: Path) -> Path:
+def export_site(folder: Path, networks: dict[str, nn.Module], home: Path) -> Path:
     """The page with ``networks``, which does no more than `PIXELS` at once; ``home`` keeps them for other exports."""
     kept = user_cache_folder("web") / Path(RUNTIME.url).name
     try:
@@ -39,7 +39,7 @@ def export_site(folder: Path, networks: list[nn.Module], home: Path) -> Path:
     shutil.copy(kept, cache)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("XDG_CACHE_HOME", str(home))
-        patched.setattr(web_page, "MEMORY", PIXELS * prepare(networks[0]).bytes_per_lr_pixel)
+        patched.setattr(web_page, "MEMORY", PIXELS * prepare(next(iter(networks.values()))).bytes_per_lr_pixel)
         export_web(folder, networks)
     return folder
 

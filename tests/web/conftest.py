@@ -28,9 +28,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, networks: dict[int, nn.Module], cache: Path) -> Path:
+    named = {f"x{scale}": network for scale, network in networks.items()}
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return export_site(tmp_path_factory.mktemp("web") / "site", list(networks.values()), cache)
+        return export_site(tmp_path_factory.mktemp("web") / "site", named, cache)
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ from ssiu.inference.tiles import MARGIN
 from ssiu.report.pages import render
 from ssiu.web import site as web_page
 from ssiu.web.site import RUNTIME_FILES, export_web, page_server
+from ssiu.weights.checkpoint import tensors_digest
 
 NETWORK = tiny(2).eval()
 ROOT = Path(__file__).parents[2]
@@ -62,13 +63,14 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def test_the_folder_holds_the_page_the_runtime_and_the_network(tmp_path: Path) -> None:
-    written = export_web(tmp_path / "site", [NETWORK])
+    written = export_web(tmp_path / "site", {"tiny": NETWORK})
     files = snapshot(tmp_path / "site")
     assert sorted(files) == sorted(path.relative_to(tmp_path / "site").as_posix() for path in written)
     for there, here in RUNTIME_FILES.items():
         assert files[f"runtime/{here}"] == there.encode()
     settings = json.loads(files["models.json"])
     assert (settings["margin"], settings["models"]["2"]["multiple"]) == (MARGIN, NETWORK.size_multiple)
+    assert settings["models"]["2"]["weights"] == f"tiny, sha256 {tensors_digest(NETWORK.state_dict())[:12]}"
     assert OnnxNetwork(tmp_path / "site/SSIU_x2.onnx").scale == 2
     for name in ("index.html", "page.js", "worker.js", "slider.js", "slider.css", "base.css", "sw.js"):
         assert files[name], name
@@ -80,12 +82,12 @@ def test_a_log_says_how_many_networks_are_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", 0.0)  # else what is done in half a minute says nothing
-    export_web(tmp_path / "site", [NETWORK])
+    export_web(tmp_path / "site", {"tiny": NETWORK})
     assert "exporting: 100%, 1 of 1 networks, after" in capsys.readouterr().err
 
 
 def test_every_file_that_the_page_names_is_there(tmp_path: Path) -> None:
-    export_web(tmp_path / "site", [NETWORK])
+    export_web(tmp_path / "site", {"tiny": NETWORK})
     files = snapshot(tmp_path / "site")
     named = {f"runtime/{name}" for name in RUNTIME_FILES.values()}
     for name, content in files.items():
@@ -99,13 +101,13 @@ def test_every_file_that_the_page_names_is_there(tmp_path: Path) -> None:
 
 
 def test_a_second_export_replaces_its_own_files_and_no_others(tmp_path: Path, server: FileServer) -> None:
-    export_web(tmp_path / "site", [NETWORK])
+    export_web(tmp_path / "site", {"tiny": NETWORK})
     before = snapshot(tmp_path / "site")
     (tmp_path / "site/CNAME").write_text("example.org")
     (tmp_path / "site/page.js").write_text("old")
     (tmp_path / "site/.ssiu-0123.part").write_text("of a killed one")
     server.requests.clear()
-    export_web(tmp_path / "site", [NETWORK])
+    export_web(tmp_path / "site", {"tiny": NETWORK})
     assert snapshot(tmp_path / "site") == {**before, "CNAME": b"example.org"}
     assert server.requests == [], "the runtime is kept"
 
@@ -117,22 +119,22 @@ def test_a_folder_with_other_files_is_refused_before_anything_is_done(tmp_path: 
         (tmp_path / "models.json").write_bytes(settings)
     before = snapshot(tmp_path)
     with pytest.raises(OutputError, match="holds other files"):
-        export_web(tmp_path, [NETWORK])
+        export_web(tmp_path, {"tiny": NETWORK})
     assert snapshot(tmp_path) == before
 
 
 def test_what_a_system_or_a_killed_export_left_is_no_obstacle(tmp_path: Path) -> None:
     for name in (".DS_Store", ".ssiu-0123.part"):
         (tmp_path / name).write_text("hidden")
-    written = export_web(tmp_path, [NETWORK])
+    written = export_web(tmp_path, {"tiny": NETWORK})
     assert snapshot(tmp_path).keys() == {path.relative_to(tmp_path).as_posix() for path in written} | {".DS_Store"}
 
 
 def test_the_service_workers_version_follows_the_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_web(tmp_path / "one", [NETWORK])
-    export_web(tmp_path / "same", [NETWORK])
+    export_web(tmp_path / "one", {"tiny": NETWORK})
+    export_web(tmp_path / "same", {"tiny": NETWORK})
     monkeypatch.setattr(web_page, "MARGIN", 64)
-    export_web(tmp_path / "other", [NETWORK])
+    export_web(tmp_path / "other", {"tiny": NETWORK})
     one, same, other = (snapshot(tmp_path / name)["sw.js"] for name in ("one", "same", "other"))
     assert one == same != other
 
@@ -143,7 +145,7 @@ def test_without_a_network_it_is_one_line_and_the_folder_stays_empty(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
     monkeypatch.setattr(web_page, "RUNTIME", Source(url="http://127.0.0.1:9/runtime.tgz", about=100))
     with pytest.raises(BusyError, match=r"connection failed .* needed once and then kept in") as raised:
-        export_web(tmp_path / "site", [NETWORK])
+        export_web(tmp_path / "site", {"tiny": NETWORK})
     assert "\n" not in str(raised.value) and snapshot(tmp_path / "site") == {}
 
 
@@ -154,18 +156,18 @@ def test_another_runtime_than_the_pinned_one_is_refused(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "fresh"))
     server.always["/runtime.tgz"] = fault
     with pytest.raises(BadInputError, match=line):
-        export_web(tmp_path / "site", [NETWORK])
+        export_web(tmp_path / "site", {"tiny": NETWORK})
     assert snapshot(tmp_path / "site") == {}
 
 
 def test_two_at_once(tmp_path: Path, cache: Path) -> None:
     with held(cache / "ssiu/web/lock", cache, "", ""), pytest.raises(BusyError, match="another `ssiu export web`"):
-        export_web(tmp_path / "site", [NETWORK])
-    export_web(tmp_path / "site", [NETWORK])
+        export_web(tmp_path / "site", {"tiny": NETWORK})
+    export_web(tmp_path / "site", {"tiny": NETWORK})
 
 
 def test_the_server_sends_what_threads_need_and_only_the_folder(tmp_path: Path) -> None:
-    export_web(tmp_path / "site", [NETWORK])
+    export_web(tmp_path / "site", {"tiny": NETWORK})
     (tmp_path / "secret").write_text("not for them")
     server = page_server(tmp_path / "site", 0)
     assert server.server_address[0] == "127.0.0.1"
@@ -227,7 +229,7 @@ def test_the_page_is_no_foreigners_business() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits are of Unix")
 def test_where_there_is_no_room_it_is_a_line(tmp_path: Path, cache: Path) -> None:
-    export_web(tmp_path / "site", [NETWORK])
+    export_web(tmp_path / "site", {"tiny": NETWORK})
     before = snapshot(tmp_path / "site")
     code = f"""
 import resource, sys
@@ -236,7 +238,7 @@ from tiny import tiny
 from ssiu.cli.console import run_cli
 from ssiu.web import site as web_page
 web_page._runtime = lambda cache: {{"runtime/ort.wasm.js": bytes(10)}}
-networks = [tiny(2).eval()]
+networks = {{"tiny": tiny(2).eval()}}
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 run_cli(lambda argv: web_page.export_web(web_page.Path({str(tmp_path / "site")!r}), networks) and None, [])
 """

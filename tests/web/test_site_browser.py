@@ -172,7 +172,7 @@ def test_the_shipped_network_makes_what_ssiu_upscale_makes(
     opened: Callable[..., Page], shared: Path, tmp_path: Path, scale: int
 ) -> None:
     network = load_model(scale)
-    with serving(page_server(export_site(tmp_path / "site", [network], tmp_path), 0)) as url:
+    with serving(page_server(export_site(tmp_path / "site", {"shipped": network}, tmp_path), 0)) as url:
         path = shared / f"data/benchmark/Set5/LR_bicubic/X{scale}/butterflyx{scale}.png"
         image = Path(shutil.copy(path, tmp_path))
         page = opened(url)

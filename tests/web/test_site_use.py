@@ -5,10 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from image_kinds import PILLOW, saved
 from PIL import Image
 from small_sets import photo
+from tiny import tiny
 from torch import nn
 from web_site import (
     LONGEST,
@@ -16,6 +18,7 @@ from web_site import (
     Page,
     assert_same,
     downloaded,
+    export_site,
     plain_server,
     problem,
     serving,
@@ -149,6 +152,31 @@ def test_it_works_offline_once_loaded_and_has_threads_on_any_host(
     for scale in (2, 4):
         sr = upscaled(page, tmp_path / "a.png", scale).pixels
         assert_same(sr, Upscaler(networks[scale])(photo("chelsea", 20, 30)))
+
+
+def test_after_a_new_export_the_page_holds_the_new_weights_with_and_without_a_network(
+    opened: Callable[..., Page], cache: Path, tmp_path: Path
+) -> None:
+    """The service worker of the first export keeps nothing alive, nor do the addresses of its files."""
+    earlier, later = tiny(2).eval(), tiny(2, seed=1).eval()
+    site, image = tmp_path / "site", tmp_path / "a.png"
+    write_image(image, DecodedImage(photo("chelsea", 20, 30)))
+    expected = [Upscaler(network)(photo("chelsea", 20, 30)) for network in (earlier, later)]
+    assert np.abs(expected[0].astype(int) - expected[1]).max() > 3
+    with serving(plain_server(export_site(site, {"first.safetensors": earlier}, cache))) as url:
+        page = opened(url)
+        page.locator("#offline", has_text="without a network").wait_for()
+        assert "first.safetensors, sha256" in page.locator("#weights").inner_text()
+        assert_same(upscaled(page, image).pixels, expected[0])
+        export_site(site, {"second.safetensors": later}, cache)
+        page.reload()
+        page.locator("#offline", has_text="without a network").wait_for()
+        assert "second.safetensors, sha256" in page.locator("#weights").inner_text()
+        assert_same(upscaled(page, image).pixels, expected[1])
+        page.wait_for_function("async () => (await caches.keys()).length === 1")
+    page.reload()  # the server is gone
+    assert "second.safetensors, sha256" in page.locator("#weights").inner_text()
+    assert_same(upscaled(page, image).pixels, expected[1])
 
 
 FILE = """async ([name, content]) => {
