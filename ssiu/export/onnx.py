@@ -30,6 +30,7 @@ LARGEST_PROBE = 64  # LR pixels
 CHECKED_SIZES = ((48, 64), (37, 53), (1, 1))  # height, width
 CHECKED_OFFSET = (32, 16, 500, 333)  # of a tile: top, left, height and width of its image
 TRIAL_SECONDS = 10  # of a file of ONNX on a small image
+BFLOAT16_OPSET = 22  # the first whose convolutions may be in bfloat16; None is the exporter's own
 FUNCTIONS = 25  # their field's number in a file of ONNX
 INSTALL = "pip install onnx onnxruntime onnxscript"
 
@@ -97,6 +98,7 @@ def export_onnx(network: SRNetwork, path: Path, tiles: bool = False, precision: 
                 export_program(reduced, tiles),
                 input_names=["lr", "tile_offset"] if tiles else ["lr"],
                 output_names=["sr"],
+                opset_version=BFLOAT16_OPSET if dtype == torch.bfloat16 else None,
                 dynamo=True,
                 verbose=False,
             )
@@ -107,21 +109,24 @@ def export_onnx(network: SRNetwork, path: Path, tiles: bool = False, precision: 
     facts = {"model": network.architecture, "scale": network.scale, "size_multiple": network.size_multiple}
     program.model.metadata_props.update({key: str(value) for key, value in (facts | {"smallest_side": least}).items()})
     model = program.model_proto
-    _name_axes(model.graph)
+    _name_axes(model.graph, network.scale)
     content = model.SerializeToString()
     exported = _Bfloat16(content) if dtype == torch.bfloat16 else OnnxNetwork(content, str(path))
     return _write_checked(path, content, network, exported, tiles, least, tolerance)
 
 
-def _name_axes(graph: Any) -> None:
-    """Calls the exporter's symbols, such as s40, by the names of the axes, in the shapes of the output too."""
+def _name_axes(graph: Any, scale: int) -> None:
+    """Calls the exporter's symbols, such as s40, by the names of the axes, and the output's sides by what they are."""
     dims = graph.input[0].type.tensor_type.shape.dim
     names = {dim.dim_param: name for dim, name in zip(dims, AXES, strict=True) if dim.dim_param}
     symbols = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")\b")
-    for value in (*graph.input, *graph.output, *graph.value_info):
+    for value in (*graph.input, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = symbols.sub(lambda found: names[found[0]], dim.dim_param)
+    for axis, dim in enumerate(graph.output[0].type.tensor_type.shape.dim):
+        if dim.dim_param:
+            dim.dim_param = AXES[axis] if axis == 0 else f"{scale}*{AXES[axis]}"
 
 
 class _Bfloat16:

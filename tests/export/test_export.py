@@ -20,7 +20,7 @@ from ssiu.cli import export as export_command
 from ssiu.cli import upscale as upscale_command
 from ssiu.cli.console import run_cli
 from ssiu.errors import BadInputError, ConfigError
-from ssiu.export.onnx import TOLERANCE, OnnxNetwork, export_onnx, export_program, export_pt2, smallest_side
+from ssiu.export.onnx import PRECISIONS, TOLERANCE, OnnxNetwork, export_onnx, export_program, export_pt2, smallest_side
 from ssiu.images.io import read_rgb, save_image
 from ssiu.inference.prepare import prepare
 from ssiu.inference.tiles import super_resolve
@@ -226,38 +226,6 @@ def test_an_onnx_file_that_does_not_do_what_its_metadata_say_is_refused(
     assert "changed.onnx is damaged or not from `ssiu export onnx`" in capsys.readouterr().err
 
 
-def test_an_onnx_file_takes_any_number_of_images_and_names_its_axes(exported: tuple[nn.Module, Path]) -> None:
-    network, path = exported
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
-    assert session.get_outputs()[0].shape == ["batch", 3, "2*height", "2*width"]
-    for batch in (1, 3):
-        lr = torch.rand(batch, 3, 19, 40)
-        with torch.no_grad():
-            expected = network(lr)
-        (sr,) = session.run(None, {"lr": lr.numpy()})
-        torch.testing.assert_close(torch.from_numpy(sr), expected, rtol=0, atol=TOLERANCE)
-
-
-def test_half_precision_is_that_of_weights_and_of_both_tensors(tmp_path: Path, export: Callable) -> None:
-    network = tiny(2).eval()
-    save_weights(tmp_path / "a.safetensors", network)
-    lr = torch.rand(1, 3, 20, 37)
-    with torch.no_grad():
-        expected = network(lr)
-    for precision, kind in (("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)):
-        path = tmp_path / f"{precision}.onnx"
-        code, printed = export("onnx", tmp_path / "a.safetensors", path, "--precision", precision)
-        assert code == 0, printed
-        graph = onnx.load(path).graph
-        assert [each.type.tensor_type.elem_type for each in (*graph.input, *graph.output)] == [kind, kind]
-        learned = [each for each in graph.initializer if "weight" in each.name or "bias" in each.name]
-        assert learned and {each.data_type for each in learned} == {kind}
-        if precision == "fp16":  # ONNX Runtime has no bfloat16 on a CPU
-            difference = (OnnxNetwork(path)(lr) - expected).abs().max().item()
-            assert 1e-6 < difference < 0.01
-
-
 class Pools(nn.Module):
     """Takes images from 15x15 on, as RLFN does."""
 
@@ -272,17 +240,55 @@ class Pools(nn.Module):
         return self.shuffle(self.after(y * seen.sigmoid()))
 
 
-def test_a_network_that_takes_no_small_images_is_exported_with_its_smallest_size(tmp_path: Path) -> None:
+def element_types(path: Path) -> tuple[set[int], set[int]]:
+    """Of input and output, and of what was learned."""
+    graph = onnx.load(path).graph
+    learned = [each for each in graph.initializer if each.name.endswith(("weight", "bias"))]
+    tensors = {each.type.tensor_type.elem_type for each in (*graph.input, *graph.output)}
+    return tensors, {each.data_type for each in learned}
+
+
+def test_an_onnx_file_takes_any_number_of_images_from_the_smallest_size_on_and_names_its_axes(tmp_path: Path) -> None:
     network = CustomNetwork(Pools(2).eval(), "pools.py:Pools", 2, {})
     assert smallest_side(network) == 15 and smallest_side(tiny(2)) == 1
     assert export_onnx(network, tmp_path / "a.onnx") < TOLERANCE
     assert export_pt2(network, tmp_path / "a.pt2") < TOLERANCE
     facts = {each.key: each.value for each in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert facts["smallest_side"] == "15"
-    exported, lr = OnnxNetwork(tmp_path / "a.onnx"), torch.rand(1, 3, 15, 31)
-    with torch.no_grad():
-        torch.testing.assert_close(exported(lr), network(lr), rtol=0, atol=TOLERANCE)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].shape == ["batch", 3, "height", "width"]
+    assert session.get_outputs()[0].shape == ["batch", 3, "2*height", "2*width"]
+    for batch in (1, 3):
+        lr = torch.rand(batch, 3, 15, 40)
+        with torch.no_grad():
+            expected = network(lr)
+        (sr,) = session.run(None, {"lr": lr.numpy()})
+        torch.testing.assert_close(torch.from_numpy(sr), expected, rtol=0, atol=TOLERANCE)
+    exported = OnnxNetwork(tmp_path / "a.onnx")
     assert exported(torch.rand(2, 3, 10, 4)).shape == (2, 3, 20, 8), "smaller images are padded"
+
+
+def test_half_precision_is_that_of_weights_and_of_both_tensors(tmp_path: Path) -> None:
+    network = CustomNetwork(Pools(2).eval(), "pools.py:Pools", 2, {})
+    for precision, kind in (("fp16", onnx.TensorProto.FLOAT16), ("bf16", onnx.TensorProto.BFLOAT16)):
+        path = tmp_path / f"{precision}.onnx"
+        assert export_onnx(network, path, precision=precision) < PRECISIONS[precision][1]
+        assert element_types(path) == ({kind}, {kind})
+    exported, lr = OnnxNetwork(tmp_path / "fp16.onnx"), torch.rand(1, 3, 20, 37)  # ONNX Runtime has no bf16 on a CPU
+    with torch.no_grad():
+        difference = (exported(lr) - network(lr)).abs().max().item()
+    assert 1e-6 < difference < PRECISIONS["fp16"][1]
+    network.dtypes = (torch.bfloat16,)
+    with pytest.raises(ConfigError, match=r"--precision fp16: Pools cannot be computed in torch\.float16"):
+        export_onnx(network, tmp_path / "c.onnx", precision="fp16")
+
+
+@pytest.mark.slow  # an export of SSIU
+def test_ssiu_is_exported_in_half_precision(tmp_path: Path, export: Callable) -> None:
+    save_weights(tmp_path / "a.safetensors", tiny(2))
+    code, printed = export("onnx", tmp_path / "a.safetensors", tmp_path / "a.onnx", "--precision", "fp16")
+    assert code == 0, printed
+    assert element_types(tmp_path / "a.onnx") == ({onnx.TensorProto.FLOAT16},) * 2
 
 
 @pytest.mark.parametrize("kind", [SSIU, IDSANet])
