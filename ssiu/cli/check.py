@@ -26,7 +26,7 @@ from ssiu.data.check import FolderReport, check_cache, check_set, find_sets
 from ssiu.data.layouts import image_files, list_images
 from ssiu.data.leaks import find_leaks
 from ssiu.data.pairs import CARD, require_set
-from ssiu.data.statistics import BLOCKY, ImageFacts, duplicates, hardest, set_facts
+from ssiu.data.set_statistics import BLOCKY, ImageFacts, duplicates, hardest, set_facts
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, SSIUError, counted, first_names, one_line
 from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.tables import Cell, Number, Table

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from ssiu.data.statistics import BLOCKY, ImageFacts
+from ssiu.data.set_statistics import BLOCKY, ImageFacts
 
 
 def set_figure(sets: Mapping[str, Sequence[ImageFacts]]) -> Figure:

@@ -11,7 +11,7 @@ from toy_sets import write_pairs
 
 from ssiu.cli import check
 from ssiu.data.layouts import list_images
-from ssiu.data.statistics import BLOCKY, blockiness, duplicates, hardest, set_facts
+from ssiu.data.set_statistics import BLOCKY, blockiness, duplicates, hardest, set_facts
 from ssiu.data.training_data import build_stream
 from ssiu.errors import BadInputError, ConfigError
 from ssiu.images.io import read_rgb
