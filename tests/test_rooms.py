@@ -17,7 +17,6 @@ FLOORS = (  # a file imports from its own floor and those below; rooms of one fl
     {"config", "images"},
     {"models"},
     {"files", "plugins", "progress"},
-    {"basicsr_standin"},
     {"errors"},
 )
 APART = ({"report", "training"}, {"bench", "web"}, {"export", "download"}, {"config", "images"})
@@ -64,7 +63,7 @@ def test_imports_run_down_only() -> None:
 
 def test_the_ground_floor_holds_what_every_room_uses_and_nothing_else() -> None:
     loose = {path.stem for path in (ROOT / "ssiu").glob("*.py")}
-    assert loose == {"__init__", "__main__", "basicsr_standin", "plugins", "device", "files", "errors", "progress"}
+    assert loose == {"__init__", "__main__", "device", "files", "errors", "progress"}
 
 
 def test_no_two_files_import_each_other() -> None:

@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*ROOT.glob("*.py"), *ROOT.glob("ssiu/**/*.py")])
 PICKLERS = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 IMPORTS_FROM_A_TABLE = {"ssiu/__init__.py", "ssiu/cli/__init__.py"}  # of modules of ours, which stands in the file
-IMPORTS_WHAT_THE_USER_NAMES = {"ssiu/plugins.py"}  # in a --config file or on the command line, nowhere else
+IMPORTS_WHAT_THE_USER_NAMES = {"ssiu/plugins/__init__.py"}  # in a --config file or on the command line, nowhere else
 YAML_EXECUTES = {"unsafe_load", "unsafe_load_all", "full_load", "full_load_all", "load_all"}
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from ssiu.basicsr_standin import is_of_basicsr, standing_in
 from ssiu.errors import ConfigError, first_line, first_names
+from ssiu.plugins.basicsr_standin import is_of_basicsr, standing_in
 
 NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*|[^\0-\x1f\x7f]+\.py):([A-Za-z_]\w*)")
 

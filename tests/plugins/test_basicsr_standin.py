@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from ssiu import basicsr_standin
 from ssiu.errors import ConfigError
-from ssiu.plugins import find
+from ssiu.plugins import basicsr_standin, find
 
 USUAL = """
 import basicsr.archs.my_blocks as blocks
