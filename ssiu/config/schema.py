@@ -4,8 +4,6 @@ Keys are flat, so that the YAML files of the paper's release run unchanged; `ssi
 """
 
 import inspect
-import os
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,23 +19,23 @@ from pydantic import (
     model_validator,
 )
 
+from ssiu.config.values import (
+    ClassName,
+    FilePath,
+    Flag,
+    FolderName,
+    GpuId,
+    SetNames,
+    folders_once,
+    listed,
+    sets_in_order,
+)
 from ssiu.config.yaml import write_yaml
 from ssiu.models import ANY, MODELS
 from ssiu.plugins import class_of, is_plugin
 
 OPTIMIZERS = ("adamw", "adam", "muon")
 LOSSES = ("l1", "fft", "charbonnier", "mse", "ssim", "gradient")
-MAX_NAME_BYTES = 255  # of a file or folder, on every usual file system
-
-
-def _flag(value: Any) -> Any:
-    """The released configs write some switches as 0 and 1."""
-    return bool(value) if type(value) is int and value in (0, 1) else value
-
-
-def _listed(value: Any) -> Any:
-    """``eval_sets: Set5`` and ``gpu_ids: 0`` mean lists of one."""
-    return [value] if isinstance(value, (str, int)) else [] if value is None else value
 
 
 def _own_blocks(values: dict[str, Any]) -> int:
@@ -58,53 +56,6 @@ def _of_ours(value: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda values: None if is_plugin(values.get("optimizer", "")) else value
 
 
-def _usable_path(value: str) -> str:
-    """No call of the system takes NUL or a name that is too long; reports and configs are UTF-8, errors one line."""
-    if re.search(r"[\0-\x1f\x7f-\x9f\ud800-\udfff]", value):
-        raise ValueError("a path in UTF-8 without control characters")
-    if any(len(name.encode()) > MAX_NAME_BYTES for name in re.split(r"[/\\]", value)):
-        raise ValueError(f"names of at most {MAX_NAME_BYTES} bytes")
-    return value
-
-
-def _plugin_name(value: str) -> str:
-    if not is_plugin(value):
-        raise ValueError("package.module:Class or FILE.py:Class")
-    return value
-
-
-def _plain_name(value: str) -> str:
-    if not value.strip() or value in (".", "..") or re.search(r"[/\\]", value):
-        raise ValueError("a plain folder name without a path")
-    return _usable_path(value)
-
-
-def _folders_once(value: Any) -> Any:
-    if isinstance(value, list) and (not value or len(set(value)) < len(value)):
-        raise ValueError("one folder or more, each named once")
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
-
-
-def _set_or_image(value: str) -> str:
-    """``Set5``, or one image of it: ``Set5/bird``."""
-    set_name, slash, image = value.partition("/")
-    if slash and (not image or ".." in image.split("/")):
-        raise ValueError("names of sets, or of single images such as Set5/bird")
-    _plain_name(set_name)
-    return _usable_path(value)
-
-
-def _sets_in_order(value: Any) -> Any:
-    """One set is its name however it is written, and several have one order: the samples depend on it."""
-    if isinstance(value, str):
-        return value
-    if not value or len({name.lower() for name in value}) < len(value):
-        raise ValueError("one set or more, each named once")
-    if len(value) == 1:
-        return next(iter(value))
-    return {name: value[name] for name in sorted(value)} if isinstance(value, dict) else sorted(value)
-
-
 def _keys_of_models() -> dict[str, list[str]]:
     """The keys that describe a network, each with the models whose constructors take it."""
     takers: dict[str, list[str]] = {}
@@ -112,15 +63,6 @@ def _keys_of_models() -> dict[str, list[str]]:
         for key in inspect.signature(kind).parameters:
             takers.setdefault(key, []).append(kind.__name__)
     return takers
-
-
-Flag = Annotated[bool, BeforeValidator(_flag, json_schema_input_type=bool | Literal[0, 1])]
-GpuId = Annotated[int, Field(ge=0)]
-FilePath = Annotated[str, AfterValidator(os.path.expanduser), AfterValidator(_usable_path)]
-FolderName = Annotated[str, AfterValidator(_plain_name)]
-ClassName = Annotated[str, AfterValidator(_plugin_name)]
-SetName = Annotated[str, AfterValidator(_set_or_image)]
-SetNames = Annotated[list[SetName], BeforeValidator(_listed, json_schema_input_type=list[SetName] | SetName | None)]
 
 
 class Config(BaseModel):
@@ -172,7 +114,7 @@ class Config(BaseModel):
     data_path: FilePath = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
     training_dataset: Annotated[
         ClassName | FolderName | list[FolderName] | dict[FolderName, Annotated[float, Field(gt=0, le=1e9)]],
-        AfterValidator(_sets_in_order),
+        AfterValidator(sets_in_order),
     ] = Field(
         "df2k",
         description="df2k, div2k or a folder of data_path; several: [df2k, lsdir], or with the share of each in the "
@@ -182,10 +124,10 @@ class Config(BaseModel):
         default_factory=dict,
         description="arguments of such a data set, but the scale; {x2: {...}} are those of a scale",
     )
-    hr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(_folders_once)] = Field(
+    hr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(folders_once)] = Field(
         None, description="HR images anywhere, in a folder or a list of them, to train on instead of training_dataset"
     )
-    lr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(_folders_once)] = Field(
+    lr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(folders_once)] = Field(
         None, description="their LR images, a folder for each; empty = LR is made of HR"
     )
     image_list: FilePath | None = Field(
@@ -277,8 +219,8 @@ class Config(BaseModel):
 
     # the machine
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto = cuda, mps, cpu")
-    gpu_ids: Annotated[list[GpuId], BeforeValidator(_listed, json_schema_input_type=list[GpuId] | GpuId | None)] = (
-        Field(default_factory=list, description="which GPU; several need torchrun")
+    gpu_ids: Annotated[list[GpuId], BeforeValidator(listed, json_schema_input_type=list[GpuId] | GpuId | None)] = Field(
+        default_factory=list, description="which GPU; several need torchrun"
     )
 
     # logs, checkpoints, evaluation
@@ -418,7 +360,7 @@ class Config(BaseModel):
             raise ValueError("training_dataset_args are for a class of your own, and training_dataset names none")
         if self.lr_folder and not self.hr_folder:
             raise ValueError("lr_folder holds the LR images of hr_folder, which is not given")
-        if self.lr_folder and len(_listed(self.hr_folder)) != len(_listed(self.lr_folder)):
+        if self.lr_folder and len(listed(self.hr_folder)) != len(listed(self.lr_folder)):
             raise ValueError("each folder in hr_folder needs one in lr_folder")
         if self.model_args and not is_plugin(self.model):
             raise ValueError(f"model_args are for a model of your own, and {self.model} is none")
@@ -448,13 +390,13 @@ class Config(BaseModel):
     @property
     def training_folders(self) -> list[tuple[str, str | None]]:
         """Each HR folder that is given itself, with its LR folder where there is one."""
-        hr, lr = _listed(self.hr_folder), _listed(self.lr_folder)
+        hr, lr = listed(self.hr_folder), listed(self.lr_folder)
         return list(zip(hr, lr or [None] * len(hr), strict=True))
 
     @property
     def loss_terms(self) -> dict[str, Any]:
         """The weight of each loss by name, or its weight and arguments."""
-        return _loss_terms(vars(self))
+        return loss_terms_of(vars(self))
 
     @property
     def validates(self) -> bool:
@@ -479,34 +421,10 @@ class Config(BaseModel):
 KEYS_OF_NETWORKS = frozenset(_keys_of_models()) - {"scale"}
 """What describes a network of ours alone."""
 
-FREE_ON_RESUME = frozenset(
-    ("data_path", "hr_folder", "lr_folder", "image_list", "threads", "cache_dir", "cache_gb")
-    + ("device", "gpu_ids", "compile", "checkpoint_activations")
-    + ("log_path", "log_name", "log_every", "tracker", "save_every", "save_image", "keep_last")
-    + ("test_every", "validate_every", "eval_sets", "tile", "self_ensemble")
-)
-"""Keys that may differ when a run is resumed: they say where and how it runs, not what it computes."""
 
-
-def _loss_terms(values: Mapping[str, Any]) -> dict[str, Any]:
+def loss_terms_of(values: Mapping[str, Any]) -> dict[str, Any]:
     old = {"l1": values["lambda_l1"] or 0.0, "fft": values["lambda_fft"] or 0.0}
     return old if values["losses"] is None else values["losses"]
-
-
-def in_one_spelling(values: dict[str, Any]) -> dict[str, Any]:
-    """The settings ``values``, so that two that mean the same are equal: lambda_l1 and lambda_fft are losses."""
-    terms = {name: term for name, term in _loss_terms(values).items() if term}
-    return {**values, "losses": terms, "lambda_l1": None, "lambda_fft": None}
-
-
-def changed_settings(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What differs between the settings of a run and those it would have ``now``, but for `FREE_ON_RESUME`.
-
-    One by one: ``lr: 0.001 -> 0.0005``. ``then`` may be an older version's, which had fewer keys.
-    """
-    then = in_one_spelling({key: then.get(key, default_of(key, now)) for key in now})
-    now = in_one_spelling(now)
-    return [f"{key}: {then[key]} -> {now[key]}" for key in now if key not in FREE_ON_RESUME and then[key] != now[key]]
 
 
 def default_of(key: str, values: dict[str, Any]) -> Any:

@@ -15,8 +15,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from ssiu.config.changes import in_one_spelling
 from ssiu.config.load import find_config, load_config, make_config, read_values
-from ssiu.config.schema import Config, in_one_spelling
+from ssiu.config.schema import Config
 from ssiu.errors import ConfigError
 
 KEYS = ("base", "common", "seeds", "variants")

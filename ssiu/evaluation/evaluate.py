@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ssiu.config.schema import MAX_NAME_BYTES
+from ssiu.config.values import MAX_NAME_BYTES
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.device import autocast_type
 from ssiu.errors import BadInputError, NonFiniteError

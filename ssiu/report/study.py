@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssiu.config.changes import changed_settings
 from ssiu.config.load import TEXT_KEYS, load_config, read_values
-from ssiu.config.schema import changed_settings
 from ssiu.config.study import SAME, Study, StudyRun, all_settings
 from ssiu.errors import ConfigError, SSIUError, first_names
 from ssiu.evaluation.metrics import PROTOCOLS, Score

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ssiu.config.schema import Config, changed_settings
+from ssiu.config.changes import changed_settings
+from ssiu.config.schema import Config
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, quoted
 from ssiu.weights.checkpoint import find_checkpoint, load_checkpoint
 

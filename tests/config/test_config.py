@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from ssiu.config.changes import FREE_ON_RESUME
 from ssiu.config.load import load_config, make_config
-from ssiu.config.schema import FREE_ON_RESUME, Config
+from ssiu.config.schema import Config
 from ssiu.errors import ConfigError, MissingInputError
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssiu.config.changes import changed_settings
 from ssiu.config.load import load_config
-from ssiu.config.schema import Config, changed_settings
+from ssiu.config.schema import Config
 from ssiu.config.study import load_study
 from ssiu.models import build_model
 from ssiu.report.paper.published import paper_facts
