@@ -129,6 +129,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]
     return network, path
 
 
+@pytest.mark.slow
 def test_an_onnx_file_gives_the_networks_output_at_any_size(exported: tuple[nn.Module, Path]) -> None:
     network, path = exported
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])  # as anybody would run it
@@ -291,6 +292,7 @@ def test_ssiu_is_exported_in_half_precision(tmp_path: Path, export: Callable) ->
     assert element_types(tmp_path / "a.onnx") == ({onnx.TensorProto.FLOAT16},) * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SSIU, IDSANet])
 def test_exporting_does_not_switch_the_callers_network_to_eval(kind: type[nn.Module]) -> None:
     network = tiny(2, kind=kind).train()
@@ -309,6 +311,7 @@ def assert_serves_every_size(program: ExportedProgram, network: nn.Module) -> No
             torch.testing.assert_close(exported(lr), network(lr), rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SSIU, IDSANet])
 def test_torch_export_takes_any_height_and_width(kind: type[nn.Module]) -> None:
     network = tiny(2, kind=kind).eval()
@@ -326,6 +329,7 @@ def test_torch_export_of_every_scale_and_variant_takes_any_height_and_width(vari
     assert_serves_every_size(export_program(network), network)
 
 
+@pytest.mark.slow
 def test_a_pt2_file_runs_with_pytorch_alone(tmp_path: Path, export: Callable[..., tuple[int, str]]) -> None:
     network = tiny(2).eval()
     save_weights(tmp_path / "a.safetensors", network)

@@ -73,6 +73,7 @@ def test_every_tile_starts_at_a_whole_window_and_none_is_larger_than_asked(heigh
     assert all(call[0] == 2 and max(call[2:]) <= 32 + 2 * tiles.MARGIN for call in network.calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [PreparedNetwork.of, prepare])
 @pytest.mark.parametrize("self_ensemble", [False, True])
 def test_tiles_of_ssiu_equal_the_whole_image_on_all_sides(form, self_ensemble):

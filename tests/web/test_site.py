@@ -62,6 +62,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_folder_holds_the_page_the_runtime_and_the_network(tmp_path: Path) -> None:
     written = export_web(tmp_path / "site", {"tiny": NETWORK})
     files = snapshot(tmp_path / "site")

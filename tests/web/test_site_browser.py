@@ -21,6 +21,8 @@ from ssiu.images.decoding import DecodedImage
 from ssiu.images.io import read_image, write_image
 from ssiu.web.site import page_server
 
+pytestmark = pytest.mark.slow  # a network is exported first
+
 SUFFIXES = (".png", ".jpg", ".jfif", ".webp")
 
 

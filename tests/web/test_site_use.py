@@ -32,6 +32,8 @@ from ssiu.images.decoding import DecodedImage
 from ssiu.images.io import write_image
 from ssiu.models.base import SRNetwork
 
+pytestmark = pytest.mark.slow  # a network is exported first
+
 
 def test_the_result_is_shown_under_the_slider_of_the_report(page: Page, tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", DecodedImage(photo("coffee", 24, 31)))
