@@ -7,6 +7,7 @@ import shutil
 
 # Before torch is imported: tests fork, and a child of a process that has used several OpenMP threads hangs in them.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["COLUMNS"] = "120"  # as without a terminal; pytest-xdist says 80, where tables are broken
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -152,7 +152,7 @@ def test_every_pinned_package_is_pinned_once_and_declared() -> None:
     ("folder", "extras"),
     [
         ("ssiu", ["export", "external", "external-extra", "hub", "openvino", "wandb"]),
-        ("tests", ["export", "external", "hub", "dev"]),
+        ("tests", ["export", "external", "hub", "notebook", "dev"]),
     ],
 )
 def test_every_import_is_a_declared_dependency(folder: str, extras: list[str]) -> None:

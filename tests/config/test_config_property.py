@@ -129,7 +129,8 @@ def test_a_config_is_refused_by_name_or_trains_a_step(tmp_path, configs):
         before = [parameter.detach().clone() for parameter in run.model.parameters()]
         run.train_step([run.stream.batch() for _ in range(config.accumulate)])
         moved = any(not torch.equal(a, b) for a, b in zip(before, run.model.parameters(), strict=True))
-        assert moved or config.precision == "fp16", values  # fp16 may skip its first step
+        endless = max(config.loss_terms.get(name, 0) for name in ("l1", "fft")) > 1e15  # clipped by an infinite norm
+        assert moved or endless or config.precision == "fp16", values  # fp16 may skip its first step
         run.close()
         valid += 1
     assert valid >= configs / 3

@@ -282,7 +282,7 @@ def test_the_command_downloads_checks_and_names_licences(
     command.main(["manga109"])
     assert f"{apply}data/benchmark/Manga109/HR" in capsys.readouterr().out
     command.main(["weights", *options])
-    assert "loaded 155/155 tensors" in capsys.readouterr().out and (tmp_path / "to/model_x2_290.pt").exists()
+    assert "licence of the weights: MIT" in capsys.readouterr().out and (tmp_path / "to/model_x2_290.pt").exists()
     (tmp_path / "to/benchmark/Toy/HR/a.png").unlink()
     with pytest.raises(MissingInputError, match="1 LR images have no HR image"):
         command.main(["benchmark", *options])

@@ -158,6 +158,7 @@ def hung_up(step: int, arguments: list[str]) -> None:
     """Training in a terminal that is closed after ``step`` steps, as that of an ssh session that ends."""
     from ssiu.training.trainer import Trainer
 
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     reader, terminal = os.openpty()
     terminal_emulator = os.fork()
     if terminal_emulator == 0:

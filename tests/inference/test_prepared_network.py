@@ -82,7 +82,7 @@ def test_any_network_is_computed_in_the_precision_asked_for(kind: str) -> None:
 
 
 def test_a_precision_that_a_network_does_not_offer_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"Net cannot be computed in torch\.float16; use precision fp32 or tf32"):
+    with pytest.raises(ConfigError, match=r"my_nets cannot be computed in torch\.float16; use precision fp32 or tf32"):
         prepare(custom(Prepared()), torch.float16)
 
 

@@ -319,7 +319,7 @@ def test_a_network_unknown_to_spandrel_is_scored_by_its_own_code(
         "eval_sets: [Set5]\ndata_path: .\npretrain: net_g_500000.pth\n"
     )
     test_command.main(["--config", "rlfn.yml"])
-    assert "Net x4" in capsys.readouterr().out
+    assert "their_rlfn x4" in capsys.readouterr().out
     summary = json.loads((tmp_path / "results/net_g_500000_x4/summary.json").read_text())
     expected = evaluate(average.eval(), load_test_sets(load_config("rlfn.yml")))
     for protocol in ("standard", "official"):

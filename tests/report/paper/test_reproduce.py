@@ -133,7 +133,7 @@ def test_from_an_empty_folder_to_the_page(run: Run, tmp_path: Path, capsys: pyte
             assert each[protocol] == {"psnr": mean["psnr"], "ssim": mean["ssim"]} and each[protocol]["psnr"] < 30
     assert (tmp_path / "here/pretrain_model/model_x4_290.pt").exists()
     page = (folder / "reproduce.html").read_text()
-    assert "0 of 2 cells agree" in page and page.count("<table>") == 1 + 2 * 2 and "SSIU, here" in page
+    assert "0 of 2 cells agree" in page and page.count("<table>") == 1 + 2 * 2 + 1 and "SSIU, here" in page
     table_command.main(["--scale", "4", str(folder / "cells/x4_Set5.json"), "--output", str(tmp_path / "table")])
     rows = [line.split(",") for line in (tmp_path / "table/table1_x4.csv").read_text().splitlines()]
     measured = [float(row[5]) for row in rows[1:] if row[3:5] == ["standard", "Set5"]]
