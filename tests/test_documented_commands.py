@@ -26,6 +26,7 @@ NOT_RUN = {
     "makes an environment": r"bash scripts/\w+|python3 -m venv",
     "needs several processes": r"torchrun\b|sbatch\b",
     "does not end": r"tensorboard\b|.*--serve\b",
+    "needs whole data sets": r"ssiu check data\b",
     "takes minutes": r"ssiu (quickstart|study|benchmark (inference|train|data|gpu))\b",
     "needs files of others": r".*\b(DIV2K|Flickr2K|LSDIR\w*|DIV8K\w*|manga109|OTHER_x2|IMDN_x4|their\w*)\b",
 }

@@ -22,5 +22,5 @@ def test_the_notebook_runs_and_shows_what_it_says(tmp_path: Path, monkeypatch: p
         output for cell in notebook.cells for output in cell.get("outputs", ()) if "image/png" in output.get("data", {})
     ]
     assert len(pictures) == 2
-    for expected in ("bicubic: ", "SSIU: ", "mean of 3 images: ", "60 iterations", "95% interval"):
+    for expected in ("bicubic: ", "SSIU: ", "mean of 3 images: ", "step 60/60", "95% interval"):
         assert expected in printed, printed[-2000:]
