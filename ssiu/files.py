@@ -1,14 +1,16 @@
 """Writing files so that a reader, or a kill, never sees half of one."""
 
 import contextlib
+import csv
 import errno
+import io
 import logging
 import os
 import secrets
 import shutil
 import tempfile
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,6 +68,15 @@ def user_cache_folder(name: str) -> Path:
     except RuntimeError:  # a container run with an id that its passwd does not know
         cache = Path(tempfile.gettempdir())
     return cache / "ssiu" / name
+
+
+def csv_text(header: Sequence[object], lines: Iterable[Sequence[object]]) -> str:
+    """A table as CSV, each line ended by a line feed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()
 
 
 def size_text(count: float) -> str:

@@ -33,14 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_log_file_outlives_its_test() -> Iterator[None]:
-    """A trainer that a test does not close would write into its log whatever later tests say."""
+def _every_test_starts_with_a_log_that_nobody_reads() -> Iterator[None]:
+    """A run that another test left open would get these lines into its file, and the console none of them."""
     logger = logging.getLogger("ssiu")
-    before = list(logger.handlers)
+    before, logger.handlers = logger.handlers, []
     yield
-    for handler in [handler for handler in logger.handlers if handler not in before]:
-        logger.removeHandler(handler)
+    for handler in logger.handlers:
         handler.close()
+    logger.handlers = before
 
 
 @pytest.fixture(autouse=True)

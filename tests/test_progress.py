@@ -49,7 +49,6 @@ def test_the_log_is_shown_once_without_what_ends_a_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     log = logging.getLogger("ssiu")
-    monkeypatch.setattr(log, "handlers", [])
     monkeypatch.setattr(log, "propagate", False)
     for _ in range(2):
         log_to_console()

@@ -17,14 +17,12 @@ from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, one_line
 from ssiu.evaluation.metrics import KNOWN
 from ssiu.evaluation.score_folders import score_folders
-from ssiu.evaluation.scores import NO_SUMMARY, Evaluation, read_per_image
+from ssiu.evaluation.scores import NO_SUMMARY, PER_IMAGE, SUMMARY, Evaluation, read_per_image
 from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.comparison import FORMS, Method, compare, comparisons_csv, gains_csv
 from ssiu.report.figures import save_figure
 from ssiu.report.gains_figure import gains_figure
 from ssiu.report.pages import encoded
-
-PER_IMAGE = "per_image.csv"
 
 
 def read_methods(arguments: Sequence[str], hr: Path | None, scale: int | None, protocol: str) -> list[Method]:
@@ -56,7 +54,7 @@ def _read(path: Path) -> tuple[str, Evaluation, int | None]:
         raise MissingInputError(
             f"{path}: no results of test.py ({PER_IMAGE}); to score a folder of SR images add --hr HR_DIR --scale S"
         )
-    summary = folder / "summary.json"
+    summary = folder / SUMMARY
     try:
         scale = int(json.loads(summary.read_text(encoding="utf-8"))["scale"])
     except OSError as error:

@@ -99,8 +99,7 @@ def train_and_score(run: StudyRun, test_sets: Sequence[BenchmarkSet], command: s
     set_arithmetic(config.precision, config.deterministic)
     weights = read_weights(last)
     with open_results(results_folder(run), config, overwrite=True) as output:
-        save_to = output / "images" if config.save_image else None
-        scored = score_network(config, load_configured(config, weights), weights, device, test_sets, save_to)
+        scored = score_network(config, load_configured(config, weights), weights, device, test_sets, output / "images")
         write_results(output, scored, scored.facts() | {"command": command})
 
 

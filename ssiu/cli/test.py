@@ -72,8 +72,7 @@ def main(argv: Sequence[str]) -> None:
     network = load_configured(config, weights)
 
     with open_results(folder, config, args.overwrite) as output:
-        save_to = output / "images" if config.save_image else None
-        scored = score_network(config, network, weights, device, test_sets, save_to, args.protocols)
+        scored = score_network(config, network, weights, device, test_sets, output / "images", args.protocols)
         facts = scored.facts() | {"command": command_given("test", argv)}
         print(scored.table().text(terminal_width()))
         write_results(output, scored, facts, shown=args.shown, other=other)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from ssiu.errors import ConfigError
 from ssiu.evaluation.measures import Measure, Measured
-from ssiu.evaluation.metrics import Score, mean_score
+from ssiu.evaluation.metrics import Score, mean_score, score_of_error
 
 DEPTH = 2  # answers that may differ from a known protocol's
 AROUND = Score(0.3, 0.003)  # made-up cells lie as near as this to the claimed one
@@ -207,16 +207,8 @@ def mean(images: Sequence[Mapping[Measure, Measured]], protocol: Protocol) -> Sc
         return Score(math.nan, math.nan)
     if protocol.average == "MSE":
         error = math.fsum(each.error for each in measured) / len(measured)
-        return Score(_decibels(error), mean_score(_score(each) for each in measured).ssim)
-    return mean_score(_score(each) for each in measured)
-
-
-def _score(measured: Measured) -> Score:
-    return Score(_decibels(measured.error), measured.similarity)
-
-
-def _decibels(error: float) -> float:
-    return 10 * math.log10(255**2 / error) if error > 0 else math.inf
+        return score_of_error(error, mean_score(score_of_error(*each) for each in measured).ssim)
+    return mean_score(score_of_error(*each) for each in measured)
 
 
 def printed(score: Score, rounding: str, digits: tuple[int, int]) -> tuple[int, ...]:

@@ -149,7 +149,7 @@ def _standard(sr: Tensor | np.ndarray, hr: np.ndarray, scale: int) -> Score:
     if not isinstance(sr, np.ndarray):
         sr = to_uint8(sr)
     sr_y, hr_y = (_shave(luma(image), scale) for image in (sr, hr))
-    return _decibels(np.square(sr_y - hr_y).mean().item(), ssim_by_opencv(sr_y, hr_y))
+    return score_of_error(np.square(sr_y - hr_y).mean().item(), ssim_by_opencv(sr_y, hr_y))
 
 
 def _standard_on_device(sr: Tensor, hr: np.ndarray, scale: int) -> Score:
@@ -228,10 +228,10 @@ def _compare(sr: Tensor, hr: Tensor) -> Score:
     """PSNR and SSIM of two lumas (H, W) with a data range of 255, in their own precision."""
     window = _window(sr.dtype).view(1, 1, 1, WINDOW)
     similarity = windowed_ssim(sr[None, None], hr[None, None], data_range=255, win=window)
-    return _decibels((sr - hr).square().mean().item(), similarity.item())
+    return score_of_error((sr - hr).square().mean().item(), similarity.item())
 
 
-def _decibels(error: float, similarity: float) -> Score:
+def score_of_error(error: float, similarity: float) -> Score:
     """The score of a mean squared error in 255ths."""
     return Score(10 * math.log10(255**2 / error) if error > 0 else math.inf, similarity)
 

@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,9 @@ from typing import Any
 from ssiu import __version__
 from ssiu.errors import BadInputError, MissingInputError, first_names
 from ssiu.evaluation.metrics import KNOWN, Score, mean_score
+from ssiu.files import csv_text
+
+SUMMARY, PER_IMAGE = "summary.json", "per_image.csv"  # what `test.py` writes scores into
 
 NO_SUMMARY = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
 """What reading any other document as a summary raises."""
@@ -118,14 +120,18 @@ class Evaluation:
 
     def per_image_csv(self) -> str:
         """One line an image with all digits."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         numbers = [f"{protocol}_{number}" for protocol in self.protocols for number in Score._fields]
-        writer.writerow(["set", "name", "width", "height", *numbers])
-        for image in self.images:
-            values = [value for protocol in self.protocols for value in image.scores[protocol]]
-            writer.writerow([image.set_name, image.name, image.width, image.height, *values])
-        return text.getvalue()
+        lines = (
+            [
+                image.set_name,
+                image.name,
+                image.width,
+                image.height,
+                *(v for p in self.protocols for v in image.scores[p]),
+            ]
+            for image in self.images
+        )
+        return csv_text(["set", "name", "width", "height", *numbers], lines)
 
 
 def read_per_image(path: Path) -> Evaluation:

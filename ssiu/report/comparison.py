@@ -1,7 +1,5 @@
 """Methods on the same images: what one gains on another, how sure that is, and which images decide it."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import numpy as np
 from ssiu.errors import BadInputError, MissingInputError, counted, first_names
 from ssiu.evaluation.scores import Evaluation, ImageResult
 from ssiu.evaluation.statistics import FEWEST, Difference, deciding, difference, mean_and_deviation
+from ssiu.files import csv_text
 from ssiu.report.tables import Cell, Number, Table
 
 ALL = "all sets"
@@ -166,34 +165,32 @@ def compare(first: Method, other: Method, protocol: str = "standard", number: st
 
 def comparisons_csv(comparisons: Sequence[Comparison]) -> str:
     """A line a set and pair of methods, with all digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["set", "protocol", "number", "first", "other", "first_mean", "other_mean", "first_deviation_over_seeds",
-         "other_deviation_over_seeds", "images", "difference", "low", "high", "p", "could_show", "better_on"]
-    )  # fmt: skip
+    header = [
+        "set", "protocol", "number", "first", "other", "first_mean", "other_mean", "first_deviation_over_seeds",
+        "other_deviation_over_seeds", "images", "difference", "low", "high", "p", "could_show", "better_on",
+    ]  # fmt: skip
+    lines = []
     for each in comparisons:
         for gains in each.sets:
             found = gains.found
             numbers = [found.images, found.mean, found.low, found.high, found.p, found.detectable, gains.better]
-            writer.writerow(
+            lines.append(
                 [gains.name, each.protocol, each.number, each.first.name, each.other.name, *gains.means]
                 + ["" if isinstance(v, float) and math.isnan(v) else v for v in (*gains.deviations, *numbers)]
             )
-    return text.getvalue()
+    return csv_text(header, lines)
 
 
 def gains_csv(comparisons: Sequence[Comparison]) -> str:
     """A line an image and pair of methods."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["set", "image", "first", "other", "gain"])
-    for each in comparisons:
-        for gains in each.sets:
-            if gains.name != ALL:
-                pairs = zip(gains.images, gains.gains.tolist(), strict=True)
-                writer.writerows([gains.name, image, each.first.name, each.other.name, gain] for image, gain in pairs)
-    return text.getvalue()
+    lines = (
+        [gains.name, image, each.first.name, each.other.name, gain]
+        for each in comparisons
+        for gains in each.sets
+        if gains.name != ALL
+        for image, gain in zip(gains.images, gains.gains.tolist(), strict=True)
+    )
+    return csv_text(["set", "image", "first", "other", "gain"], lines)
 
 
 def _common_images(set_name: str, runs: Sequence[tuple[str, Evaluation]]) -> list[ImageResult]:

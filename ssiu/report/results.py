@@ -12,14 +12,14 @@ from ssiu.config.schema import Config
 from ssiu.data.test_sets import BenchmarkSet
 from ssiu.errors import BadInputError, MissingInputError, OutputError
 from ssiu.evaluation.evaluate import image_file
-from ssiu.evaluation.scores import Evaluation, read_per_image
+from ssiu.evaluation.scores import PER_IMAGE, SUMMARY, Evaluation, read_per_image
 from ssiu.files import contents, held, make_folder, remove_leftovers, write_atomically
 from ssiu.images.io import image_size
 from ssiu.report.results_page import PIXELS, SHOWN, OtherRun, choose, report_page
 from ssiu.report.scored import ScoredNetwork
 from ssiu.weights.hub import plain_name
 
-CONTENTS = {"config.yml", "summary.json", "per_image.csv", "report.html", "images"}
+CONTENTS = {"config.yml", SUMMARY, PER_IMAGE, "report.html", "images"}
 LOCK = ".lock"
 
 
@@ -54,9 +54,9 @@ def open_results(folder: Path, config: Config, overwrite: bool = False) -> Itera
     with held(folder / LOCK, folder, in_use, "--output DIR"):
         remove_leftovers(folder)
         there = contents(folder)  # another run may have finished meanwhile
-        if "summary.json" in there and not overwrite:
+        if SUMMARY in there and not overwrite:
             raise OutputError(f"{folder} holds results already; --output DIR keeps both, --overwrite replaces them")
-        for name in sorted(there & CONTENTS - {"config.yml"}, key="summary.json".__ne__):  # that one first: not whole
+        for name in sorted(there & CONTENTS - {"config.yml"}, key=SUMMARY.__ne__):  # that one first: not whole
             path = folder / name
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -80,8 +80,8 @@ def write_results(
     those of ``other`` beside them. The numbers come first: they are kept whatever becomes of the page. Raises SaveError
     (74) when writing fails.
     """
-    write_atomically(folder / "per_image.csv", scored.evaluation.per_image_csv().encode())
-    write_atomically(folder / "summary.json", summary_json(scored.summary()))  # last: with it, all is there
+    write_atomically(folder / PER_IMAGE, scored.evaluation.per_image_csv().encode())
+    write_atomically(folder / SUMMARY, summary_json(scored.summary()))  # last: with it, all is there
     images = folder / "images"
     choices = []
     for each in scored.test_sets if images.is_dir() else ():
@@ -98,7 +98,7 @@ def other_results(folder: Path, test_sets: Sequence[BenchmarkSet]) -> OtherRun:
     a per_image.csv that is none, or an image of another size.
     """
     name = folder.absolute().name
-    found = read_per_image(folder / "per_image.csv")
+    found = read_per_image(folder / PER_IMAGE)
     tested = {f"{test_set.name}/{pair.name}" for test_set in test_sets for pair in test_set.pairs}
     found = Evaluation([image for image in found.images if image.key in tested], found.protocols)
     other = OtherRun(f"{name} (beside)" if name in ("bicubic", "SR", "HR", "error") else name, folder / "images", found)

@@ -111,14 +111,17 @@ def score_network(
     weights: Weights,
     device: torch.device,
     test_sets: Sequence[BenchmarkSet],
-    save_to: Path | None,
+    images: Path,
     protocols: Sequence[str] = PROTOCOLS,
 ) -> ScoredNetwork:
-    """Scores ``network``, which was loaded from ``weights``, and bicubic; the rest as `evaluate`."""
+    """Scores ``network``, which was loaded from ``weights``, and bicubic; the rest as `evaluate`.
+
+    SR images go into the folder ``images``, unless the config keeps none.
+    """
     parameters, macs = network_size(network)
     evaluation = evaluate(
         network.to(device), test_sets, precision=config.precision, tile=config.tile,
-        self_ensemble=config.self_ensemble, protocols=protocols, save_to=save_to,
+        self_ensemble=config.self_ensemble, protocols=protocols, save_to=images if config.save_image else None,
     )  # fmt: skip
     return ScoredNetwork(
         config=config,

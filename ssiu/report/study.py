@@ -1,7 +1,5 @@
 """What is finished of a study, and its tables: means, deviations over seeds, and differences to the first variant."""
 
-import csv
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -14,9 +12,9 @@ from ssiu.config.load import TEXT_KEYS, load_config, read_values
 from ssiu.config.study import SAME, Study, StudyRun, all_settings
 from ssiu.errors import ConfigError, SSIUError, first_names
 from ssiu.evaluation.metrics import PROTOCOLS, Score
-from ssiu.evaluation.scores import NO_SUMMARY, summary_means
+from ssiu.evaluation.scores import NO_SUMMARY, SUMMARY, summary_means
 from ssiu.evaluation.statistics import difference, mean_and_deviation
-from ssiu.files import contents, write_atomically
+from ssiu.files import contents, csv_text, write_atomically
 from ssiu.report.pages import encoded, tables_page
 from ssiu.report.tables import Cell, Number, Table
 
@@ -48,7 +46,7 @@ def finished(run: StudyRun) -> FinishedRun | None:
     """What is known of ``run``; None where it is still to be trained or scored, or was scored on other sets."""
     folder, now = results_folder(run), run.config.model_dump(mode="json")
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         scored = read_values(folder / "config.yml", "the config of results", TEXT_KEYS)
         if any(scored[key] != now[key] for key in SAME):
             return None
@@ -151,10 +149,10 @@ def write_tables(study: Study, done: Sequence[FinishedRun], tables: Sequence[Tab
 
 
 def _csv(done: Sequence[FinishedRun]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["variant", "seed", "protocol", "set", *Score._fields])
-    for run in done:
-        for protocol, sets in run.means.items():
-            writer.writerows([run.variant, run.seed, protocol, name, *score] for name, score in sets.items())
-    return text.getvalue()
+    lines = (
+        [run.variant, run.seed, protocol, name, *score]
+        for run in done
+        for protocol, sets in run.means.items()
+        for name, score in sets.items()
+    )
+    return csv_text(["variant", "seed", "protocol", "set", *Score._fields], lines)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import same
-from tiny_run import make_data, outcome, stop_after, tiny_config
+from tiny_run import make_data, outcome, run_with_stops, tiny_config
 
 from ssiu.config.load import load_config, make_config
 from ssiu.data.training_data import build_stream
-from ssiu.errors import BadInputError, ConfigError, StoppedError
+from ssiu.errors import BadInputError, ConfigError
 from ssiu.training.trainer import Trainer
 
 FILE = """
@@ -173,10 +173,5 @@ def test_network_loss_optimizer_and_data_of_ones_own_train_from_one_file_and_go_
     (tmp_path / "own.yml").write_text(tiny_config(tmp_path, **own).to_yaml())
     whole, parts = (load_config(tmp_path / "own.yml", [f"log_name={name}"]) for name in ("whole", "parts"))
     Trainer(whole).run()
-    for step in (3, 5):
-        run = Trainer(parts, "auto")
-        stop_after(run, step)
-        with pytest.raises(StoppedError):
-            run.run()
-    Trainer(parts, "auto").run()
+    run_with_stops(parts, (3, 5))
     assert same(outcome(parts.run_folder), outcome(whole.run_folder))

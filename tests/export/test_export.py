@@ -186,12 +186,13 @@ def metadata(key: str, value: str) -> Callable[[onnx.ModelProto], None]:
     return change
 
 
-def rename_input(document: onnx.ModelProto) -> None:
+def rename_input(document: onnx.ModelProto, index: int = 0, new: str = "image") -> None:
+    old = document.graph.input[index].name
     for node in document.graph.node:
-        for index, name in enumerate(node.input):
-            if name == "lr":
-                node.input[index] = "image"
-    document.graph.input[0].name = "image"
+        for place, name in enumerate(node.input):
+            if name == old:
+                node.input[place] = new
+    document.graph.input[index].name = new
 
 
 def fix_size(document: onnx.ModelProto) -> None:
@@ -376,11 +377,7 @@ def test_an_onnx_file_for_tiles_takes_their_offset_and_equals_the_whole_image(tm
 
 def called_place(document: onnx.ModelProto) -> None:
     """The second input as it was called at first."""
-    for node in document.graph.node:
-        for index, name in enumerate(node.input):
-            if name == "tile_offset":
-                node.input[index] = "place"
-    document.graph.input[1].name = "place"
+    rename_input(document, 1, "place")
 
 
 def test_a_network_that_takes_no_tile_offset_has_no_onnx_file_for_tiles(tmp_path: Path, export: Callable) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import logging
 import os
 import resource
 import signal
@@ -27,7 +26,6 @@ def in_child(task: Callable[[], Any]) -> tuple[int, Any]:
     if pid == 0:
         code = 1
         try:
-            logging.getLogger("ssiu").handlers.clear()  # those of a run that another test left open
             os.write(writer, json.dumps(task()).encode())
             code = 0
         except BaseException as error:

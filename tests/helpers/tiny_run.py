@@ -3,16 +3,19 @@
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from torch import Tensor, nn
 from toy_sets import write_pairs
 
 from ssiu.config.load import make_config
 from ssiu.config.schema import Config
 from ssiu.data.stream import TrainingData
+from ssiu.errors import StoppedError
 from ssiu.images.bicubic import imresize
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint
@@ -86,6 +89,16 @@ def stop_after(run: Trainer, step: int, signum: int = signal.SIGTERM) -> None:
             os.kill(os.getpid(), signum)
 
     run.train_step = train_step
+
+
+def run_with_stops(config: Config, steps: Iterable[int]) -> None:
+    """Trains ``config`` to its end; after each of ``steps`` the run is stopped and goes on anew."""
+    for step in steps:
+        run = Trainer(config, "auto")
+        stop_after(run, step)
+        with pytest.raises(StoppedError):
+            run.run()
+    Trainer(config, "auto").run()
 
 
 TIMING = {"it_per_s", "data_wait", "peak_mib"}

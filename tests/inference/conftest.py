@@ -1,6 +1,5 @@
 """The command `ssiu upscale` with small weights, and something to upscale."""
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def command(weights: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+def command(weights: Path, capsys: pytest.CaptureFixture):
     """Runs the script with small weights: exit code, stdout, stderr."""
-    monkeypatch.setattr(logging.getLogger("ssiu"), "handlers", [])
 
     def run(*arguments: object) -> tuple[int, str, str]:
         words = [str(argument) for argument in arguments]

@@ -74,7 +74,6 @@ def test_a_script_that_sets_up_no_logging_sees_the_lines(
 ) -> None:
     log = logging.getLogger("ssiu")
     monkeypatch.setattr(log, "propagate", False)  # pytest gives the root logger handlers
-    monkeypatch.setattr(log, "handlers", [])
     Trainer(tiny_config(folder, max_iterations=2)).run()
     assert "step 2/2  loss " in capsys.readouterr().out
     monkeypatch.setattr(log, "handlers", [logging.NullHandler()])
@@ -92,7 +91,6 @@ def test_the_last_message_is_said_once(folder: Path, capsys: pytest.CaptureFixtu
 
     monkeypatch.setattr(Trainer, "train_step", stopping)
     log = logging.getLogger("ssiu")
-    monkeypatch.setattr(log, "handlers", [])
     monkeypatch.setattr(log, "propagate", False)  # other libraries may have given the root logger a handler
     with pytest.raises(SystemExit) as ended:
         run_cli(command.main, ["--config", str(folder / "c.yml")])

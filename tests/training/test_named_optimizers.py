@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import same
-from tiny_run import outcome, stop_after, tiny_config, trainer
+from tiny_run import outcome, run_with_stops, tiny_config, trainer
 from torch import Tensor, nn
 
 from ssiu.config.load import load_config, make_config
-from ssiu.errors import ConfigError, StoppedError
+from ssiu.errors import ConfigError
 from ssiu.training.optimizers import build_optimizer
 from ssiu.training.trainer import Trainer
 from ssiu.weights.load import load_model
@@ -103,12 +103,7 @@ def assert_resumes_bit_for_bit(folder: Path, name: str, **keys: object) -> None:
     keys = {"max_iterations": 7, "log_every": 3, "save_every": 3, **keys}
     whole, parts = (tiny_config(folder, log_name=f"{name}_{part}", **keys) for part in ("whole", "parts"))
     Trainer(whole).run()
-    for step in (2, 4):
-        run = Trainer(parts, "auto")
-        stop_after(run, step)
-        with pytest.raises(StoppedError):
-            run.run()
-    Trainer(parts, "auto").run()
+    run_with_stops(parts, (2, 4))
     assert same(outcome(whole.run_folder), outcome(parts.run_folder))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import same
-from tiny_run import make_data, outcome, stop_after, tiny_config
+from tiny_run import make_data, outcome, run_with_stops, stop_after, tiny_config
 
 from ssiu.errors import BadInputError, ConfigError, MissingInputError, OutputError, StoppedError
 from ssiu.images.io import save_image
@@ -69,11 +69,7 @@ def test_other_settings_resume_bit_identically_too(folder, change):
     change = {**RUN, "max_iterations": 5, "test_every": 0, "validate_every": None, **change}
     configs = [tiny_config(folder, log_name=f"{name}{hash(str(change))}", **change) for name in ("whole", "part")]
     Trainer(configs[0]).run()
-    run = Trainer(configs[1], "auto")
-    stop_after(run, 2)
-    with pytest.raises(StoppedError):
-        run.run()
-    Trainer(configs[1], "auto").run()
+    run_with_stops(configs[1], (2,))
     assert same(*(outcome(config.run_folder) for config in configs))
 
 
@@ -87,12 +83,7 @@ def test_validations_every_so_many_steps_come_at_the_same_steps_however_often_a_
     Trainer(whole).run()
     lines = [json.loads(line) for line in (whole.run_folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["kind"] == "validation"] == [3, 6, 7]
-    for step in (3, 4):
-        run = Trainer(config, "auto")
-        stop_after(run, step)
-        with pytest.raises(StoppedError):
-            run.run()
-    Trainer(config, "auto").run()
+    run_with_stops(config, (3, 4))
     assert same(outcome(config.run_folder), outcome(whole.run_folder))
 
 

@@ -1,8 +1,6 @@
 """The rows of Table I: the paper's, bicubic and our runs, each number under the protocol it was computed with."""
 
-import csv
 import dataclasses
-import io
 import json
 import math
 from collections import Counter
@@ -16,8 +14,9 @@ from ssiu.data.test_sets import BenchmarkSet, load_test_set
 from ssiu.errors import BadInputError, MissingInputError
 from ssiu.evaluation.evaluate import evaluate
 from ssiu.evaluation.metrics import Score, rounded
-from ssiu.evaluation.scores import NO_SUMMARY, summary_means
+from ssiu.evaluation.scores import NO_SUMMARY, SUMMARY, summary_means
 from ssiu.evaluation.statistics import mean_and_deviation
+from ssiu.files import csv_text
 from ssiu.inference.networks import Bicubic
 from ssiu.report.paper.published import known_rows, paper_row
 from ssiu.report.tables import ABSENT
@@ -135,15 +134,13 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 def rows_csv(rows: Iterable[Row]) -> str:
     """A line per method, protocol and set, with all digits."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["scale", "method", "from", "protocol", "set", *Score._fields])
-    for row in rows:
-        for protocol, sets in row.means.items():
-            writer.writerows(
-                [row.scale, row.method, row.source, protocol, name, *score] for name, score in sets.items()
-            )
-    return text.getvalue()
+    lines = (
+        [row.scale, row.method, row.source, protocol, name, *score]
+        for row in rows
+        for protocol, sets in row.means.items()
+        for name, score in sets.items()
+    )
+    return csv_text(["scale", "method", "from", "protocol", "set", *Score._fields], lines)
 
 
 class _Run(NamedTuple):
@@ -198,7 +195,7 @@ def _read_summary(path: Path) -> tuple[Row, _Run]:
         row = Row(
             str(document["model"]),
             int(document["scale"]),
-            path.absolute().parent.name if path.name == "summary.json" else path.stem,
+            path.absolute().parent.name if path.name == SUMMARY else path.stem,
             summary_means(document),
             params_k=float(document.get("parameters") or math.nan) / 1e3,  # score.py knows no network
             flops_g=float(document.get("macs_1280x720") or math.nan) / 1e9,
