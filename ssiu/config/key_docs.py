@@ -14,8 +14,8 @@ NAMES = {"string": "text", "integer": "whole number", "number": "number", "boole
 
 PAGE = """# Every key of a config
 
-Given in a YAML file (`batch_size: 16`) or on the command line, which wins (`batch_size=16`). This page is made from
-`ssiu/config/schema.py` by `python -m ssiu train --list-keys markdown > docs/keys.md`.
+Keys are given in a YAML file (`batch_size: 16`) or on the command line (`batch_size=16`), which wins. This page is
+made from `ssiu/config/schema.py` by `python -m ssiu train --list-keys markdown > docs/keys.md`.
 
 An editor with a YAML language server (in VS Code the extension "YAML" by Red Hat) completes and checks a config while
 you write it. The first line of the config names the schema:

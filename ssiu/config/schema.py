@@ -73,42 +73,42 @@ class Config(BaseModel):
     # the network
     model: str = Field(
         "SSIU",
-        description="SSIU (SSUFSR is its old name), IDSANet, package.module:Class or FILE.py:Class of your own, or "
-        "any: what pretrain holds, whatever the keys of networks say; never trained",
+        description="SSIU (old name: SSUFSR), IDSANet, or your own package.module:Class or FILE.py:Class; any: the "
+        "network that pretrain holds (not for training), and keys that describe a network are ignored",
     )
     model_args: dict[str, Any] = Field(
         default_factory=dict,
-        description="arguments of a model of your own, but the scale; {x2: {...}} are those of a scale",
+        description="arguments of your own model, except the scale; {x2: {...}}: arguments for one scale only",
     )
     scale: Literal[2, 3, 4] = Field(4, description="upscaling factor")
     rgb_range: float = Field(
-        1.0, description="range of the network's input; 255 for a model of your own that works in it"
+        1.0, description="largest input value of the network; 255 for your own model that works in 0 to 255"
     )
-    colors: int = Field(3, description="channels of an image; only 3")
+    colors: int = Field(3, description="channels of an image; must be 3")
     n_feats: int = Field(64, ge=1, le=1024, description="feature channels C")
     num_heads: int = Field(4, ge=1, le=64, description="attention heads")
     n_blocks: int = Field(
         default_factory=_own_blocks,
         ge=1,
         le=99,
-        description="SS-ReM stages N (SSIU: a multiple of 3) or blocks; default the model's own",
+        description="SS-ReM stages N (SSIU: a multiple of 3) or blocks; the default depends on the model",
     )
-    attention: Literal["sparse", "dense"] = Field("sparse", description="ESAM, or the SAM of Table III")
-    moe: Flag = Field(True, description="MoE-FS; false = Table III's row without it")
-    beta_sign: Literal["minus", "plus"] = Field("minus", description="Eq. 13: v - b as released, or v + b as printed")
-    skip: Literal["norm", "raw"] = Field("norm", description="Eq. 12: LN(a) as released, or a as printed")
+    attention: Literal["sparse", "dense"] = Field("sparse", description="sparse: ESAM; dense: the SAM of Table III")
+    moe: Flag = Field(True, description="use MoE-FS; false: the row without it in Table III")
+    beta_sign: Literal["minus", "plus"] = Field(
+        "minus", description="Eq. 13; minus: v - b (released); plus: v + b (printed)"
+    )
+    skip: Literal["norm", "raw"] = Field("norm", description="Eq. 12; norm: LN(a) (released); raw: a (printed)")
     share_group: Literal["none"] | Annotated[int, Field(ge=0, le=99)] = Field(
-        0, description="IDSANet: blocks that share one attention; 0 = all, none = every attention has its own"
+        0, description="IDSANet: blocks that share an attention matrix; 0 = all, none = no sharing"
     )
     smu: Literal["gconv", "none"] = Field("gconv", description="IDSANet: sequence unit after each attention")
     purification: Literal["lkcipm", "none"] = Field("lkcipm", description="IDSANet: large-kernel purification, or none")
     hybrid_attention: Literal["inham", "none"] = Field("inham", description="IDSANet: hybrid attention, or none")
 
     # weights to start from
-    pretrain: FilePath | None = Field(
-        None, description="weights to evaluate, or to fine-tune from; a file or hf:owner/name"
-    )
-    init_trunk: FilePath | None = Field(None, description="train from another scale's weights, all but its tail")
+    pretrain: FilePath | None = Field(None, description="weights to evaluate or fine-tune: a file or hf:owner/name")
+    init_trunk: FilePath | None = Field(None, description="weights of another scale to start from, without their tail")
 
     # training data
     data_path: FilePath = Field("./data", min_length=1, description="folder with DF2K, benchmark and your own sets")
@@ -117,110 +117,110 @@ class Config(BaseModel):
         AfterValidator(sets_in_order),
     ] = Field(
         "df2k",
-        description="df2k, div2k or a folder of data_path; several: [df2k, lsdir], or with the share of each in the "
-        "samples: {df2k: 2, lsdir: 1}; or package.module:Class or FILE.py:Class, a torch Dataset of your own",
+        description="df2k, div2k or a folder in data_path; several: [df2k, lsdir], or with their shares of the "
+        "samples: {df2k: 2, lsdir: 1}; or your own torch Dataset, package.module:Class or FILE.py:Class",
     )
     training_dataset_args: dict[str, Any] = Field(
         default_factory=dict,
-        description="arguments of such a data set, but the scale; {x2: {...}} are those of a scale",
+        description="arguments of your own Dataset, except the scale; {x2: {...}}: arguments for one scale only",
     )
     hr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(folders_once)] = Field(
-        None, description="HR images anywhere, in a folder or a list of them, to train on instead of training_dataset"
+        None, description="folder of HR images, or a list of folders, to train on instead of training_dataset"
     )
     lr_folder: Annotated[FilePath | list[FilePath] | None, AfterValidator(folders_once)] = Field(
-        None, description="their LR images, a folder for each; empty = LR is made of HR"
+        None, description="folder of LR images for each hr_folder; empty = LR is made from HR"
     )
-    image_list: FilePath | None = Field(
-        None, description="text file of image names, one a line: only these of the training sets"
-    )
+    image_list: FilePath | None = Field(None, description="text file of image names, one per line: train only on these")
     patch_size: int = Field(
         default_factory=lambda data: 64 * data.get("scale", 4),
         ge=1,
         le=4096,
-        description="side of an HR training patch, a multiple of scale; default LR patches of 64x64",
+        description="side of an HR training patch, a multiple of scale; default: LR patches of 64x64",
     )
-    batch_size: int = Field(40, ge=1, le=65_536, description="patches per batch over all devices together")
+    batch_size: int = Field(40, ge=1, le=65_536, description="patches per batch, on all devices together")
     data_repeat: int = Field(40, ge=1, le=1_000_000, description="times each image is visited in an epoch")
     data_augment: Flag = Field(True, description="random flips and rotations (all eight)")
-    threads: int = Field(8, ge=0, le=256, description="data loader workers of each process, so of each GPU")
+    threads: int = Field(8, ge=0, le=256, description="data loader workers per process, and so per GPU")
     cache_dir: FilePath | None = Field(None, description="where decoded images are cached; empty = beside the data")
     cache_gb: float | None = Field(
-        None, ge=0, le=1e6, description="at most this many GB of them, the last visited; 0 = none; empty = no bound"
+        None, ge=0, le=1e6, description="GB of decoded images to keep, those visited last; 0 = none; empty = no limit"
     )
 
     # optimisation
     seed: int = Field(2024, ge=0, lt=2**32, description="initial weights, order of the data, dropout")
     epochs: int = Field(290, ge=1, le=1_000_000, description="length of training in passes over the data")
-    max_iterations: int | None = Field(None, ge=1, le=10**9, description="length in optimizer steps, replaces epochs")
+    max_iterations: int | None = Field(None, ge=1, le=10**9, description="length in optimizer steps, instead of epochs")
     optimizer: str = Field(
         "adamw",
-        description=f"{', '.join(OPTIMIZERS)} (as released, as in the paper, for short runs), or package.module:Class "
-        "or FILE.py:Class, such as torch.optim:NAdam, which gets lr and optimizer_args",
+        description="adamw (as released), adam (as in the paper), muon (for short runs), or package.module:Class or "
+        "FILE.py:Class, such as torch.optim:NAdam, which gets lr and optimizer_args",
     )
     optimizer_args: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of such an optimizer, all but lr"
+        default_factory=dict, description="arguments of a package.module:Class optimizer, except lr"
     )
     lr: float = Field(1e-3, gt=0, le=1e3, description="highest learning rate")
     muon_lr: float = Field(
-        6e-3, gt=0, le=1e3, description="muon: highest rate of the 1x1 convolutions; lr is that of all other parameters"
+        6e-3, gt=0, le=1e3, description="muon: highest learning rate of the 1x1 convolutions; lr is for all others"
     )
-    muon_weight_decay: float = Field(0.05, ge=0, description="muon: on the 1x1 convolutions")
+    muon_weight_decay: float = Field(0.05, ge=0, description="muon: weight decay of the 1x1 convolutions")
     betas: tuple[float, float] | None = Field(
         default_factory=_of_ours((0.9, 0.99)), description="adamw, adam, muon: decay rates of Adam's moments"
     )
     weight_decay: float | None = Field(
-        default_factory=_of_ours(1e-4), ge=0, description="adamw, adam: on every parameter; muon: on those of lr"
+        default_factory=_of_ours(1e-4), ge=0, description="weight decay; muon: not of the 1x1 convolutions"
     )
     scheduler: Literal["cosine", "restarts", "multistep", "wsd", "constant"] = Field(
         "cosine",
-        description="cosine to eta_min, restarts: several of these, multistep: steps at decays or milestones, wsd: "
-        "constant, then linear to eta_min, or constant",
+        description="cosine: falls to eta_min; restarts: several cosines; multistep: steps at decays or milestones; "
+        "wsd: constant, then linear to eta_min; constant",
     )
-    warmup_epochs: int = Field(0, ge=0, le=1_000_000, description="epoch k of these runs at lr * k / warmup_epochs")
+    warmup_epochs: int = Field(
+        0, ge=0, le=1_000_000, description="warm-up: epoch k has the rate lr * k / warmup_epochs"
+    )
     warmup_iterations: int = Field(
-        0, ge=0, le=10**9, description="the same in iterations, whatever scheduler says of the first ones"
+        0, ge=0, le=10**9, description="the same in iterations; replaces the scheduler's rate there"
     )
-    eta_min: float = Field(1e-6, ge=0, description="where cosine, restarts and wsd end")
+    eta_min: float = Field(1e-6, ge=0, description="last learning rate of cosine, restarts and wsd")
     decays: list[int] = Field(default_factory=list, description="multistep: epochs after which lr is multiplied")
     milestones: list[Annotated[int, Field(ge=0, le=10**9)]] = Field(
-        default_factory=list, description="multistep: iterations after which it is, instead of decays"
+        default_factory=list, description="multistep: iterations after which lr is multiplied, instead of decays"
     )
-    gamma: float = Field(0.5, gt=0, le=1, description="multistep: by this")
+    gamma: float = Field(0.5, gt=0, le=1, description="multistep: factor of each multiplication")
     periods: list[Annotated[int, Field(ge=1, le=10**9)]] = Field(
-        default_factory=list, description="restarts: iterations of each cosine; after the last the rate is eta_min"
+        default_factory=list, description="restarts: iterations of each cosine; after the last one the rate is eta_min"
     )
     restart_weights: list[Annotated[float, Field(gt=0, le=1e3)]] = Field(
-        default_factory=list, description="restarts: what the height of each cosine is multiplied by; empty = 1"
+        default_factory=list, description="restarts: factor of each cosine's height; empty = 1"
     )
-    decay_share: float = Field(0.3, gt=0, le=1, description="wsd: share of the run, at its end, in which lr falls")
+    decay_share: float = Field(0.3, gt=0, le=1, description="wsd: share of the run in which lr falls, at its end")
     losses: dict[str, float | dict[str, Any]] | None = Field(
         None,
-        description=f"weights of the losses that are summed: {', '.join(LOSSES)}, package.module:Class or "
-        "FILE.py:Class of your own; {weight: 1.0, ...} also gives arguments; empty = lambda_l1 and lambda_fft",
+        description=f"weights of the losses: {', '.join(LOSSES)}, or your own package.module:Class or FILE.py:Class; "
+        "{weight: 1.0, ...} also gives arguments; empty = lambda_l1 and lambda_fft",
     )
     lambda_l1: float | None = Field(
-        default_factory=_without_losses(1.0), ge=0, description="weight of the L1 loss, without losses"
+        default_factory=_without_losses(1.0), ge=0, description="weight of the L1 loss if losses is empty"
     )
     lambda_fft: float | None = Field(
         default_factory=_without_losses(0.01),
         ge=0,
-        description="weight of the L1 loss between Fourier transforms, without losses",
+        description="weight of the L1 loss between Fourier transforms if losses is empty",
     )
     grad_clip: float = Field(0.0, ge=0, description="largest gradient norm; 0 = off")
     accumulate: int = Field(1, ge=1, le=65_536, description="batches per optimizer step")
-    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, see ema_warmup; 0 = off")
-    ema_warmup: Flag = Field(True, description="shorter at the start; false = by ema_decay from the first step on")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0 = off")
+    ema_warmup: Flag = Field(True, description="smaller ema_decay at the start; false = the same from the first step")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the network")
     compile: Flag | Literal["reduce-overhead", "max-autotune"] = Field(
-        False, description="torch.compile the network; a mode of it: faster steps, compiled for longer"
+        False, description="use torch.compile; a mode of it makes faster steps but compiles longer"
     )
-    checkpoint_activations: Flag = Field(False, description="less memory: stages compute twice, same gradients")
-    deterministic: Flag = Field(False, description="only deterministic algorithms: runs repeat bit for bit")
+    checkpoint_activations: Flag = Field(False, description="saves memory: stages are computed twice")
+    deterministic: Flag = Field(False, description="only deterministic algorithms, so runs repeat bit for bit")
 
     # the machine
-    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto = cuda, mps, cpu")
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="auto: the first of cuda, mps, cpu")
     gpu_ids: Annotated[list[GpuId], BeforeValidator(listed, json_schema_input_type=list[GpuId] | GpuId | None)] = Field(
-        default_factory=list, description="which GPU; several need torchrun"
+        default_factory=list, description="number of the GPU to use; several need torchrun"
     )
 
     # logs, checkpoints, evaluation
@@ -228,21 +228,21 @@ class Config(BaseModel):
     log_name: FolderName | None = Field(None, description="name of this run's folder; empty = {model}_x{scale}")
     log_every: int = Field(100, ge=1, le=10**9, description="iterations between log lines")
     tracker: Literal["none", "wandb"] = Field(
-        "none", description="wandb: the run is logged to Weights & Biases, too, as its environment variables say"
+        "none", description="wandb: also log to Weights & Biases, which reads its environment variables"
     )
     save_every: int = Field(1000, ge=1, le=10**9, description="iterations between checkpoints")
     keep_last: int = Field(2, ge=1, le=10**6, description="older checkpoints kept beside last.pt")
     test_every: int = Field(
-        1, ge=0, le=10**6, description="epochs between validations (max_iterations: ten in all); 0 = none"
+        1, ge=0, le=10**6, description="epochs between validations (ten in all with max_iterations); 0 = none"
     )
     validate_every: int | None = Field(
-        None, ge=1, le=10**9, description="iterations between validations, whatever ends the run; empty = test_every"
+        None, ge=1, le=10**9, description="iterations between validations; empty = test_every"
     )
     validation_set: FolderName | None = Field(None, description="set that chooses best.pt; never a test set")
     eval_sets: SetNames = Field(
         ["Set5", "Set14", "B100", "Urban100", "Manga109"], description="test sets, or single images such as Set5/bird"
     )
-    save_image: Flag = Field(True, description="test.py writes the SR images")
+    save_image: Flag = Field(True, description="test.py also writes the SR images")
     tile: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(0, description="side of LR tiles; 0 = whole image")
     self_ensemble: Flag = Field(False, description="average over the eight flips and rotations")
 
