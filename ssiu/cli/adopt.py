@@ -1,4 +1,4 @@
-"""Makes a config of an option file of BasicSR, and says what became of every line of it.
+"""Turns an option file of BasicSR into a config and reports what became of every line.
 
 ssiu adopt options/train/train_SMFANet_x4.yml --arch basicsr/archs/smfanet_arch.py --output smfanet_x4.yml
 """
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
         "--arch",
         type=nonempty_path,
         metavar="FILE.py",
-        help="the file that has the class of network_g; without it archs/*_arch.py of the same repository are searched",
+        help="the file with the class of network_g; default: found in archs/*_arch.py of the same repository",
     )
     parser.add_argument("--output", type=nonempty_path, metavar="my.yml", required=True, help="the config to write")
     arguments = parser.parse_args(argv)

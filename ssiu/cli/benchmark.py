@@ -1,4 +1,4 @@
-"""Measures on this machine what the documentation quotes.
+"""Measures speed, memory and complexity on this machine.
 
 ssiu benchmark data
 ssiu benchmark data --threads 4 8 --markdown data.md

@@ -2,12 +2,12 @@
 
 ssiu check data
 ssiu check data/benchmark --leaks data/MySet/HR
-ssiu check data/MySet --stats --figure MySet.png        (what its images are like, instead of checking them)
+ssiu check data/MySet --stats --figure MySet.png        (describes the images instead of checking them)
 ssiu check data/MySet --keep-hardest 0.5 hard.txt       (then train with image_list=hard.txt)
 
-For every set: the number of images against the known one, the pairs and their sizes, every image decoded with its
-checksums, the digest of the usual test sets, and how many values of the LR images differ from MATLAB's imresize of
-the HR images (0 is what published numbers need). Ends with exit code 0 when all is well.
+Checks of every set the number of images, the pairs and their sizes, every image with its checksums, the digest of the
+usual test sets, and how many values of the LR images differ from MATLAB's imresize of the HR images (published numbers
+need 0). The exit code is 0 if all is well.
 """
 
 import math
@@ -145,15 +145,15 @@ def main(argv: Sequence[str]) -> None:
     parser = command_parser("check", __doc__)
     parser.add_argument("root", type=Path, help="your data_path, its benchmark folder, or one set")
     parser.add_argument("--deep", action="store_true", help="also compare the image cache with the images")
-    parser.add_argument("--cache-dir", type=Path, help="the cache for --deep; default: as in training")
+    parser.add_argument("--cache-dir", type=Path, help="the cache that --deep compares; default: that of training")
     parser.add_argument("--leaks", type=Path, metavar="HR_DIR", help="search these training images for test images")
-    parser.add_argument("--stats", action="store_true", help="say what the images are like instead of checking them")
-    parser.add_argument("--figure", type=nonempty_path, metavar="FILE", help="with --stats: draw it, too")
+    parser.add_argument("--stats", action="store_true", help="describe the images instead of checking them")
+    parser.add_argument("--figure", type=nonempty_path, metavar="FILE", help="also draw what --stats prints")
     parser.add_argument(
         "--keep-hardest",
         nargs=2,
         metavar=("SHARE", "LIST"),
-        help="also write the names of that share of the images, those with the most gradients, for the key image_list",
+        help="write the names of that share of the images, those with the most detail, for the key image_list",
     )
     arguments = parser.parse_args(argv)
     if arguments.keep_hardest:

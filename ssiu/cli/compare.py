@@ -1,11 +1,11 @@
-"""What one method gains on another, image by image, and whether the test set is large enough to tell.
+"""Shows what one method gains over another, image by image, and whether the test set is large enough to tell.
 
-ssiu compare results/IMDN_x4 results/SSIU_x4                     others are compared with the first
+ssiu compare results/IMDN_x4 results/SSIU_x4                     all are compared with the first
 ssiu compare IMDN=results/IMDN_x4 SSIU=results/seed0 SSIU=results/seed1 --output results/compared
 ssiu compare --hr data/benchmark/Set14/HR --scale 4 IMDN_IMAGES SSIU_IMAGES
 
-For each test set: both means, the mean difference with its 95% interval over images, p, the least difference that the
-set could show, and the images that decide it. A name that is given several times is one method with several seeds.
+Prints for each test set both means, the mean difference with its 95% interval over images, p, the smallest difference
+that the set can show, and the images that decide. A name that is given several times is one method with several seeds.
 docs/compare.md explains the numbers. ssiu figures compare draws crops of one image side by side.
 """
 
@@ -69,13 +69,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "methods", nargs="+", metavar="[NAME=]RESULTS", help="a folder of test.py, its summary.json, or a per-image CSV"
     )
-    parser.add_argument("--hr", type=Path, metavar="DIR", help="RESULTS are folders of SR images; their originals")
-    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="with --hr: pixels shaved off every side")
-    parser.add_argument("--number", choices=tuple(FORMS), default="psnr", help="what is compared; default: psnr")
+    parser.add_argument("--hr", type=Path, metavar="DIR", help="the originals, if RESULTS are folders of SR images")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="with --hr: the upscaling factor")
+    parser.add_argument("--number", choices=tuple(FORMS), default="psnr", help="the number to compare; default: psnr")
     parser.add_argument("--protocol", choices=KNOWN, default="standard", help="default: standard")
     parser.add_argument(
         "--output", type=nonempty_path, metavar="DIR",
-        help="also write compare.csv, .md and .tex, gains.csv (an image a line), gains.png and gains.pdf",
+        help="also write compare.csv, .md and .tex, gains.csv (a line per image), gains.png and gains.pdf",
     )  # fmt: skip
     args = parser.parse_args(argv)
     if (args.hr is None) != (args.scale is None):

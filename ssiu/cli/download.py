@@ -4,8 +4,8 @@ ssiu download benchmark                  Set5, Set14, B100, Urban100 into data/b
 ssiu download df2k --to /big/data        DIV2K and Flickr2K as the paper's 3,450 training images, LR images made here
 ssiu download weights                    the authors' x2, x3, x4 into pretrain_model, where test and upscale find them
 
-also: div2k, flickr2k, manga109 (which its owners give out themselves). Stopped or cut off, the same command goes on
-where it was. What is there is never written to. It ends with what `ssiu check` says about the result.
+Also: div2k, flickr2k, manga109 (prints where to apply for it). After an interruption the same command continues.
+Existing files are never changed. At the end the result is checked as by `ssiu check`.
 """
 
 import os
@@ -54,10 +54,10 @@ def main(argv: Sequence[str]) -> None:
     words = [*dict.fromkeys(known.get for known in SETS.values()), "weights"]
     parser.add_argument("what", choices=words, metavar="WHAT", help="see above")
     parser.add_argument(
-        "--to", type=nonempty_path, metavar="DIR", help="default: data; for weights: where they are looked for"
+        "--to", type=nonempty_path, metavar="DIR", help="default: data; for weights: where other commands find them"
     )
     parser.add_argument("--scales", type=int, nargs="+", choices=(2, 3, 4), default=[2, 3, 4], metavar="S")
-    parser.add_argument("--sources", type=Path, default=CATALOG_FILE, metavar="FILE", help="another catalog.yaml")
+    parser.add_argument("--sources", type=Path, default=CATALOG_FILE, metavar="FILE", help="your own catalog.yaml")
     args = parser.parse_args(argv)
     log_to_console()
     catalog = read_catalog(args.sources)

@@ -1,10 +1,10 @@
-"""Which protocols print the PSNR and SSIM that somebody claims for these images, or that none known here does.
+"""Finds the protocols that print the PSNR and SSIM claimed for these images, or says that none known here does.
 
 ssiu explain SR_DIR data/benchmark/Set5/HR --scale 4 --claimed 32.58/0.8998
 ssiu explain --config configs/SSUFSR_light_x4.yml 'eval_sets=[Set5]' --claimed 32.64/0.9032
 
-With --config a network makes the SR images, so that protocols are tried, too, that score its output as it is, without
-clamping or rounding. docs/explain.md says what is tried and how far a hit can be trusted.
+With --config a network makes the SR images, so protocols that score its raw output are tried, too. docs/explain.md says
+what is tried and how far to trust a hit.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,8 +33,8 @@ def main(argv: Sequence[str]) -> None:
     parser = command_parser("explain", __doc__)
     parser.add_argument("inputs", nargs="*", metavar="SR_DIR HR_DIR", help="as for ssiu score; key=value with --config")
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="of the images in SR_DIR")
-    parser.add_argument("--suffix", default="", metavar="TEXT", help="what ends the names of SR_DIR, such as _IMDN")
-    parser.add_argument("--config", help="of the network, in place of SR_DIR HR_DIR; one test set in eval_sets")
+    parser.add_argument("--suffix", default="", metavar="TEXT", help="end of the file names in SR_DIR, such as _IMDN")
+    parser.add_argument("--config", help="of a network instead of SR_DIR HR_DIR; one test set in eval_sets")
     parser.add_argument("--claimed", required=True, metavar="PSNR/SSIM", help="as it is printed, with all its digits")
     args = parser.parse_intermixed_args(argv)
     claim = read_claim(args.claimed)

@@ -175,28 +175,28 @@ def main(argv: Sequence[str]) -> None:
     for name, to, suffix, summary in (
         ("safetensors", to_safetensors, ".safetensors", "this project's released weights"),
         ("authors", to_authors_pt, ".pt", "the authors' .pt, which their test.py loads"),
-        ("basicsr", to_basicsr, ".pth", "params, and params_ema of a checkpoint with an average, for code on BasicSR"),
-        ("onnx", to_onnx, ".onnx", "a network for other programs; ssiu upscale --weights takes it too"),
-        ("pt2", to_pt2, ".pt2", "a network for torch.export.load, which needs PyTorch alone"),
+        ("basicsr", to_basicsr, ".pth", "weights for code based on BasicSR: params, params_ema"),
+        ("onnx", to_onnx, ".onnx", "a network for other programs, and for ssiu upscale --weights"),
+        ("pt2", to_pt2, ".pt2", "a network for torch.export.load, which only needs PyTorch"),
     ):
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
         command.add_argument("target", type=nonempty_path, help="the file to write")
-        command.add_argument("--config", metavar="FILE", help=f"of your own model ({docs_page('own_model.md')})")
+        command.add_argument("--config", metavar="FILE", help=f"config of your own model ({docs_page('own_model.md')})")
         command.set_defaults(run=convert, to=to, suffix=suffix)
         if name == "onnx":
             command.add_argument(
-                "--precision", choices=list(PRECISIONS), default="fp32", help="of weights, input and output"
+                "--precision", choices=list(PRECISIONS), default="fp32", help="precision of weights, input and output"
             )
             command.add_argument(
                 "--tiles",
                 action="store_true",
-                help="a second input, tile_offset, four int32: top and left of a tile, height and width of its image "
-                "in LR pixels; tiles then equal the whole image",
+                help="adds the input tile_offset, four int32: top and left of a tile, height and width of its image, "
+                "in LR pixels, so that tiles equal the whole image",
             )
     for name, write, summary, use in (
         ("comfyui", export_comfyui, "a custom node folder for ComfyUI", "put it into ComfyUI's custom_nodes"),
-        ("spandrel", export_spandrel, "what a pull request to spandrel adds", "its README.md says what to do with it"),
+        ("spandrel", export_spandrel, "a pull request to spandrel", "its README.md says what to do with it"),
     ):
         command = formats.add_parser(name, help=summary, description=summary)
         command.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
@@ -206,22 +206,22 @@ def main(argv: Sequence[str]) -> None:
     hub.add_argument("source", type=Path, help="weights in any format, or a training checkpoint of ours")
     hub.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
     hub.add_argument("--scores", type=Path, nargs="+", default=[], metavar="JSON", help="summary.json of ssiu test")
-    hub.add_argument("--license", default="", metavar="ID", help="of the weights, such as apache-2.0")
-    hub.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="what they were trained on")
-    hub.add_argument("--base-model", default="", metavar="owner/name", help="what they were fine-tuned from")
+    hub.add_argument("--license", default="", metavar="ID", help="licence of the weights, such as apache-2.0")
+    hub.add_argument("--dataset", nargs="+", default=[], metavar="NAME", help="data sets that they were trained on")
+    hub.add_argument("--base-model", default="", metavar="owner/name", help="model that they were fine-tuned from")
     hub.add_argument("--push", default="", metavar="owner/name", help="also upload it, with the token of hf auth login")
     hub.set_defaults(run=make_hub_folder)
-    summary = "what OpenModelDB wants to know of the shipped weights"
+    summary = "files that describe the shipped weights for OpenModelDB"
     database = formats.add_parser("openmodeldb", help=summary, description=summary)
     database.add_argument("target", type=nonempty_path, metavar="DIR", help="the folder to make")
-    database.add_argument("--owner", required=True, help="on the Hugging Face Hub, who has SSIU_x4 and the others")
-    database.add_argument("--author", help="an id of OpenModelDB's users (default: the owner)")
+    database.add_argument("--owner", required=True, help="account on the Hugging Face Hub with SSIU_x4 and the others")
+    database.add_argument("--author", help="your user id in OpenModelDB (default: the owner)")
     database.set_defaults(run=make_openmodeldb)
     summary = "a page that upscales images in the browser, for any static host"
     page = formats.add_parser("web", help=summary, description=summary)
     page.add_argument("target", type=nonempty_path, nargs="?", metavar="DIR", help="the folder to make")
-    page.add_argument("--serve", action="store_true", help="show the page on this machine; DIR may be left out")
-    page.add_argument("--port", type=port_number, default=8000, help="where --serve shows it (default: 8000)")
+    page.add_argument("--serve", action="store_true", help="serve the page on this machine; DIR may be left out")
+    page.add_argument("--port", type=port_number, default=8000, help="port of --serve (default: 8000)")
     page.set_defaults(run=make_page, error=page.error)
     argv, model_keys = without_model(argv)
     arguments = parser.parse_args(argv)

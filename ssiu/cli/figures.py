@@ -1,4 +1,4 @@
-"""Figures: visual comparison, trade-off of Table I, training curves, local attribution maps.
+"""Draws visual comparisons, the trade-off of Table I, training curves and local attribution maps.
 
 ssiu figures compare --data data --set Set5 --image butterfly --scale 4 SSIU=results/SSIU_x4/images/Set5
 ssiu figures tradeoff --scale 4 --run mine=results/mine_best_x4/summary.json --output tradeoff.pdf
@@ -6,7 +6,7 @@ ssiu figures curves logs/SSUFSR_x4 mine=logs/first+logs/continued --output curve
 ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=pretrain_model/SSIU_x4.safetensors
 ssiu figures lam --lr image.png --box 120,100,32,32 SSIU=SSIU_x4.safetensors mine=last.pt model=my_net.py:MyNet
 
-compare draws crops; ssiu compare says of whole test sets what one method gains on another.
+figures compare draws crops of one image; ssiu compare compares the scores of whole test sets.
 """
 
 import argparse
@@ -126,21 +126,21 @@ def main(argv: Sequence[str]) -> None:
     command = commands.add_parser("tradeoff", help="Fig. 1: PSNR over multiply-accumulates, from Table I")
     command.add_argument("--scale", type=int, choices=(2, 3, 4), default=4)
     command.add_argument("--set", default="Manga109")
-    command.add_argument("--run", nargs="+", default=[], metavar="[NAME=]JSON", help="summary.json of own runs")
+    command.add_argument("--run", nargs="+", default=[], metavar="[NAME=]JSON", help="summary.json of your runs")
     command.set_defaults(draw=tradeoff, output="tradeoff.png")
 
     command = commands.add_parser("curves", help="loss and PSNR of training runs")
     command.add_argument(
-        "runs", nargs="+", metavar="[NAME=]RUN[+RUN]", help="run folders or their metrics.jsonl; + goes on"
+        "runs", nargs="+", metavar="[NAME=]RUN[+RUN]", help="run folders or metrics.jsonl; A+B: a run, continued"
     )
-    command.add_argument("--x", choices=("step", "time"), default="step", help="time = minutes of training")
+    command.add_argument("--x", choices=("step", "time"), default="step", help="time: minutes of training")
     command.set_defaults(draw=curves, output="curves.png")
 
     command = commands.add_parser("lam", help="Fig. 9: which LR pixels a box of the SR image was made from")
     command.add_argument(
-        "models", nargs="+", metavar="[NAME=]WEIGHTS", help="those that are not of ours are of model=..."
+        "models", nargs="+", metavar="[NAME=]WEIGHTS", help="weights; those of your own network are for model=..."
     )
-    command.add_argument("--lr", type=Path, required=True, help="the LR image; its size decides the time")
+    command.add_argument("--lr", type=Path, required=True, help="the LR image; a larger one takes longer")
     command.add_argument("--box", type=_box, metavar="L,T,W,H", required=True, help="SR pixels")
     command.set_defaults(draw=lam, output="lam.png")
 

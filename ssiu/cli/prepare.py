@@ -3,10 +3,10 @@
 ssiu prepare photos/ --output data/MySet --scales 2 3 4
 ssiu prepare photos/ --output data/mine --scales 2 --holdout 20       (makes data/mine and data/mine_val)
 ssiu prepare tiles/ --output data/mine --holdout 20 --group 'clic25_[0-9]+'   (tiles of one photograph stay together)
-ssiu prepare photos/ --output data/mine --scales 2 --teacher OTHER_x2.pth   (and data/mine_OTHER_x2, taught by it)
+ssiu prepare photos/ --output data/mine --scales 2 --teacher OTHER_x2.pth   (also makes data/mine_OTHER_x2)
 ssiu prepare df2k --div2k downloads/DIV2K --flickr2k downloads/Flickr2K --output data
 
-It may be interrupted and repeated: images that are done are kept.
+After an interruption the same command continues.
 """
 
 import os
@@ -104,17 +104,19 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--copy", action="store_true", help="copy the HR images instead of linking to them")
     parser.add_argument("--holdout", type=int, metavar="N", help="keep N images for validation, in OUTPUT_val")
     parser.add_argument(
-        "--group", type=pattern, metavar="REGEX", help="with --holdout: names that begin with one match stay together"
+        "--group", type=pattern, metavar="REGEX", help="names that begin with the same match stay together"
     )
-    parser.add_argument("--teacher", type=Path, metavar="FILE", help="also make a set whose HR is by this network")
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help="also make a set with HR images by this network")
     parser.add_argument(
-        "--config", metavar="FILE", help="of a teacher that is a custom model (docs/own_model.md), or model=..."
+        "--config", metavar="FILE", help="config of a teacher that is a custom model (docs/own_model.md), or model=..."
     )
-    parser.add_argument("--self-ensemble", action="store_true", help="of the teacher; eight times slower")
-    parser.add_argument("--licence", metavar="TEXT", help="of the teacher's file, for the card of the set")
-    parser.add_argument("--origin", metavar="URL", help="where the teacher's file is from, for the card")
-    parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="of the teacher")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="of the teacher")
+    parser.add_argument(
+        "--self-ensemble", action="store_true", help="of the teacher: better images, eight times slower"
+    )
+    parser.add_argument("--licence", metavar="TEXT", help="licence of the teacher, for the card of the set")
+    parser.add_argument("--origin", metavar="URL", help="source of the teacher, for the card of the set")
+    parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"), help="for the teacher")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "tf32", "bf16", "fp16"), help="for the teacher")
     parser.add_argument("--div2k", type=Path, help="df2k: folder of the unpacked DIV2K download")
     parser.add_argument("--flickr2k", type=Path, help="df2k: folder of the unpacked Flickr2K download")
     argv, model_keys = without_model(argv)

@@ -50,7 +50,7 @@ def make_set(folder: Path, names: Sequence[str], scale: int) -> None:
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("quickstart", __doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that win over quickstart.yml")
-    parser.add_argument("--allow-changes", action="store_true", help="go on with a run although settings changed")
+    parser.add_argument("--allow-changes", action="store_true", help="resume although settings changed")
     args = parser.parse_intermixed_args(argv)
     config = load_config("quickstart", args.overrides)
     if not config.eval_sets:

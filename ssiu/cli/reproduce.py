@@ -1,12 +1,12 @@
-"""Prints the SSIU rows of Table I as the paper has them and as they come out here, and which cells agree.
+"""Prints the SSIU rows of Table I as the paper has them and as computed here, and which cells agree.
 
 ssiu reproduce                                     the authors' weights, every scale and test set
 ssiu reproduce --scale 4 --sets Set5 Set14 --weights ours
 
-Weights and test sets that are missing are downloaded first (see ssiu download); what cannot be had is named at the end,
-after everything else is computed. Both protocols are computed. Writes a table, JSON and a page into
-results/reproduce_authors or _ours. It may be stopped and run again: finished cells are kept. Manga109 has to be asked
-for by yourself; it is left out where it is not there, unless --sets names it.
+Missing weights and test sets are downloaded first (see ssiu download); what is not available is named at the end, after
+everything else is computed. Writes a table under both protocols, JSON and a page into results/reproduce_authors or
+_ours. After an interruption finished cells are kept. Manga109, which you have to apply for, is left out if it is
+missing and --sets does not name it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""PSNR and SSIM of a folder of SR images, whatever method made them.
+"""Computes PSNR and SSIM of a folder of SR images, made by any method.
 
 ssiu score results/SSIU_x4/images/Set5 data/benchmark/Set5/HR --scale 4 --json set5.json
 ssiu score basicsr/results/IMDN/visualization/Set5 data/benchmark/Set5/HR --scale 4 --suffix _IMDN --csv imdn.csv
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     parser = command_parser("score", __doc__)
     parser.add_argument("sr", type=Path, metavar="SR_DIR", help="images named NAME, NAMEx4 or NAME_x4")
     parser.add_argument("hr", type=Path, metavar="HR_DIR", help="their originals, named NAME")
-    parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4), help="pixels shaved off every side")
+    parser.add_argument("--scale", type=int, required=True, choices=(2, 3, 4), help="upscaling factor")
     parser.add_argument("--model", help="the method's name in the output; default: the name of SR_DIR")
     parser.add_argument(
         "--json", type=nonempty_path, metavar="F", help="also write the numbers to F, as test.py's summary.json"
@@ -27,10 +27,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--csv", type=nonempty_path, metavar="F", help="also write every image's numbers, for ssiu compare"
     )
-    parser.add_argument("--suffix", default="", metavar="TEXT", help="what ends the names of SR_DIR, such as _IMDN")
+    parser.add_argument("--suffix", default="", metavar="TEXT", help="end of the file names in SR_DIR, such as _IMDN")
     parser.add_argument(
         "--float", dest="protocols", action="store_const", const=KNOWN, default=PROTOCOLS,
-        help="also under float: raw SR, not clamped, not rounded (docs/protocol.md)",
+        help="also by the protocol float (docs/protocol.md)",
     )  # fmt: skip
     args = parser.parse_args(argv)
     model = args.model or args.sr.absolute().name

@@ -1,10 +1,10 @@
-"""Trains and scores every variant of a study with every seed, one run after the other, and prints their table.
+"""Trains and scores every variant of a study with every seed, one run after the other, and prints a table.
 
-ssiu study configs/studies/tables3_4.yml                      Tables III and IV; the same command goes on after a stop
-ssiu study configs/studies/tables3_4.yml --commands           one command a run, for several GPUs or machines
+ssiu study configs/studies/tables3_4.yml                      Tables III and IV; the same command continues after a stop
+ssiu study configs/studies/tables3_4.yml --commands           one command per run, for several GPUs or machines
 ssiu study my_study.yml max_iterations=2000 data_path=DATA    settings for all runs
 
-A finished run is never run again: seeds and variants may be added later. Runs lie in log_path/NAME/VARIANT_seedN, the
+A finished run is not repeated: seeds and variants may be added later. Runs are in log_path/NAME/VARIANT_seedN, the
 table in log_path/NAME/table.html. docs/studies.md says what a study file holds.
 """
 
@@ -39,11 +39,9 @@ def main(argv: Sequence[str]) -> None:
     parser = command_parser("study", __doc__)
     parser.add_argument("study", metavar="STUDY", help="a study file, or the name of one in configs/")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--only", metavar="N|NAME", help="only this run, by its number from 1 or its name, without a table"
-    )
-    what.add_argument("--commands", action="store_true", help="print one command a run, and run none")
-    what.add_argument("--table", action="store_true", help="print the table of what is finished, and run nothing")
+    what.add_argument("--only", metavar="N|NAME", help="make only this run, given by its number from 1 or its name")
+    what.add_argument("--commands", action="store_true", help="print one command per run, and run nothing")
+    what.add_argument("--table", action="store_true", help="print the table of the finished runs, and run nothing")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of all runs")
     refuse_options_that_are_keys(argv)
     args = parser.parse_intermixed_args(argv)

@@ -1,7 +1,7 @@
-"""Table I of the paper with bicubic and your own runs in it, protocols apart.
+"""Prints Table I of the paper with bicubic and your own runs, one table per protocol.
 
-Runs of the paper's own methods, such as SAFMN or Omni-SR by their authors' weights, stand below the paper's rows, and
-once more in a table of the differences.
+Runs of the paper's methods, such as SAFMN with its authors' weights, are below the paper's rows, and again in a table
+of the differences.
 
 ssiu table --data data results/*/summary.json --output results/table1
 ssiu table --scale 4 "my net"=results/mine_best_x4/summary.json IMDN=imdn.json
@@ -21,8 +21,8 @@ from ssiu.report.paper.table1 import recomputed_table, table1
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("table", __doc__)
-    parser.add_argument("results", nargs="*", metavar="[NAME=]JSON", help="of test.py or score.py, one row each")
-    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: those of the runs, all without any")
+    parser.add_argument("results", nargs="*", metavar="[NAME=]JSON", help="of ssiu test or ssiu score, one row each")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: the runs' scales, or all without runs")
     parser.add_argument("--data", type=Path, help="your data_path, for bicubic; default: data, if it is there")
     parser.add_argument(
         "--output", type=nonempty_path, metavar="DIR", help="also write table1_x{s}.md, .csv, .tex and .html"

@@ -31,17 +31,17 @@ def main(argv: Sequence[str]) -> None:
     parser = command_parser("test", __doc__)
     parser.add_argument("--config", required=True, help="YAML file; ssiu train --list-keys explains every key")
     parser.add_argument(
-        "--output", type=nonempty_path, metavar="DIR", help="default: results/ and the name of run or weights"
+        "--output", type=nonempty_path, metavar="DIR", help="default: results/, named after the run or the weights"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the results that are there")
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
     parser.add_argument(
         "--shown", type=_number_or_all, default=SHOWN, metavar="N|all", help="images of each set on the page; default 6"
     )
     parser.add_argument(
         "--float", dest="protocols", action="store_const", const=KNOWN, default=PROTOCOLS,
-        help="also under float: raw SR, not clamped, not rounded (docs/protocol.md)",
+        help="also by the protocol float (docs/protocol.md)",
     )  # fmt: skip
-    parser.add_argument("--beside", type=Path, metavar="DIR", help="results of another run, on the same page's sliders")
+    parser.add_argument("--beside", type=Path, metavar="DIR", help="also show the results of another run on the page")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings that win over the file; --debug shows tracebacks"
     )

@@ -45,23 +45,25 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--output", required=True, type=nonempty_path, metavar="OUT", help="a folder, or a file for one image"
     )
-    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --config or --weights, else 4")
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), help="default: that of --config or --weights, or 4")
     parser.add_argument(
         "--weights",
         type=Path,
         metavar="FILE",
         help=f"ours (.safetensors, .pt, .onnx), hf:owner/name or another method's "
-        f"({docs_page('external_networks.md')}); default: the shipped",
+        f"({docs_page('external_networks.md')}); default: the shipped weights",
     )
-    own = f"YAML file of a model of your own ({docs_page('own_model.md')}), or the words model=FILE.py:Class scale=4"
+    own = f"config of your own model ({docs_page('own_model.md')}), or model=FILE.py:Class scale=4 instead"
     parser.add_argument("--config", metavar="FILE", help=own)
-    parser.add_argument("--tile", type=tile_side, default="auto", metavar="auto|N|0", help="side of LR tiles; 0 = none")
+    parser.add_argument(
+        "--tile", type=tile_side, default="auto", metavar="auto|N|0", help="LR side of tiles; 0: no tiles"
+    )
     parser.add_argument("--self-ensemble", action="store_true", help="a little better, eight times slower")
     parser.add_argument("--device", default="auto", choices=("auto", "cuda", "mps", "cpu"))
     parser.add_argument("--precision", default="fp32", choices=PRECISIONS)
     parser.add_argument("--format", choices=FORMATS, help="default: each image's own")
-    parser.add_argument("--overwrite", action="store_true", help="replace outputs that exist; else they are kept")
-    parser.add_argument("--no-metadata", action="store_true", help="leave out EXIF, XMP, IPTC and the texts of PNG")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs (they are kept by default)")
+    parser.add_argument("--no-metadata", action="store_true", help="do not copy EXIF, XMP, IPTC and the texts of PNG")
     argv, model_keys = without_model(argv)
     args = parser.parse_args(argv)
     log_to_console()

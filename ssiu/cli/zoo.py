@@ -1,7 +1,7 @@
 """Lists the weights that come with this project, with their scores.
 
 ssiu zoo
-ssiu zoo --update --data data        after a change of weights: measures them; writes zoo.json, cards and tables anew
+ssiu zoo --update --data data        after a change of weights: measures them and updates zoo.json, cards and tables
 """
 
 from collections.abc import Sequence
@@ -77,8 +77,8 @@ def zoo_card(weights: Described, zoo: Zoo) -> str:
 
 def main(argv: Sequence[str]) -> None:
     parser = command_parser("zoo", __doc__)
-    parser.add_argument("files", nargs="*", metavar="FILE", help="of the zoo, which --update is for; default: all")
-    parser.add_argument("--update", action="store_true", help="compute what zoo.json says of the files; writes it")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="files that --update is for; default: all")
+    parser.add_argument("--update", action="store_true", help="compute and write what zoo.json says about the files")
     parser.add_argument("--data", type=Path, metavar="DIR", help="your data_path: --update measures the scores, too")
     args = parser.parse_args(argv)
     path, zoo = read_zoo()
