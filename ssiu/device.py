@@ -39,7 +39,7 @@ def select_device(kind: str, gpu_ids: Sequence[int] = (), local_rank: int | None
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     elif kind != "cpu" and not getattr(torch, kind).is_available():
-        raise ConfigError(f"key 'device': {kind} was asked for but there is none; use device=auto or device=cpu")
+        raise ConfigError(f"key 'device': {kind} was requested but is not available; use device=auto or device=cpu")
     if kind != "cuda":
         if list(gpu_ids) not in ([], [0]):
             log.warning("gpu_ids %s: no such GPU here, using the %s", list(gpu_ids), kind)

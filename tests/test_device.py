@@ -195,7 +195,7 @@ def test_a_map_too_large_for_32_bits_is_taken_in_tiles(caplog):
         return layers.upsample_bilinear(lr, 2, align_corners=False)
 
     assert super_resolve(PreparedNetwork(run), torch.zeros(1, 3, 210, 210), "auto").shape == (1, 3, 420, 420)
-    assert "going on with tiles" in caplog.text
+    assert "continuing with tiles" in caplog.text
     with pytest.raises(DeviceMemoryError, match="tile=auto"):
         super_resolve(PreparedNetwork(run), torch.zeros(1, 3, 210, 210), 0)
 

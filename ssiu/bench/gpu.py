@@ -115,7 +115,7 @@ def _alarm(seconds: float) -> Iterator[None]:
     """Raises TimeoutError in what takes longer."""
 
     def ring(*_: object) -> None:
-        raise TimeoutError(f"not finished when {seconds:.0f} s were over")
+        raise TimeoutError(f"not finished after {seconds:.0f} s")
 
     before = signal.signal(signal.SIGALRM, ring)
     signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))

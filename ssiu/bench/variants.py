@@ -20,7 +20,7 @@ def network_of(config: Config) -> SRNetwork:
 def literal_network(model: nn.Module) -> nn.Module:
     """The literal SSIU with the weights of ``model``; ConfigError (78) where there is none."""
     if not isinstance(model, SSIU):
-        raise ConfigError(f"--variants: literal is SSIU's; there is none of this {model.architecture}")
+        raise ConfigError(f"--variants: literal is SSIU's, not for {model.architecture}")
     literal = LiteralSSIU(**model.arguments())
     literal.load_state_dict(model.state_dict())
     return literal.to(next(model.parameters()).device).train(model.training)

@@ -40,4 +40,4 @@ def write_new(path: Path, text: str) -> None:
     try:
         write_atomically(path, text.encode(), overwrite=False)
     except FileExistsError:
-        raise OutputError(f"{path} is there already, and perhaps edited; choose another --output") from None
+        raise OutputError(f"{path} already exists and may have been edited; choose another --output") from None

@@ -60,7 +60,7 @@ def _read(path: Path) -> tuple[str, Evaluation, int | None]:
     except OSError as error:
         raise MissingInputError(f"{summary}: {error.strerror}; expected that of test.py") from None
     except NO_SUMMARY:
-        raise BadInputError(f"{summary} is no summary.json of test.py; name another folder") from None
+        raise BadInputError(f"{summary} is not a summary.json of test.py; name another folder") from None
     return folder.absolute().name, read_per_image(folder / PER_IMAGE), scale
 
 

@@ -94,7 +94,7 @@ def convert(arguments: Namespace) -> None:
 
 def _of_another_method(source: Path, network: ExternalNetwork) -> BadInputError:
     return BadInputError(
-        f"{source} holds {network.architecture}, another method's network; export takes this package's"
+        f"{source} holds {network.architecture}, another method's network; only this package's networks can be exported"
     )
 
 
@@ -121,7 +121,7 @@ def make_hub_folder(arguments: Namespace) -> None:
     print(f"wrote {folder}: {len(files)} files")
     for key, option in {"licence": "--license ID", "scores": "--scores JSON", "data": "--dataset NAME"}.items():
         if not getattr(described, key):
-            print(f"the card says nothing of the {key}: {option}")
+            print(f"the card does not name the {key}: {option}")
     if arguments.push:
         print(f"pushed: {push(folder, files, repository)}")
 
@@ -134,8 +134,8 @@ def make_openmodeldb(arguments: Namespace) -> None:
         for each in read_zoo()[1].weights
     ]
     write_folder(arguments.target, dict(files))
-    print(f"wrote {arguments.target}: {len(files)} files for data/models; data/users.json has to know the author, and")
-    print("data/architectures.json ssiu and idsanet")
+    print(f"wrote {arguments.target}: {len(files)} files for data/models; add the author to data/users.json, and")
+    print("ssiu and idsanet to data/architectures.json")
 
 
 def make_plugin(arguments: Namespace) -> None:

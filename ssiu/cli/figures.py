@@ -95,8 +95,8 @@ def lam(args: argparse.Namespace) -> None:
     save_figure(args.output, lam_figure(lr, args.box, scale, found))
     for name, attribution in found.items():
         print(
-            f"{name}: diffusion index {attribution.diffusion_index:.3f}; the attributions' sum is "
-            f"{100 * attribution.error:.2f}% off the change they explain"
+            f"{name}: diffusion index {attribution.diffusion_index:.3f}; the attributions add up to "
+            f"the change within {100 * attribution.error:.2f}%"
         )
 
 

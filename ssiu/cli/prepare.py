@@ -46,7 +46,7 @@ def pattern(text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as error:
-        raise ArgumentTypeError(f"no regular expression: {error}") from None
+        raise ArgumentTypeError(f"not a regular expression: {error}") from None
 
 
 def load_teacher(arguments: Namespace, set_name: str) -> "Teacher | None":

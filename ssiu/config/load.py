@@ -128,7 +128,9 @@ def read_values(path: Path, expected: str, text_keys: Collection[str] = ()) -> d
     try:
         require_file(path, expected)
         if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: {path.stat().st_size:,} bytes is no config file; expected a short YAML file")
+            raise ConfigError(
+                f"{path}: {path.stat().st_size:,} bytes is too much for a config file; expected a short YAML file"
+            )
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise MissingInputError(f"cannot read {path}: {error.strerror}; expected {expected}") from None

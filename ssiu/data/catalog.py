@@ -107,7 +107,7 @@ def read_catalog(path: Path = CATALOG_FILE) -> Catalog:
         first = error.errors()[0]
         raise ConfigError(f"{path}: key '{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # no UTF-8, a 13th month, 5,000 brackets
-        raise ConfigError(f"{path}: no YAML ({first_line(error)})") from None
+        raise ConfigError(f"{path}: not YAML ({first_line(error)})") from None
 
 
 CATALOG = read_catalog()

@@ -134,7 +134,9 @@ def list_files(folder: Path) -> dict[str, str]:
     if len(images) < len(found):
         one, other = next((a, b) for (a, b) in pairwise(found) if a[0] == b[0])
         files = [Path(path) for _, path in (one, other)]
-        raise BadInputError(f"{files[0].parent}: {files[0].name} and {files[1].name} have one name; remove one of them")
+        raise BadInputError(
+            f"{files[0].parent}: {files[0].name} and {files[1].name} have the same name; remove one of them"
+        )
     if not images:
         raise MissingInputError(f"{folder}: holds no images; expected {', '.join(IMAGE_SUFFIXES)} files")
     return images

@@ -150,7 +150,7 @@ def _check(workers: list) -> None:
                 raise BusyError(f"loader worker {worker.pid} died ({how}), perhaps for lack of memory: {ADVICE}")
             guard = "; a script that trains starts below `if __name__ == '__main__':`, else each worker trains, too"
             raise BusyError(
-                f"loader worker {worker.pid} ended with exit code {worker.exitcode}, and said above why"
+                f"loader worker {worker.pid} ended with exit code {worker.exitcode}, and its message is above"
                 + (guard if multiprocessing.get_start_method() != "fork" else "")
             )
 

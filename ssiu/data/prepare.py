@@ -121,7 +121,7 @@ def _held_out(names: list[str], holdout: int, group: re.Pattern[str] | None) -> 
     if not 0 < holdout < len(names):
         raise ConfigError(f"--holdout {holdout}: expected 1 to {len(names) - 1} of the {counted(len(names), 'image')}")
     if group and not any(map(group.match, names)):
-        raise ConfigError(f"--group {group.pattern}: no name begins so; they are {first_names(names)}")
+        raise ConfigError(f"--group {group.pattern}: no name begins with it; the names are {first_names(names)}")
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(_group_of(name, group), []).append(name)
@@ -141,7 +141,7 @@ def _group_of(name: str, group: re.Pattern[str] | None) -> str:
 def _refuse_inside(hr_folder: Path, output: Path) -> None:
     """OutputError (73) where the set would be among the photographs: the next time it would be read with them."""
     if output.resolve().is_relative_to(hr_folder.resolve()):
-        raise OutputError(f"{output} lies in {hr_folder}, whose folders are read, too; choose another --output")
+        raise OutputError(f"{output} is inside {hr_folder}, whose folders are read, too; choose another --output")
 
 
 def _new_set(output: Path) -> SetFolders:

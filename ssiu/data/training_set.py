@@ -85,7 +85,7 @@ class TrainingSet:
             if list(pixels.shape[1:]) != size or (source.scale == 1 and source.path.stat().st_size != count):
                 raise BadInputError(
                     f"{source.path}: not the {size[1]}x{size[0]} pixels in {count:,} bytes that it had when the run "
-                    "began: put back what it was, or continue with --resume auto --allow-changes"
+                    "began: restore it, or continue with --resume auto --allow-changes"
                 )
         return lr, hr
 

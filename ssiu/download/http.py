@@ -153,7 +153,7 @@ def _network(url: str) -> Iterator[None]:
     except Exception as error:  # sockets, TLS and HTTP have more kinds than anybody thought of
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
-            raise _InterruptedError(f"nothing came for {TIMEOUT:g} s") from None
+            raise _InterruptedError(f"nothing was received for {TIMEOUT:g} s") from None
         raise _InterruptedError(f"the connection failed ({quoted(reason, 100) or type(reason).__name__})") from None
 
 

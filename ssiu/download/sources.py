@@ -70,7 +70,7 @@ def obtain_weights(catalog: Catalog, folder: Path, scale: int) -> Path:
 def require_released(catalog: Catalog, path: Path, scale: int) -> None:
     """Raises OutputError (73) when the file at ``path`` is not the one the authors released for ``scale``."""
     if problem := mismatch(_released(catalog, scale), path):
-        raise OutputError(f"{path} is there but is not the authors' release ({problem}); move it away and try again")
+        raise OutputError(f"{path} exists but is not the authors' release ({problem}); move it away and try again")
 
 
 def by_hand(name: str, data_path: Path, scales: Sequence[int]) -> str:
@@ -103,8 +103,8 @@ def _obtain_df2k(catalog: Catalog, data_path: Path, scales: Sequence[int]) -> No
         ours = all(Path(path).is_symlink() and name in stems for name, path in there)
         if not ours or folders.hr != data_path / SETS["DF2K"].hr:
             raise OutputError(
-                f"{folders.hr} is there and not the list of {len(stems):,} images (python -m ssiu check says in "
-                f"what it differs); complete it or move {folders.hr.parent} away and try again"
+                f"{folders.hr} exists but does not have the {len(stems):,} images (python -m ssiu check lists "
+                f"the differences); complete it or move {folders.hr.parent} away and try again"
             )
     obtain_sets(catalog, ["DIV2K", "Flickr2K"], data_path, [])
     div2k, flickr2k = (require_set(data_path, name).hr for name in ("DIV2K", "Flickr2K"))

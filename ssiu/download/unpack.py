@@ -46,7 +46,7 @@ def unpack(archive: Path, wanted: Mapping[str, Path]) -> None:
     except SSIUError:
         raise
     except Exception as error:  # the readers of archives have more kinds than they document
-        raise BadInputError(f"{archive} is damaged or no archive ({quoted(error, 100)})") from None
+        raise BadInputError(f"{archive} is damaged or not an archive ({quoted(error, 100)})") from None
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bool, int, Callable[[], IO[bytes]]]]:

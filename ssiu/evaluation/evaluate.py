@@ -114,7 +114,7 @@ def super_resolved(
         sr = super_resolve(network, x, tile, self_ensemble)[0].float()  # (3, s h, s w)
         if not sr.isfinite().all():
             raise NonFiniteError(
-                f"{test_set.name}/{name}: the network puts out NaN or infinity in precision {precision}; "
+                f"{test_set.name}/{name}: the network's output has NaN or infinity in precision {precision}; "
                 "use precision=fp32 or other weights"
             )
         return SRImage(test_set, name, lr, sr if sr.is_cuda else sr.cpu(), hr)
@@ -162,8 +162,8 @@ def check_sets(test_sets: Sequence[BenchmarkSet], saved: bool) -> None:
                 size = len(Path(image_file(test_set.name, pair.name, test_set.scale)).name.encode())
                 if saved and size > MAX_NAME_BYTES:
                     raise BadInputError(
-                        f"the name is too long: that of its SR image, with _x{test_set.scale}.png, would have {size} "
-                        f"bytes and may have {MAX_NAME_BYTES}; rename it, or set save_image=false"
+                        f"the name is too long: its SR image, NAME_x{test_set.scale}.png, would have {size} bytes, "
+                        f"and {MAX_NAME_BYTES} are the most; rename it, or set save_image=false"
                     )
             except BadInputError as error:
                 raise BadInputError(f"{test_set.name}/{pair.name}: {error}") from None

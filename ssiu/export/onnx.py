@@ -209,7 +209,7 @@ class OnnxNetwork(SRNetwork):
         options.log_severity_level = 4  # fatal; errors are raised too
         wanted = ["CUDAExecutionProvider"] if torch.device(device).type == "cuda" else []
         providers = [p for p in (*wanted, "CPUExecutionProvider") if p in runtime.get_available_providers()]
-        complaint = f"{name} is damaged or not from `ssiu export onnx`"
+        complaint = f"{name} is damaged or was not made by `ssiu export onnx`"
         try:
             content = model.read_bytes() if isinstance(model, Path) else model
             if _defines_functions(content):

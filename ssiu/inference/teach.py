@@ -87,7 +87,9 @@ def teach(student: SetFolders, teacher: Teacher, copy: bool = False) -> tuple[Pa
         if others := sorted(
             {Path(file).name for _, file in image_files(hr)} - {file.name for file in targets.values()}
         ):
-            raise OutputError(f"{hr} holds images that {student.name} has not: {first_names(others)}; remove them")
+            raise OutputError(
+                f"{hr} holds images that {student.name} does not have: {first_names(others)}; remove them"
+            )
         jobs = []
         for pair, target in targets.items():
             make_folder(target.parent)
@@ -109,7 +111,7 @@ def _write_card(folder: Path, card: dict[str, Any]) -> None:
             differing = [key for key in SETTINGS if earlier[key] != card[key]]
             card |= {key: card[key] or earlier[key] for key in ("licence", "source")}
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise BadInputError(f"{path} is no card of a taught set; move {folder} away") from None
+            raise BadInputError(f"{path} is not a card of a taught set; move {folder} away") from None
         if differing:
             changes = ", ".join(f"{key} {earlier[key]!s:.12}, not {card[key]!s:.12}" for key in differing)
             raise OutputError(f"{folder} is by another teacher ({changes}); remove it, or rename the teacher's file")

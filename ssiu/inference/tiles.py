@@ -95,7 +95,7 @@ def super_resolve_tiles(
                     f"out of memory with a {whole.right}x{whole.bottom} image and tile={tile}; "
                     f"use {'another device' if tile == 'auto' else 'tile=auto or a smaller tile'}"
                 ) from None
-            log.warning("out of memory: going on with tiles of %dx%d pixels", *reversed(smaller))
+            log.warning("out of memory: continuing with tiles of %dx%d pixels", *reversed(smaller))
             sides = smaller
             waiting = deque(part for region in waiting for part in region.split(*sides))
         else:

@@ -64,7 +64,7 @@ class Upscaler:
         for region, sr in super_resolve_tiles(network, lr, self.tile, self.self_ensemble):
             if not sr.isfinite().all():
                 raise NonFiniteError(
-                    f"the network puts out NaN or infinity in precision {self.precision}; use fp32 or other weights"
+                    f"the network's output has NaN or infinity in precision {self.precision}; use fp32 or other weights"
                 )
             rows, columns = region.at(self.scale)
             first = 0

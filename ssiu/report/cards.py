@@ -54,7 +54,7 @@ def scores_of(summaries: Iterable[Path], sha256: str) -> dict[str, Scores]:
         except OSError as error:
             raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of ssiu test") from None
         except NO_SUMMARY:
-            raise BadInputError(f"{path} is no summary.json of ssiu test") from None
+            raise BadInputError(f"{path} is not a summary.json of ssiu test") from None
         if run != (sha256, "fp32", False):
             raise BadInputError(f"{path} has scores of other weights, or not the plain ones in fp32; test these first")
         for protocol, sets in means.items():

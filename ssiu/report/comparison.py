@@ -200,8 +200,8 @@ def _common_images(set_name: str, runs: Sequence[tuple[str, Evaluation]]) -> lis
     for name, images in others:
         if lacking := sorted(expected.keys() ^ images.keys()):
             raise MissingInputError(
-                f"{set_name}: {reference} and {name} have not the same images ({first_names(lacking)} in one of them); "
-                "score both on the same set"
+                f"{set_name}: {reference} and {name} do not have the same images ({first_names(lacking)} in one of "
+                "them); score both on the same set"
             )
         for key, image in images.items():
             sizes = [(each.width, each.height) for each in (expected[key], image)]

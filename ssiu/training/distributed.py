@@ -102,5 +102,5 @@ def join_processes(config: Config) -> Processes:
     try:
         dist.init_process_group(BACKENDS if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     except dist.DistError as error:
-        raise BusyError(f"the {world} processes did not come together: {first_line(error):.200}") from None
+        raise BusyError(f"the {world} processes could not connect: {first_line(error):.200}") from None
     return Processes(rank, world, device)

@@ -49,7 +49,7 @@ def _build_named(model: nn.Module, config: Config) -> torch.optim.Optimizer:
     except Exception as error:
         raise failure("optimizer", name, f"cannot be built with lr and optimizer_args {arguments}", error) from error
     if any(p.default is p.empty and p.kind == p.POSITIONAL_OR_KEYWORD for p in _arguments(optimizer.step)):
-        raise ConfigError(f"optimizer {name}: its step needs a closure, which training has not; use another")
+        raise ConfigError(f"optimizer {name}: its step needs a closure, which training does not have; use another")
     if averages_weights(optimizer):
         if config.scheduler != "constant" or config.ema_decay:
             raise ConfigError(f"optimizer {name} averages the weights itself: set scheduler=constant and ema_decay=0")

@@ -46,8 +46,8 @@ def find_state(resume: str, own: Path) -> tuple[Path, dict[str, Any]] | None:
             newest = find_checkpoint(own / "models", STATE)
             if newest and newest[1]["step"] > state["step"]:
                 raise OutputError(
-                    f"{own} has gone on to step {newest[1]['step']} since {path}, which is at step {state['step']}: "
-                    "continue that one in a new log_name"
+                    f"{own} has continued to step {newest[1]['step']} since {path}, which is at step {state['step']}: "
+                    "continue the older one in a new log_name"
                 )
     return found
 

@@ -178,7 +178,7 @@ def _refuse_other_kinds(folder: Path) -> None:
     for name in ("tensorboard", "results"):
         path = folder / name
         if path.exists() and not path.is_dir():
-            raise OutputError(f"{path} is no folder; move it away, or choose another log_name")
+            raise OutputError(f"{path} is not a folder; move it away, or choose another log_name")
 
 
 def _unusable(error: OSError) -> OutputError:

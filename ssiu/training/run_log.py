@@ -44,7 +44,7 @@ def log_start(
     if window > 1 and side <= 2 * window:
         log.warning(
             "LR patches of %dx%d: every window of the attention touches the border, and a long training learns to "
-            "count on that; use patch_size=%d or more (docs/experiments/training.md)",
+            "rely on it; use patch_size=%d or more (docs/experiments/training.md)",
             *(side, side, 3 * window * config.scale),
         )
 

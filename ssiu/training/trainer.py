@@ -310,7 +310,7 @@ class Trainer:
                 ) from None
             before = state["config"].get("optimizer", config.optimizer)
             if not load_optimizer_state(self.optimizer, config, state["optimizer"], before):
-                log.warning("the optimizer is another than that of %s: its moments start from zero", path)
+                log.warning("the optimizer differs from that of %s: its moments start from zero", path)
             if state["scaler"]:  # empty where the checkpoint's precision was not fp16
                 self.scaler.load_state_dict(state["scaler"])
             if self.ema and state["ema"]:

@@ -48,8 +48,8 @@ class Validation:
         if name := config.validation_set:
             if usual_name(known_name(name)) in TEST_SETS:
                 raise ConfigError(
-                    f"key 'validation_set': {name} is a test set, and never selects; hold out images of your own: "
-                    "python -m ssiu prepare PHOTOS --output SET --holdout N"
+                    f"key 'validation_set': {name} is a test set, which must not choose weights; hold out your own "
+                    "images: python -m ssiu prepare PHOTOS --output SET --holdout N"
                 )
             self.choosing_set = load_test_set(config.data_path, name, config.scale)
             refuse_twice("key 'validation_set' (never select on a test set)", self.sets)

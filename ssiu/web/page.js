@@ -81,7 +81,7 @@ const handlers = {
       part.backend.value = "cpu";
       openWorker();
       if (run) begin(run.pixels);
-      complain("The GPU cannot run the network here; going on with the CPU.");
+      complain("The GPU cannot run the network here; continuing with the CPU.");
     } else if (run && OF_MEMORY.test(message) && pixels >= FEWEST_PIXELS) {
       openWorker();
       begin(pixels);

@@ -57,7 +57,7 @@ function planesOf({pixels, channels}) {
 }
 
 // The image upscaled; `run` is of network.js. onProgress is told how many LR pixels of how many have been finished.
-// Throws Error where the network puts out NaN or infinity.
+// Throws Error where the network's output has NaN or infinity.
 export async function upscale(image, scale, run, {pixels: most, multiple, margin}, onProgress) {
   const {pixels, width, height, channels} = spreadColour(image);
   const full = fullOf(pixels), planes = planesOf(image);
@@ -94,7 +94,7 @@ export async function upscale(image, scale, run, {pixels: most, multiple, margin
       for (let x = scale * region.left; x < scale * region.right; x++, from++, to += channels) {
         for (let c = 0; c < plane.length; c++) {
           const value = plane.length === 3 ? sr[c * size + from] : (sr[from] + sr[size + from] + sr[2 * size + from]) / 3;
-          if (!Number.isFinite(value)) throw new Error("the network puts out NaN or infinity");
+          if (!Number.isFinite(value)) throw new Error("the network's output has NaN or infinity");
           out.pixels[to + c] = Math.round(Math.min(Math.max(value, 0), 1) * full);
         }
       }

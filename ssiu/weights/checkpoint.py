@@ -103,7 +103,7 @@ def verified(document: Any, path: Path | str) -> dict[str, Any]:
     """``document`` without its digest, which has been compared; ``path`` is for the message."""
     if not is_checkpoint(document):
         raise BadInputError(
-            f"{path} is no checkpoint of a training run (it has no sha256); expected one such as models/last.pt; "
+            f"{path} is not a checkpoint of a training run (it has no sha256); expected one such as models/last.pt; "
             "to start from weights use pretrain=FILE"
         )
     state = {key: value for key, value in document.items() if key != "sha256"}
@@ -134,7 +134,7 @@ def find_checkpoint(
             log.warning("skipped a checkpoint: %s", error)
             continue
         if path != paths[0]:
-            log.warning("going on from %s, the newest checkpoint that is intact", path)
+            log.warning("continuing from %s, the newest intact checkpoint", path)
         return path, state
     if not paths:
         return None

@@ -145,7 +145,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  (not a dict)
     except Exception as error:  # a damaged or hostile file can make the reader raise anything
-        raise BadInputError(f"{path} is truncated or no safetensors file ({quoted(error, 100)})") from None
+        raise BadInputError(f"{path} is truncated or not a safetensors file ({quoted(error, 100)})") from None
     tensors = _state_dict(tensors, path)
     stored = {"sha256": tensors_digest(tensors), "metadata_sha256": _metadata_digest(metadata)}
     if any(key in metadata and metadata[key] != digest for key, digest in stored.items()):
@@ -183,7 +183,7 @@ def _state_dict(document: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     tensors = {}
     for name, tensor in document.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise BadInputError(f"{path}: entry {name!a:.80} is no tensor; expected a network's state dict")
+            raise BadInputError(f"{path}: entry {name!a:.80} is not a tensor; expected a network's state dict")
         try:
             tensors[name] = check_tensor(name, tensor)
         except ValueError as error:

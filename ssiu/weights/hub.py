@@ -59,7 +59,7 @@ def parse(source: Path | str) -> HubFile:
     if found is None or ".." in file.split("/"):
         raise ConfigError(f"{source}: {EXPECTED}")
     if file and not file.endswith(".safetensors"):
-        raise BadInputError(f"{source}: from the hub only safetensors are taken, which cannot hold a program")
+        raise BadInputError(f"{source}: only safetensors are fetched from the hub, because they cannot hold programs")
     return HubFile(found["repo"], found["revision"] or "main", file)
 
 
@@ -144,7 +144,7 @@ def _only_weights(names: list[str], source: Path | str) -> str:
     if not found:
         others = f" among its files ({quoted(first_names(names), 200)})" if names else ""
         raise BadInputError(
-            f"{source} has no safetensors{others}; only these are taken from the hub, since others may hold programs"
+            f"{source} has no safetensors{others}; only these are fetched from the hub, since others may hold programs"
         )
     if len(found) > 1 and USUAL not in found:
         raise ConfigError(f"{source} has several files ({quoted(first_names(found), 300)}); add /FILE to name one")
@@ -162,11 +162,11 @@ def _one_line(hub: Any, source: Path | str) -> Iterator[None]:
     except errors.GatedRepoError:
         page = f"{hub.constants.ENDPOINT}/{parse(source).repo}"
         raise MissingInputError(
-            f"{source}: its owner wants your agreement: give it at {page}, then hf auth login"
+            f"{source}: its owner requires your agreement: give it at {page}, then run hf auth login"
         ) from None
     except errors.RepositoryNotFoundError:
         raise MissingInputError(
-            f"{source}: no such repository of models, or not for everybody; check the name, or use hf auth login"
+            f"{source}: no such model repository, or it is private; check the name, or run hf auth login"
         ) from None
     except errors.RevisionNotFoundError:
         raise MissingInputError(f"{source}: the repository has no such revision; leave it out for the newest") from None
@@ -197,6 +197,8 @@ def import_hub() -> Any:
         import huggingface_hub.errors
         import huggingface_hub.utils.logging
     except ImportError:
-        raise ConfigError(f"weights from the Hugging Face Hub need a package that is not here: {INSTALL}") from None
+        raise ConfigError(
+            f"weights from the Hugging Face Hub need a package that is not installed: {INSTALL}"
+        ) from None
     huggingface_hub.utils.logging.set_verbosity_error()  # what goes wrong has a line of its own
     return huggingface_hub

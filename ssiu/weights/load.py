@@ -60,7 +60,7 @@ def network_of(
         if is_plugin(named):
             raise BadInputError(
                 f"{path} holds weights of {named:.100}, a model outside this package; no file of weights makes Python "
-                f"import one, so say it yourself: --config FILE with model: {named:.100} ({docs_page('own_model.md')})"
+                f"import one, so name it yourself: --config FILE with model: {named:.100} ({docs_page('own_model.md')})"
             )
         return _load_external(weights, scale, model).to(device)
     kind, arguments = architecture

@@ -54,7 +54,7 @@ def read_torch_file(path: Path | str) -> Any:
         raise BadInputError(f"{path} is refused: {quoted(error, 300)}; expected a plain state dict") from None
     except Exception as error:  # a damaged or hostile file can make the readers raise anything
         reason = first_line(error)
-        raise BadInputError(f"{path} is truncated or no torch file of tensors ({quoted(reason, 100)})") from None
+        raise BadInputError(f"{path} is truncated or not a torch file of tensors ({quoted(reason, 100)})") from None
 
 
 class _RefusedError(Exception):
@@ -90,7 +90,7 @@ def _checked_legacy(file: BinaryIO) -> BinaryIO:
     *_, (_, storages), (keys, _) = [_followed(pickletools.genops(file)) for _ in range(5)]
     end = file.tell() + sum(8 + size for size in storages.values())
     if sorted(keys) != sorted(storages) or file.seek(0, io.SEEK_END) != end:
-        raise ValueError("its tensors are not all there")
+        raise ValueError("some of its tensors are missing")
     file.seek(0)
     return file
 
@@ -118,7 +118,7 @@ def _followed(operations: Iterable[tuple[pickletools.OpcodeInfo, Any, int | None
             memo[argument] = stack[-1]
         elif name in ("BINGET", "LONG_BINGET"):
             if isinstance(memo[argument], _NestedTuple):
-                raise _RefusedError("a nested tuple stands in it twice")
+                raise _RefusedError("it holds a nested tuple twice")
             stack.append(_OPAQUE if isinstance(memo[argument], list) else memo[argument])
         elif name in OPERANDS:
             operands = _popped(stack, OPERANDS[name])

@@ -147,7 +147,7 @@ def test_two_images_of_one_name_are_refused_in_any_folder(tmp_path: Path) -> Non
     (tmp_path / "toy/HR/more").mkdir()
     for name in ("a.png", "a.bmp"):
         shutil.copy(tmp_path / "toy/HR/a.png", tmp_path / "toy/HR/more" / name)
-    with pytest.raises(BadInputError, match=r"HR/more: a\.bmp and a\.png have one name"):
+    with pytest.raises(BadInputError, match=r"HR/more: a\.bmp and a\.png have the same name"):
         list_images(tmp_path / "toy/HR")
 
 

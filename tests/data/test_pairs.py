@@ -198,7 +198,7 @@ def _misfit(kind: str, root: Path) -> str:
         return r"bx2\.png: not a readable image"
     if kind == "two of one name":
         save_image(hr / "b.jpg", noise(40, 60))
-        return r"HR: b\.(png|jpg) and b\.(png|jpg) have one name"
+        return r"HR: b\.(png|jpg) and b\.(png|jpg) have the same name"
     if kind == "missing":
         (lr / "bx2.png").unlink()
         return r"1 HR images have no LR image in .*X2: b "

@@ -193,7 +193,7 @@ def test_photographs_in_folders_keep_them(tmp_path: Path, photos: Path, copy: bo
 
 def test_a_set_is_not_made_among_the_photographs_which_would_then_be_its_images_too(tmp_path, photos: Path) -> None:
     for output in (photos, photos / "set"):
-        with pytest.raises(OutputError, match=r"lies in .*my photos, whose folders are read, too; choose another"):
+        with pytest.raises(OutputError, match=r"is inside .*my photos, whose folders are read, too; choose another"):
             make_pairs(photos, output, [2])
     (tmp_path / "linked").symlink_to(photos)
     with pytest.raises(OutputError, match="choose another --output"):
@@ -249,7 +249,7 @@ def test_nothing_of_the_users_is_overwritten(tmp_path: Path, photos: Path) -> No
 
 def test_two_sources_of_one_name_are_refused(tmp_path: Path, photos: Path) -> None:
     shutil.copy(photos / "gray.bmp", photos / "a.bmp")
-    with pytest.raises(BadInputError, match="one name"):
+    with pytest.raises(BadInputError, match="have the same name"):
         make_pairs(photos, tmp_path / "set", [2])
 
 

@@ -163,7 +163,7 @@ def test_groups_that_make_no_split_are_refused(tmp_path: Path, tiles: Path) -> N
     def split(holdout: int, group: str | None) -> None:
         make_split(tiles, tmp_path / "mine", [2], holdout, group=re.compile(group) if group else None)
 
-    with pytest.raises(ConfigError, match=r"--group tile: no name begins so; they are clic25_00_0"):
+    with pytest.raises(ConfigError, match=r"--group tile: no name begins with it; the names are clic25_00_0"):
         split(2, "tile")
     with pytest.raises(ConfigError, match="would leave none of the 2 groups of --group to train on"):
         split(15, "clic25")

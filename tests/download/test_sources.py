@@ -188,7 +188,7 @@ def test_an_incomplete_df2k_of_the_users_is_refused_before_anything_is_fetched(
         name = "0001.png" if kind == "other layout" else "mine.png"
         (hr / name).symlink_to(tmp_path / "mine/HR" / name)
     before = files_of(tmp_path / "data")
-    with pytest.raises(OutputError, match=rf"{hr} is there and not the list of 4 images .* move .*data/DF2K away"):
+    with pytest.raises(OutputError, match=rf"{hr} exists but does not have the 4 images .* move .*data/DF2K away"):
         obtain(df2k, "df2k", tmp_path / "data", [2])
     assert not server.requests and files_of(tmp_path / "data") == before
 
@@ -204,7 +204,7 @@ def test_weights_are_those_of_the_blob_id(tmp_path: Path, server: FileServer) ->
     obtain_weights(weights, folder, 2)
     assert server.requests == []
     path.write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"model_x2_290\.pt is there but is not the authors' release .*move it away"):
+    with pytest.raises(OutputError, match=r"model_x2_290\.pt exists but is not the authors' release .*move it away"):
         obtain_weights(weights, folder, 2)
     assert path.read_bytes() == b"mine"
     path.unlink()
@@ -300,10 +300,10 @@ def _weights(**source: Any) -> dict[str, Any]:
         ({"sets": {}}, "archive 'all' holds Toy, Toy2, which 'sets' does not have"),
         (_weights(url="ftp://x", about=1), r"source.*url|url"),
         (_weights(url="http://x"), r"key 'weights\.files\.2\.about'"),
-        ("connection: 2024-13-45", "no YAML"),
-        ("[" * 5000, "no YAML"),
-        ("a: b: c", "no YAML"),
-        ("\udcff", "no YAML"),
+        ("connection: 2024-13-45", "not YAML"),
+        ("[" * 5000, "not YAML"),
+        ("a: b: c", "not YAML"),
+        ("\udcff", "not YAML"),
         ("", "key ''"),
     ],
 )

@@ -94,7 +94,7 @@ def test_weights_for_basicsr_hold_the_average_only_where_there_is_one(
     [
         (("authors", "absent.pt", "out.pt"), 66, "error: no file at"),
         (("authors", "variant.safetensors", "out.pt"), 78, "no beta_sign=plus"),
-        (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or no torch file"),
+        (("safetensors", "broken.pt", "out.safetensors"), 65, "broken.pt is truncated or not a torch file"),
         (("safetensors", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .safetensors"),
         (("pt2", "variant.safetensors", "out.onnx"), 73, "expected a file name that ends in .pt2"),
         (("basicsr", "variant.safetensors", "out.pt"), 73, "expected a file name that ends in .pth"),
@@ -167,7 +167,7 @@ def test_an_onnx_file_is_not_said_to_be_computed_in_what_it_is_not(
 @pytest.mark.parametrize("content", [b"", b"no network", onnx.ModelProto(ir_version=8).SerializeToString()])
 def test_what_is_no_network_of_ours_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(BadInputError, match=r"a.onnx is damaged or not from `ssiu export onnx`"):
+    with pytest.raises(BadInputError, match=r"a.onnx is damaged or was not made by `ssiu export onnx`"):
         OnnxNetwork(tmp_path / "a.onnx")
 
 
@@ -225,7 +225,7 @@ def test_an_onnx_file_that_does_not_do_what_its_metadata_say_is_refused(
     with pytest.raises(SystemExit) as ended:
         run_cli(upscale_command.main, arguments)
     assert ended.value.code == 65 and not (tmp_path / "b.png").exists()
-    assert "changed.onnx is damaged or not from `ssiu export onnx`" in capsys.readouterr().err
+    assert "changed.onnx is damaged or was not made by `ssiu export onnx`" in capsys.readouterr().err
 
 
 class Pools(nn.Module):

@@ -133,8 +133,12 @@ def hostile_files(victim: Path) -> Iterator[tuple[str, bytes, str]]:
     claim = before.replace(
         b"M" + (300).to_bytes(2, "little") + b"N", b"J" + (2_000_000_000).to_bytes(4, "little") + b"N"
     )
-    yield "a legacy claim", claim, "not all there"
-    yield "a legacy claim of no bytes", before[: before.rindex(b"\x80\x02]")] + pickle.dumps([], 2), "not all there"
+    yield "a legacy claim", claim, "some of its tensors are missing"
+    yield (
+        "a legacy claim of no bytes",
+        before[: before.rindex(b"\x80\x02]")] + pickle.dumps([], 2),
+        "some of its tensors are missing",
+    )
     bomb: list = []
     for _ in range(60):
         bomb = [bomb, bomb]

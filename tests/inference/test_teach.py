@@ -145,11 +145,11 @@ def test_what_another_teacher_or_nobody_made_is_left_alone(tmp_path: Path, prepa
     with pytest.raises(OutputError, match=r"precision fp32, not bf16"):
         prepare("--precision", "bf16")
     save_image(folder / "HR/mine.png", RNG.integers(0, 256, (41, 50, 3), dtype=np.uint8))
-    with pytest.raises(OutputError, match=r"images that mine has not: mine\.png"):
+    with pytest.raises(OutputError, match=r"images that mine does not have: mine\.png"):
         prepare()
     (folder / "HR/mine.png").unlink()
     (folder / "card.json").write_text("[]")
-    with pytest.raises(BadInputError, match=r"card\.json is no card"):
+    with pytest.raises(BadInputError, match=r"card\.json is not a card"):
         prepare()
     (folder / "card.json").unlink()
     with pytest.raises(OutputError, match="images that no teacher made"):

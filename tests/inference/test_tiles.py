@@ -172,7 +172,7 @@ def test_auto_goes_on_with_smaller_tiles_when_memory_runs_out(caplog):
     network = Hungry()
     lr = _image(200, 100)
     torch.testing.assert_close(upscale(network, lr, "auto"), Windows.forward(network, lr), rtol=0, atol=1e-12)
-    assert "going on with tiles" in caplog.text
+    assert "continuing with tiles" in caplog.text
     network.limit = 10
     with pytest.raises(DeviceMemoryError, match="another device"):
         upscale(network, lr, "auto")

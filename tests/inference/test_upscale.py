@@ -357,7 +357,7 @@ def test_smaller_tiles_after_out_of_memory_give_the_same_image(caplog: pytest.Lo
 
     image = np.tile(IMAGE, (5, 6, 1))
     np.testing.assert_array_equal(ssiu.upscale(Hungry(), image), ssiu.upscale(Doubling(), image))
-    assert "going on with tiles" in caplog.text
+    assert "continuing with tiles" in caplog.text
 
 
 def test_a_path_is_no_image_in_memory() -> None:

@@ -113,7 +113,7 @@ def test_what_cannot_be_compared_is_named():
         with pytest.raises(error, match=match):
             compare(Method("A", [evaluation()]), Method("B", [run]), **how)
 
-    fails(MissingInputError, "Set14: A and B have not the same images .img13", evaluation(sets={"Set14": 13}))
+    fails(MissingInputError, "Set14: A and B do not have the same images .img13", evaluation(sets={"Set14": 13}))
     fails(MissingInputError, "by all: A has Set5, Set14; B has mine", evaluation(sets={"mine": 4}))
     fails(MissingInputError, "B was not scored under official", evaluation(protocols=["standard"]), protocol="official")
     cropped = Evaluation([ImageResult("Set5", f"img{i:02}", 96, 60, each.scores) for i, each in

@@ -227,7 +227,7 @@ def test_an_older_checkpoint_of_a_run_is_not_gone_back_to_in_its_own_folder(fold
         (models / "last.pt").write_bytes(b"nonsense")
     before = {path.name: path.read_bytes() for path in models.iterdir()}
     reached, older = (4, 2) if damaged else (6, 4)
-    with pytest.raises(OutputError, match=f"has gone on to step {reached}.*in a new log_name"):
+    with pytest.raises(OutputError, match=f"has continued to step {reached}.*in a new log_name"):
         Trainer(config, str(models / f"step_{older:08d}.pt"))
     assert {path.name: path.read_bytes() for path in models.iterdir()} == before
     newest = models / f"step_{reached:08d}.pt" if damaged else models / "last.pt"
@@ -267,7 +267,7 @@ def test_changed_training_images_are_refused_unless_allowed(tmp_path):
 
 
 def test_a_weights_file_is_not_a_run(folder, reference):
-    with pytest.raises(BadInputError, match="no checkpoint of a training run"):
+    with pytest.raises(BadInputError, match="not a checkpoint of a training run"):
         Trainer(tiny_config(folder, log_name="weights"), str(reference / "official_tiny_x2.pt"))
 
 

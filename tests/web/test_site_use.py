@@ -99,7 +99,7 @@ def test_where_the_gpu_fails_the_cpu_goes_on(browser: Any, address: str, tmp_pat
     wait_for(page, "Ready")
     write_image(tmp_path / "a.png", DecodedImage(photo("chelsea", 16, 16)))
     page.locator("#backend").select_option("gpu")
-    assert problem(page) == "The GPU cannot run the network here; going on with the CPU."
+    assert problem(page) == "The GPU cannot run the network here; continuing with the CPU."
     assert page.locator("#backend").input_value() == "cpu"
     start(page, tmp_path / "a.png")
     wait_for(page, "a.png is ready")

@@ -133,7 +133,7 @@ def test_a_missing_file_and_a_folder_are_missing_input(tmp_path: Path) -> None:
 
 def test_weights_are_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "weights.pt").write_bytes(saved({"weight": torch.ones(2)}))
-    with pytest.raises(BadInputError, match=r"no checkpoint of a training run.*pretrain=FILE"):
+    with pytest.raises(BadInputError, match=r"not a checkpoint of a training run.*pretrain=FILE"):
         load_checkpoint(tmp_path / "weights.pt")
 
 
@@ -153,7 +153,7 @@ def test_last_comes_first_then_the_highest_step_then_best(tmp_path: Path, caplog
         found, state = find_checkpoint(tmp_path)
         assert found == tmp_path / name and same(state, make_state(step))
         assert sum("skipped" in text for text in caplog.messages) == step
-        assert ("going on from" in caplog.text) == (step > 0)
+        assert ("continuing from" in caplog.text) == (step > 0)
         found.write_bytes(found.read_bytes()[:-1])
     with pytest.raises(BadInputError, match="none of the 4 checkpoints"):
         find_checkpoint(tmp_path)

@@ -92,13 +92,13 @@ def test_what_cannot_be_had_is_one_line_that_says_what_to_do(hub: Hub, tmp_path:
     hub.refused["ann/gated"] = "GatedRepo"
     cases: list[tuple[str, type[SSIUError], str]] = [
         ("hf:ann/pickles", BadInputError, r"no safetensors among its files \(model.pt, pytorch_model.bin\)"),
-        ("hf:ann/fine/model.pt", BadInputError, "only safetensors are taken"),
-        ("hf:ann/fine/model.onnx", BadInputError, "only safetensors are taken"),
-        ("hf:ann/damaged", BadInputError, "no safetensors file"),
+        ("hf:ann/fine/model.pt", BadInputError, "only safetensors are fetched"),
+        ("hf:ann/fine/model.onnx", BadInputError, "only safetensors are fetched"),
+        ("hf:ann/damaged", BadInputError, "not a safetensors file"),
         ("hf:ann/two", ConfigError, r"several files \(a.safetensors, b.safetensors\); add /FILE"),
         ("hf:ann/fine/other.safetensors", MissingInputError, "no such file"),
         ("hf:ann/fine@v9", MissingInputError, "no such revision"),
-        ("hf:ann/absent", MissingInputError, "no such repository"),
+        ("hf:ann/absent", MissingInputError, "no such model repository"),
         ("hf:ann/gated", MissingInputError, "give it at http://.*/ann/gated"),
         ("hf:ann", ConfigError, "expected hf:owner/name"),
         ("hf:ann/fine/../../x.safetensors", ConfigError, "expected hf:owner/name"),
@@ -110,7 +110,7 @@ def test_what_cannot_be_had_is_one_line_that_says_what_to_do(hub: Hub, tmp_path:
             load_model(source)
         assert "\n" not in str(raised.value), source
     save_image(tmp_path / "a.png", photo("chelsea", 20, 30))
-    with pytest.raises(BadInputError, match="only safetensors are taken"):
+    with pytest.raises(BadInputError, match="only safetensors are fetched"):
         upscale.main([str(tmp_path / "a.png"), "--output", str(tmp_path / "b.png"), "--weights", "hf:ann/fine/a.onnx"])
     with hub.without_network():
         for source in ("hf:ann/other", "hf:ann/fine/other.safetensors", f"hf:ann/fine@{'0' * 40}/model.safetensors"):
@@ -120,7 +120,7 @@ def test_what_cannot_be_had_is_one_line_that_says_what_to_do(hub: Hub, tmp_path:
 
 def test_without_the_package_it_is_said_which_one_is_lacking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ConfigError, match="not here: pip install huggingface_hub"):
+    with pytest.raises(ConfigError, match="not installed: pip install huggingface_hub"):
         load_model("hf:ann/name")
 
 

@@ -120,7 +120,7 @@ def expanded(state: Tensors) -> Tensors:
         (poisoned, "'tail.0.bias' holds NaN or infinity"),
         (infinite, "'tail.0.bias' holds NaN or infinity"),
         (twice, "two tensors of one name"),
-        (no_tensor, "entry 'epoch' is no tensor"),
+        (no_tensor, "entry 'epoch' is not a tensor"),
         (empty, "holds a dict and no weights"),
         (nonsense, r"head.weight is float32 \(\), expected"),
         (endless, "1 unexpected .'stages.99999998.esam.rel_h'."),
@@ -195,7 +195,7 @@ def test_metadata_nested_without_end_are_refused(tmp_path: Path, model: SSIU, ne
         load_model(tmp_path / "a.safetensors")
     header = b'{"__metadata__":' + b"[" * 100_000
     (tmp_path / "b.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
-    with pytest.raises(BadInputError, match="truncated or no safetensors"):
+    with pytest.raises(BadInputError, match="truncated or not a safetensors"):
         load_model(tmp_path / "b.safetensors")
 
 

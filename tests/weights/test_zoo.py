@@ -121,7 +121,7 @@ def test_scores_are_taken_from_results_of_the_same_weights_only(tmp_path: Path) 
             scores_of([path], "a" * 64)
     for content in ("{}", "[]", "nothing"):
         path.write_text(content)
-        with pytest.raises(BadInputError, match=r"no summary\.json"):
+        with pytest.raises(BadInputError, match=r"not a summary\.json"):
             scores_of([path], "a" * 64)
     with pytest.raises(MissingInputError, match=r"expected a summary\.json"):
         scores_of([tmp_path / "absent.json"], "a" * 64)

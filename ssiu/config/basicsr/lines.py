@@ -39,7 +39,7 @@ class Options:
                 raise ConfigError(f"{path}: '{section}': expected a section, got {tree[section]!r:.80}")
         if not tree.get("network_g") or not tree.get("datasets"):
             raise ConfigError(
-                f"{path} is no option file of BasicSR: expected the sections network_g and datasets, got "
+                f"{path} is not an option file of BasicSR: expected the sections network_g and datasets, got "
                 f"{first_names(tree) or 'nothing'}"
             )
         self.path, self.tree = path, tree
@@ -48,7 +48,7 @@ class Options:
         self._lines: dict[str, Line] = {}
         for key, value in _leaves("", tree):
             if key in self._values:
-                raise ConfigError(f"{path}: '{key}' stands twice")
+                raise ConfigError(f"{path}: '{key}' is given twice")
             self._values[key] = value
 
     def section(self, name: str) -> dict[str, Any]:

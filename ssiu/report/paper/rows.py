@@ -104,8 +104,8 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
         row = dataclasses.replace(row, method=shown, recomputes=paper.method if paper else "")
         if name and any(other[:3] == key[:3] and other != key for other in keys):
             raise BadInputError(
-                f"{path}: of another network than the file before it that is called {name} x{row.scale}, or of other "
-                "settings (precision, self_ensemble); give each a name of its own"
+                f"{path} is of another network, or other settings (precision, self_ensemble), than the file before it "
+                f"called {name} x{row.scale}; give each its own name"
             )
         same = next((index for index, other in enumerate(keys) if other == key), None)
         twice = [] if same is None else sorted(set(set_names([row])) & set(set_names([rows[same]])))
@@ -168,7 +168,7 @@ def _of_seeds(pattern: Path) -> tuple[Row, _Run]:
     ]
     if other := next((path for path, fact in zip(paths, facts, strict=True) if repr(fact) != repr(facts[0])), None):
         raise BadInputError(
-            f"{other} is no seed of {paths[0]}: they differ in network, scale, precision, self_ensemble or sets"
+            f"{other} is not a seed of {paths[0]}: they differ in network, scale, precision, self_ensemble or sets"
         )
     networks = [run.network for run in runs if run.network]
     if len(set(networks)) < len(networks):
@@ -206,4 +206,4 @@ def _read_summary(path: Path) -> tuple[Row, _Run]:
     except OSError as error:
         raise MissingInputError(f"{path}: {error.strerror}; expected a summary.json of test.py or score.py") from None
     except NO_SUMMARY:
-        raise BadInputError(f"{path} is no summary.json of test.py or score.py; remove it or name another") from None
+        raise BadInputError(f"{path} is not a summary.json of test.py or score.py; remove it or name another") from None

@@ -311,8 +311,8 @@ def test_other_words_of_a_line_are_understood(tmp_path: Path, old: str, new: str
         ("dataroot_gt: datasets/DIV2K/HR_sub", "dataroot_gt: {a: b}", "'datasets.train.dataroot_gt' is not given"),
         ("manual_seed: 10", "manual_seed: -1", "as a config: key 'seed'"),
         ("name: Plain_x4", "name: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
-        ("name: Plain_x4", "name: a\nname: b", "line 3: .*'name' stands twice"),
-        ("name: Plain_x4", "datasets.train.gt_size: 3", "'datasets.train.gt_size' stands twice"),
+        ("name: Plain_x4", "name: a\nname: b", "line 3: .*'name' is given twice"),
+        ("name: Plain_x4", "datasets.train.gt_size: 3", "'datasets.train.gt_size' is given twice"),
         ("\ntrain:\n", "\ntrain: 3\nold:\n", "'train': expected a section, got 3"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -371,6 +371,6 @@ def test_the_command_prints_the_account_and_never_replaces_a_file(
     assert printed.endswith(f"wrote {output}; python -m ssiu train --config {output}\n")
     before = output.read_bytes()
     for existing in (output, tmp_path / "options.yml", tmp_path):
-        with pytest.raises(OutputError, match="is there already"):
+        with pytest.raises(OutputError, match="already exists"):
             command.main([*arguments, "--output", str(existing)])
     assert output.read_bytes() == before and (tmp_path / "options.yml").read_text() == ON_EIGHT_GPUS

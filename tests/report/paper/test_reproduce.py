@@ -224,7 +224,7 @@ def test_other_weights_under_the_authors_name_are_never_scored_as_theirs(run: Ru
     file = tmp_path / "here/pretrain_model/model_x4_290.pt"
     save_authors_weights(file, tiny(4, seed=5))
     before = file.read_bytes()
-    with pytest.raises(OutputError, match=r"model_x4_290\.pt is there but is not the authors' release"):
+    with pytest.raises(OutputError, match=r"model_x4_290\.pt exists but is not the authors' release"):
         run("--scale", "4", "--sets", "Set5")
     assert file.read_bytes() == before and not (tmp_path / "here/results").exists()
 
@@ -270,7 +270,7 @@ def test_what_is_there_is_finished_and_what_is_missing_is_named_with_the_way_to_
     for expected in (
         "put its 5 images into " + hr.format("Set5", "Set5"),
         "apply at https://manga109.org, then put its 109 images into " + hr.format("Manga109", "Manga109"),
-        "nothing came for 0.3 s; or put model_x3_290.pt into",
+        "nothing was received for 0.3 s; or put model_x3_290.pt into",
     ):
         assert sum(expected in line for line in listed) == 1, (expected, listed)
     run.server.always.clear()

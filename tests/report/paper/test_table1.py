@@ -165,7 +165,7 @@ def test_networks_and_settings_are_never_mixed_in_a_row(tmp_path, other, names):
     assert [(row.method, list(row.means["standard"])) for row in rows] == [
         (names[0], ["Set5"]), (names[1], ["Set14"])
     ]  # fmt: skip
-    with pytest.raises(BadInputError, match=r"second\.json: of another network .* called M x4, or of other settings"):
+    with pytest.raises(BadInputError, match=r"second\.json is of another network, or other settings .* called M x4"):
         result_rows([("M", first), ("M", second)])
     copied = _summary(tmp_path / "copied.json", "net", checkpoint="copy.pt", run=FP32, Set14=(28.0, 0.8))
     (row,) = result_rows(_unnamed(first, copied))
@@ -229,7 +229,7 @@ def test_csv_has_a_line_for_every_number(tmp_path):
 )  # fmt: skip
 def test_other_files_are_refused_by_name(tmp_path, text):
     (tmp_path / "x.json").write_text(text)
-    with pytest.raises(BadInputError, match=r"x\.json is no summary\.json"):
+    with pytest.raises(BadInputError, match=r"x\.json is not a summary\.json"):
         result_rows(_unnamed(tmp_path / "x.json"))
     with pytest.raises(MissingInputError, match=r"y\.json: No such file"):
         result_rows(_unnamed(tmp_path / "y.json"))
