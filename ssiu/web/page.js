@@ -85,7 +85,7 @@ const handlers = {
     } else if (run && OF_MEMORY.test(message) && pixels >= FEWEST_PIXELS) {
       openWorker();
       begin(pixels);
-      complain("The memory does not suffice; trying smaller tiles.");
+      complain("Not enough memory; trying smaller tiles.");
     } else {
       const name = run ? run.name + ": " : "";
       if (run) end();
@@ -183,7 +183,7 @@ async function keepOffline(used) {
   for (const name of [...runtimeFiles(used), ...Object.values(settings.models).map(model => model.file)]) {
     if (!await cache.match(name)) await cache.add(name);
   }
-  part.offline.textContent = "This page now works without a network, too.";
+  part.offline.textContent = "This page now works offline, too.";
 }
 
 function listen() {

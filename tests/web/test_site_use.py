@@ -122,7 +122,7 @@ def test_where_memory_does_not_suffice_tiles_become_smaller(
     write_image(tmp_path / "a.png", DecodedImage(photo("chelsea", 16, 16)))
     start(page, tmp_path / "a.png")
     page.locator("#status", has_text="a.png is ready").wait_for()
-    assert problem(page) == "The memory does not suffice; trying smaller tiles."
+    assert problem(page) == "Not enough memory; trying smaller tiles."
     source = source.replace("30000", "300")
     start(page, tmp_path / "a.png")
     page.locator("#problem", has_text="close other tabs").wait_for()
