@@ -78,11 +78,11 @@ def _refuse(options: Options) -> None:
     train = options.section("train")
     scale = options.get("scale", int, 1)
     reasons = {
-        f"upscales by {scale}, and networks here by 2, 3 or 4": scale not in (2, 3, 4),
+        f"upscales by {scale}; networks here upscale by 2, 3 or 4": scale not in (2, 3, 4),
         "trains a second network (GAN)": "network_d" in options.tree or "gan_opt" in train,
         "trains on video": bool(options.keys("datasets.train.num_frame")),
-        "degrades images at random, and LR is bicubic here": bool(options.keys("datasets.train.kernel_list")),
-        "trains on luma alone (color: y), and networks here take RGB": options.get("datasets.train.color") == "y",
+        "degrades images at random; LR is bicubic here": bool(options.keys("datasets.train.kernel_list")),
+        "trains on luma alone (color: y); networks here take RGB": options.get("datasets.train.color") == "y",
     }
     if reason := next((reason for reason, holds in reasons.items() if holds), None):
         raise ConfigError(f"{options.path} cannot be adopted: it {reason}")
@@ -101,7 +101,7 @@ def _carry_general(options: Options) -> None:
     if kind == "SRModel":
         options.carried("model_type", "the training of `ssiu train`")
     else:
-        options.changed("model_type", f"trained as SRModel trains; what {kind} does besides is code of its own")
+        options.changed("model_type", f"trained as SRModel trains; what else {kind} does is its own code")
 
 
 def _carry_network(options: Options, architecture: Path | None) -> None:
@@ -119,7 +119,7 @@ def _carry_network(options: Options, architecture: Path | None) -> None:
         if name in SCALE_WORDS:
             if options.get(key, int) != options.config["scale"]:
                 raise options.error(key, f"the scale, {options.config['scale']}", value)
-            options.carried(key, "scale, which the network gets under its own word for it")
+            options.carried(key, "scale, which the network gets under its own name for it")
         elif name != "type":
             arguments[name] = value
             options.carried(key, "in model_args")
@@ -149,10 +149,10 @@ def _carry_weights(options: Options) -> None:
     if file := options.get("path.pretrain_network_g", str):
         if strict or "max_iterations" not in options.config:
             options.carried("path.pretrain_network_g", pretrain=file)
-            options.carried("path.strict_load_g", "every tensor has to fit")
+            options.carried("path.strict_load_g", "all tensors must fit")
         else:
             options.carried("path.pretrain_network_g", init_trunk=file)
-            options.carried("path.strict_load_g", "init_trunk leaves out what is of another shape")
+            options.carried("path.strict_load_g", "init_trunk skips tensors of another shape")
         if options.get("path.param_key_g", str, "params") == "params_ema":
             options.carried("path.param_key_g", "a file's average comes first")
         else:
@@ -175,7 +175,7 @@ def _carry_validation_and_logs(options: Options) -> None:
     for key in options.keys("val.metrics"):
         metric, _, name = key.rpartition(".")
         if options.get(f"{metric}.type") not in METRICS:
-            options.lost(key, "PSNR and SSIM are what is measured")
+            options.lost(key, "only PSNR and SSIM are measured")
         elif name == "type" or [name, options.get(key)] in (
             ["crop_border", scale], ["test_y_channel", True], ["better", "higher"],
         ):  # fmt: skip

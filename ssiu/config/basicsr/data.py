@@ -11,7 +11,7 @@ TRAIN = "datasets.train"
 WITHOUT_EFFECT = {
     "name": "a label",
     "task": "a label",
-    "pin_memory": "as the device needs it",
+    "pin_memory": "chosen for the device",
     "prefetch_mode": "patches are always fetched ahead",
     "persistent_workers": "they always are",
 }
@@ -60,7 +60,7 @@ def _carry_batches(options: Options) -> None:
         options.carried(key, batch_size=batch)
     elif (gpus := options.get("num_gpu", int)) > 1:
         options.carried("num_gpu", f"in batch_size; torchrun --nproc_per_node {gpus} computes the same on as many")
-        options.changed(key, f"that of {gpus} GPUs together", batch_size=batch * gpus)
+        options.changed(key, f"the batch of {gpus} GPUs together", batch_size=batch * gpus)
     else:
         options.carried("num_gpu", **({} if gpus else {"device": "cpu"}))
         options.carried(key, batch_size=batch)
@@ -77,9 +77,9 @@ def carry_test_sets(options: Options) -> None:
         above = hr.parent.parent
         data_path = str(above.parent if above.name == "benchmark" else above)
         if not hr.parent.name or not re.match("HR|GT", hr.name, re.IGNORECASE):
-            options.lost(section, "a test set lies in data_path/NAME/HR: put it there, and NAME into eval_sets")
+            options.lost(section, "a test set must be in data_path/NAME/HR: move it there and add NAME to eval_sets")
         elif data_path != options.config.setdefault("data_path", data_path):
-            options.lost(section, f"test sets lie in one data_path, {options.config['data_path']}: put it there")
+            options.lost(section, f"test sets must be in one data_path, {options.config['data_path']}: move it there")
         else:
             sets[hr.parent.name] = None
             options.carried(f"{section}.name", f"in eval_sets: {hr.parent.name}")
@@ -95,14 +95,14 @@ def _carry_pairing(options: Options, section: str) -> None:
     if kind == "PairedImageDataset":
         options.carried(f"{section}.type", "pairs of images")
     else:
-        options.changed(f"{section}.type", f"pairs of images; what {kind} does besides is code of its own")
+        options.changed(f"{section}.type", f"pairs of images; what else {kind} does is its own code")
     if options.get(f"{section}.io_backend.type", str, "disk") == "disk":
         options.carried(f"{section}.io_backend.type", "images in a folder")
     else:
         options.changed(f"{section}.io_backend.type", "images in a folder")
     scale, template = options.config["scale"], options.get(f"{section}.filename_tmpl", str, "{}")
     if template in ("{}", f"{{}}x{scale}", f"{{}}_x{scale}"):
-        options.carried(f"{section}.filename_tmpl", "found by itself")
+        options.carried(f"{section}.filename_tmpl", "detected")
     else:
         options.lost(f"{section}.filename_tmpl", f"LR images are called NAME, NAMEx{scale} or NAME_x{scale}")
     for name, why in WITHOUT_EFFECT.items():

@@ -35,7 +35,7 @@ def carry_training(options: Options) -> None:
         if name.endswith("_opt") and isinstance(given, dict):
             if name in ("pixel_opt", "fft_opt"):
                 _carry_loss(options, f"train.{name}")
-            options.lost(f"train.{name}", "losses has no such one, but takes one of your own, FILE.py:Class")
+            options.lost(f"train.{name}", "no such loss here; losses takes your own, FILE.py:Class")
     if not options.config["losses"]:
         raise ConfigError(f"{options.path}: 'train': expected pixel_opt or fft_opt with one of {', '.join(LOSSES)}")
 
@@ -57,7 +57,7 @@ def _carry_optimizer(options: Options, given: dict[str, Any]) -> None:
     if hasattr(torch.optim, kind):
         options.carried(f"{key}.type", optimizer=f"torch.optim:{kind}")
     else:
-        options.changed(f"{key}.type", "where this package has it", optimizer=f"pytorch_optimizer:{kind}")
+        options.changed(f"{key}.type", "if that package has it", optimizer=f"pytorch_optimizer:{kind}")
     for name in arguments:
         options.carried(f"{key}.{name}", "in optimizer_args")
     options.config["optimizer_args"] = arguments
