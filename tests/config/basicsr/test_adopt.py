@@ -365,7 +365,8 @@ def test_the_command_prints_the_account_and_never_replaces_a_file(
     printed = capsys.readouterr().out
     assert "carried              scale: 3 (scale: 3)\n" in printed
     assert (
-        "changed              datasets.train.batch_size_per_gpu: 4 (batch_size: 32; that of 8 GPUs together)" in printed
+        "changed              datasets.train.batch_size_per_gpu: 4 (batch_size: 32; the batch of 8 GPUs together)"
+        in printed
     )
     assert "without counterpart  train.use_grad_clip: True (not known here)\n" in printed
     assert printed.endswith(f"wrote {output}; python -m ssiu train --config {output}\n")
