@@ -17,6 +17,8 @@ from tiny_run import outcome
 
 from ssiu.weights.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow  # dozens of processes
+
 RUN = {
     "max_iterations": None, "epochs": 4, "batch_size": 4, "data_repeat": 4, "save_every": 3, "log_every": 4,
     "validation_set": "val", "test_every": 2, "ema_decay": 0.9, "grad_clip": 0.1,

@@ -16,6 +16,8 @@ from tiny_run import outcome
 from ssiu.training.signals import StopSignal
 from ssiu.weights.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow  # dozens of processes
+
 RUN = {
     "max_iterations": None, "epochs": 3, "save_every": 4, "log_every": 4, "validation_set": "val", "test_every": 1,
     "ema_decay": 0.9, "threads": 1, "keep_last": 1,

@@ -17,6 +17,8 @@ from ssiu.errors import SaveError
 from ssiu.training.trainer import Trainer
 from ssiu.weights.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.slow  # dozens of processes
+
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Lab:
