@@ -173,7 +173,7 @@ def _refuse_other_kinds(folder: Path) -> None:
     for name in ("config.yml", "log.txt", "metrics.jsonl", "models/last.pt", "models/best.pt"):
         path = folder / name
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            kind = "a symbolic link" if path.is_symlink() else "no file"
+            kind = "a symbolic link" if path.is_symlink() else "not a file"
             raise OutputError(f"{path} is {kind}; move it away, or choose another log_name")
     for name in ("tensorboard", "results"):
         path = folder / name

@@ -70,15 +70,15 @@ MEDIA_TYPES = {
 def export_web(folder: Path, networks: Mapping[str, SRNetwork]) -> list[Path]:
     """Writes the page with ``networks`` (name of the weights -> one a scale) into ``folder``; returns its files.
 
-    Those of an earlier export are replaced, and what else lies beside them stays. Raises OutputError (73) for a folder
-    with files that is not of an earlier export, BusyError (75) while another export works or where the runtime cannot
-    be fetched, BadInputError (65) where something else than the runtime was sent, SaveError (74).
+    Those of an earlier export are replaced, and what else lies beside them stays. A second export at once waits for the
+    first. Raises OutputError (73) for a folder with files that is not of an earlier export, BusyError (75) where the
+    runtime cannot be fetched, BadInputError (65) where something else than the runtime was sent, SaveError (74).
     """
     if contents(folder) and not _is_of_an_export(folder / SETTINGS):
         raise OutputError(f"{folder} holds other files; name an empty or a new folder")
     make_folder(folder)
     cache = make_folder(user_cache_folder("web"))
-    with held(cache / "lock", cache, "another `ssiu export web` is at work; wait for it", "XDG_CACHE_HOME"):
+    with held(cache / "lock", cache, "waiting for another `ssiu export web`", "XDG_CACHE_HOME", patience=None):
         remove_leftovers(cache)
         remove_leftovers(folder)
         runtime, models = _runtime(cache), {}

@@ -33,7 +33,7 @@ def test_what_is_of_another_kind_is_named_before_any_work_and_kept(tmp_path: Pat
     is_folder = name in ("tensorboard", "results")
     if kind == ("folder" if is_folder else "file") or (is_folder and kind == "dangling link"):
         return
-    with pytest.raises(OutputError, match=f"{name} is (no file|no folder|a symbolic link); move it away"):
+    with pytest.raises(OutputError, match=f"{name} is (not a file|not a folder|a symbolic link); move it away"):
         RunFolder(home)
     assert os.path.lexists(place)
     place.rmdir() if kind == "folder" else place.unlink()

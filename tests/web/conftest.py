@@ -1,6 +1,5 @@
 """The page of `ssiu export web`, opened in a real browser."""
 
-import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,9 +28,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory, networks: dict[int, nn.Module], cache: Path) -> Path:
     named = {f"x{scale}": network for scale, network in networks.items()}
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return export_site(tmp_path_factory.mktemp("web") / "site", named, cache)
+    return export_site(tmp_path_factory.mktemp("web") / "site", named, cache)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from urllib.error import HTTPError
@@ -161,10 +162,13 @@ def test_another_runtime_than_the_pinned_one_is_refused(
     assert snapshot(tmp_path / "site") == {}
 
 
-def test_two_at_once(tmp_path: Path, cache: Path) -> None:
-    with held(cache / "ssiu/web/lock", cache, "", ""), pytest.raises(BusyError, match="another `ssiu export web`"):
-        export_web(tmp_path / "site", {"tiny": NETWORK})
-    export_web(tmp_path / "site", {"tiny": NETWORK})
+def test_two_at_once_are_one_after_the_other(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    with ThreadPoolExecutor() as pool, held(cache / "ssiu/web/lock", cache, "", ""):
+        second = pool.submit(export_web, tmp_path / "site", {"tiny": NETWORK})
+        while "waiting for another `ssiu export web`" not in caplog.text:
+            assert not second.done() and not snapshot(tmp_path)
+    assert second.result() and snapshot(tmp_path / "site")
 
 
 def test_the_server_sends_what_threads_need_and_only_the_folder(tmp_path: Path) -> None:
