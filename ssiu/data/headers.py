@@ -4,6 +4,7 @@ import io
 import os
 import stat
 import struct
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +17,9 @@ from ssiu.images.decoding import MAX_PIXELS
 from ssiu.images.io import image_size
 from ssiu.progress import Progress
 
-READERS = 16  # threads: on network disks the wait is latency
-CHUNK = 256  # files that one of them reads at a time
+READERS = 16  # threads for a network disk, where the wait is latency
+LATENCY = 300e-6  # seconds a file: below it is no such disk, and the threads would only wait for the interpreter's lock
+CHUNK = 256  # files read at a time
 PNG_HEADER = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
 
 
@@ -41,15 +43,24 @@ def image_headers(files: Sequence[str], index: Path | None = None) -> np.ndarray
 def _of_each(read: Callable[[str], tuple[int, int]], files: Sequence[str]) -> np.ndarray:
     """Both numbers of every file, int64 (n, 2)."""
     found = np.zeros((len(files), 2), np.int64)
-    starts = range(0, len(files), CHUNK)
+    starts = iter(range(0, len(files), CHUNK))
+
+    def read_chunk(start: int) -> int:
+        chunk = files[start : start + CHUNK]
+        found[start : start + CHUNK] = [read(file) for file in chunk]
+        return len(chunk)
+
     with (
         ThreadPoolExecutor(READERS) as pool,
         Progress(total=len(files), desc="reading headers", unit="images", leave=False) as progress,
     ):
-        chunks = pool.map(lambda start: [read(file) for file in files[start : start + CHUNK]], starts)
-        for start, chunk in zip(starts, chunks, strict=True):
-            found[start : start + CHUNK] = chunk
-            progress.update(len(chunk))
+        for start in starts:
+            begin = time.perf_counter()
+            progress.update(read_chunk(start))
+            if time.perf_counter() - begin > CHUNK * LATENCY:
+                break
+        for count in pool.map(read_chunk, starts):
+            progress.update(count)
     return found
 
 

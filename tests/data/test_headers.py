@@ -1,6 +1,7 @@
 """Headers of many files are those that Pillow reads; the index of a large set is only believed of unchanged files."""
 
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,23 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(headers, "_image_size", noted)
     return seen
+
+
+def test_where_every_file_is_waited_for_several_are_read_at_once(
+    files: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = image_headers(files)
+    monkeypatch.setattr(headers, "CHUNK", 1)
+    monkeypatch.setattr(headers, "LATENCY", 0.0)
+    original, together = headers._image_size, threading.Barrier(len(files) - 1, timeout=20)
+
+    def waiting(file: str) -> tuple[int, int]:
+        if file != files[0]:  # which shows that it takes long
+            together.wait()
+        return original(file)
+
+    monkeypatch.setattr(headers, "_image_size", waiting)
+    assert np.array_equal(image_headers(files), expected)
 
 
 def test_they_are_those_of_the_files_and_images_whatever_the_kind(tmp_path: Path) -> None:
