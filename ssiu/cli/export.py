@@ -72,7 +72,7 @@ def _tensors(network: SRNetwork, path: Path) -> str:
 
 def _checked(network: SRNetwork, export: Callable[..., float], *arguments: Path | bool | str) -> str:
     """What was exported and how well it agrees with ``network``."""
-    print("exporting the graph and comparing its output takes about a minute ...", flush=True)
+    print("exporting the graph and comparing its output takes a minute or two ...", flush=True)
     difference = export(network, *arguments)
     least = smallest_side(network)
     sizes = ", ".join(f"{max(width, least)}x{max(height, least)}" for height, width in CHECKED_SIZES)

@@ -15,7 +15,15 @@ from ssiu.cli.console import command_parser, named_path, terminal_width
 from ssiu.errors import MissingInputError
 from ssiu.files import make_folder, nonempty_path, write_atomically
 from ssiu.report.pages import encoded, tables_page
-from ssiu.report.paper.rows import bicubic_row, in_order, published_rows, result_rows, rows_csv, set_names
+from ssiu.report.paper.rows import (
+    bicubic_row,
+    in_order,
+    measured_rows,
+    published_rows,
+    result_rows,
+    rows_csv,
+    set_names,
+)
 from ssiu.report.paper.table1 import recomputed_table, table1
 
 
@@ -36,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     for scale in [args.scale] if args.scale else sorted({row.scale for row in runs}) or (2, 3, 4):
         ours = [row for row in runs if row.scale == scale]
         bicubic, absent = bicubic_row(args.data or Path("data"), scale, set_names(ours))
-        rows = in_order([bicubic, *published_rows(scale), *ours])
+        rows = in_order([bicubic, *published_rows(scale), *measured_rows(scale), *ours])
         tables = table1(scale, rows, absent)
         if recomputed := recomputed_table(scale, rows):
             tables.append(recomputed)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -20,7 +21,7 @@ from ssiu.errors import BadInputError, MissingInputError, OutputError, one_line
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.paper.rows import Row, published_rows
+from ssiu.report.paper.rows import Row, measured_rows, published_rows
 from ssiu.report.results_page import heaviest_box
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold $
@@ -30,6 +31,7 @@ Box = tuple[int, int, int, int]
 
 FORMATS = (".png", ".pdf", ".svg")
 ACCENT = "#d62728"
+RING = "#555555"  # of what was measured here
 SHARES = LinearSegmentedColormap.from_list("shares", [(0.9, 0.1, 0.1, 0), (0.9, 0.1, 0.1, 1)])  # clear to red
 NO_TERMS = {"kind", "step", "epoch", "loss", "lr", "muon_lr", "it_per_s", "data_wait", "peak_mib"}  # of metrics.jsonl
 AREA = 5  # thousand parameters per square point of a circle
@@ -103,12 +105,14 @@ def compare_figure(
 def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figure:
     """Fig. 1: PSNR over multiply-accumulates of Table I's methods and those since; the area is of the parameters.
 
-    ``runs`` are added under `standard`, as all published rows are but those whose labels name another protocol.
+    What was measured here is a ring, with a name where there is no published row. ``runs`` are added under `standard`,
+    as all published rows are but those whose labels name another protocol.
     Raises BadInputError (65) where a run has no PSNR on the set, or where its network was not counted.
     """
     if set_name not in TEST_SETS:
         raise BadInputError(f"Table I has no numbers on '{set_name}'; it has {', '.join(TEST_SETS)}")
     points = []  # (label, multiply-accumulates, PSNR, thousand parameters, colour)
+    rings = [row for row in measured_rows(scale) if set_name in row.means["standard"]]
     for row in published_rows(scale):
         for protocol, sets in row.means.items():
             if set_name in sets:
@@ -123,14 +127,25 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
                 "expected a summary.json that test.py writes now, on this set"
             )
         points.append((one_line(f"{row.method} (standard)"), row.flops_g, found.psnr, row.params_k, "#2ca02c"))
+    for row in rings:
+        label = "" if row.recomputes else row.method.removesuffix(" (measured here)")
+        points.append((label, row.flops_g, row.means["standard"][set_name].psnr, row.params_k, RING))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axis = figure.add_subplot()
     axis.margins(0.1)
-    axis.grid(alpha=0.3)
+    axis.set_xscale("log", subs=[2, 3, 5])
+    axis.xaxis.set_major_formatter("{x:.0f}")
+    axis.xaxis.set_minor_formatter("{x:.0f}")
+    axis.grid(alpha=0.3, which="both")
     for _, macs, psnr, parameters, colour in points:
-        axis.scatter(macs, psnr, s=parameters / AREA, color=colour, alpha=0.6, linewidths=0)
+        if colour == RING:
+            axis.scatter(macs, psnr, s=parameters / AREA, facecolors="none", edgecolors=RING)
+        else:
+            axis.scatter(macs, psnr, s=parameters / AREA, color=colour, alpha=0.6, linewidths=0)
     for params in (250, 750, 1500):
         axis.scatter([], [], s=params / AREA, color="#999999", linewidths=0, label=f"{params} K parameters")
+    if rings:
+        axis.scatter([], [], s=500 / AREA, facecolors="none", edgecolors=RING, label="measured here")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, labelspacing=1.2, frameon=False)
     axis.set_xlabel("multiply-accumulates for a 1280x720 output, G (the paper's FLOPs)")
     axis.set_ylabel(f"PSNR on {set_name}, dB")
@@ -138,34 +153,41 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     axis.set_title(f"x{scale}, {origin}", fontsize=10)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed where there is room
     taken = []
-    for _, macs, psnr, _, _ in points:
+    for _, macs, psnr, parameters, _ in points:
         x, y = axis.transData.transform((macs, psnr))
-        taken.append(Bbox.from_bounds(x - 8, y - 8, 16, 16))
-    for label, macs, psnr, _, colour in points:
-        taken.append(_label(axis, label, (macs, psnr), taken, bold=colour != "#4c72b0"))
+        side = math.sqrt(parameters / AREA) * figure.dpi / 72  # of the marker, in pixels
+        taken.append(Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
+    for label, macs, psnr, parameters, colour in points:
+        if label:
+            radius = math.sqrt(parameters / AREA) / 2
+            taken.append(_label(axis, label, (macs, psnr), radius, taken, bold=colour in (ACCENT, "#2ca02c")))
     return figure
 
 
-def _label(axis: Axes, text: str, point: tuple[float, float], taken: list[Bbox], bold: bool) -> Bbox:
-    """Writes ``text`` beside ``point`` where it covers the least of ``taken``; returns the place it takes."""
+def _label(axis: Axes, text: str, point: tuple[float, float], radius: float, taken: list[Bbox], bold: bool) -> Bbox:
+    """Writes ``text`` beside the marker at ``point`` where it covers the least of ``taken``; returns its place.
+
+    ``radius`` is the marker's, in points. Of places that cover nothing the first, and so the nearest, is taken; a line
+    leads from one farther off to the marker.
+    """
     sides = {
-        (0, 9): ("center", "bottom"),
-        (0, -9): ("center", "top"),
-        (9, 0): ("left", "center"),
-        (-9, 0): ("right", "center"),
-        (7, 7): ("left", "bottom"),
-        (7, -7): ("left", "top"),
-        (-7, 7): ("right", "bottom"),
-        (-7, -7): ("right", "top"),
+        (right * distance, up * distance): (("right", "center", "left")[right + 1], ("top", "center", "bottom")[up + 1])
+        for distance in (radius + 1, radius + 9, radius + 18, radius + 27)
+        for right, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
     }
     tried = []
     for offset, (horizontal, vertical) in sides.items():
         label = axis.annotate(
             text, point, fontsize=8, ha=horizontal, va=vertical, xytext=offset, textcoords="offset points",
             weight="bold" if bold else "normal",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": RING, "shrinkA": 0, "shrinkB": radius}
+            if max(map(abs, offset)) > radius + 1 else None,
         )  # fmt: skip
-        place = label.get_window_extent()
-        covered = sum(hit.width * hit.height for other in taken if (hit := Bbox.intersection(place, other)))
+        label.get_window_extent()  # puts it there
+        place = Text.get_window_extent(label)  # without the line
+        inside = Bbox.intersection(place, axis.bbox)
+        outside = place.width * place.height - (inside.width * inside.height if inside else 0)
+        covered = outside + sum(hit.width * hit.height for other in taken if (hit := Bbox.intersection(place, other)))
         label.set_visible(False)
         tried.append((covered, label, place))
     _, best, place = min(tried, key=lambda each: each[0])

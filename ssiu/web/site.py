@@ -142,7 +142,7 @@ def _model(cache: Path, network: SRNetwork) -> bytes:
     recipe = hashlib.sha256(repr((*made_of, torch.__version__)).encode()).hexdigest()[:16]
     path = cache / f"{recipe}.onnx"
     if not path.is_file():
-        log.info("x%d: exporting the graph and comparing its output takes about a minute ...", network.scale)
+        log.info("x%d: exporting the graph and comparing its output takes a minute or two ...", network.scale)
         began = time.monotonic()
         onnx.export_onnx(network, path, tiles=True)
         log.info("x%d: exported in %.0f s, kept in %s", network.scale, time.monotonic() - began, cache)

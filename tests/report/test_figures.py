@@ -1,6 +1,7 @@
 """Figures: what is drawn, from what, and how mistakes end. (How they look was judged by eye.)"""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from PIL import Image
 from small_sets import photo, small_set, write_set
 
@@ -31,6 +34,7 @@ from ssiu.report.figures import (
     tradeoff_figure,
 )
 from ssiu.report.paper.published import known_rows
+from ssiu.report.paper.rows import measured_rows
 from ssiu.report.paper.table1 import Row
 from ssiu.weights.formats import save_weights
 
@@ -106,11 +110,29 @@ def test_tradeoff_adds_own_runs_under_standard_and_refuses_uncounted_ones(tmp_pa
             tradeoff_figure(4, where, [bad])
 
 
-def test_labels_of_tradeoff_do_not_cover_each_other():
-    figure = tradeoff_figure(4, "Manga109")
+@pytest.mark.parametrize("scale, set_name", [(2, "Set14"), (3, "Manga109"), (4, "Manga109"), (4, "Set5")])
+def test_labels_of_tradeoff_cover_neither_each_other_nor_a_marker(scale, set_name):
+    figure = tradeoff_figure(scale, set_name)
     figure.draw_without_rendering()
-    places = [text.get_window_extent() for text in figure.axes[0].texts]
-    assert not any(a.overlaps(b) for index, a in enumerate(places) for b in places[:index])
+    (axis,) = figure.axes
+    labels = [Text.get_window_extent(text) for text in axis.texts]
+    for markers in axis.collections:
+        for x, y in axis.transData.transform(markers.get_offsets()):
+            radius = 0.5 * math.sqrt(markers.get_sizes()[0]) * figure.dpi / 72
+            marker = Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
+            assert not any(label.overlaps(marker) for label in labels)
+    assert not any(a.overlaps(b) for index, a in enumerate(labels) for b in labels[:index])
+
+
+def test_tradeoff_draws_what_was_measured_here_as_rings():
+    (axis,) = tradeoff_figure(4, "Set5").axes
+    rings = {tuple(each.get_offsets()[0]) for each in axis.collections
+             if len(each.get_offsets()) and not len(each.get_facecolor())}  # fmt: skip
+    rows = measured_rows(4)
+    assert rings == {(row.flops_g, row.means["standard"]["Set5"].psnr) for row in rows} and len(rows) >= 14
+    labels = [text.get_text() for text in axis.texts]
+    assert "PAN" in labels and labels.count("IMDN") == 1, "whose published row has the name"
+    assert "measured here" in {text.get_text() for text in axis.get_legend().get_texts()}
 
 
 def test_tradeoff_knows_only_the_papers_sets():

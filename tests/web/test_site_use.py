@@ -148,7 +148,7 @@ def test_it_works_offline_once_loaded_and_has_threads_on_any_host(
     with serving(plain_server(site)) as url:
         page = opened(url)
         assert not page.evaluate("crossOriginIsolated")
-        page.locator("#offline", has_text="without a network").wait_for()
+        page.locator("#offline", has_text="works offline").wait_for()
     write_image(tmp_path / "a.png", DecodedImage(photo("chelsea", 20, 30)))
     page.reload()
     assert page.evaluate("crossOriginIsolated"), "the service worker adds the headers, so there are threads"
@@ -182,12 +182,12 @@ def test_after_a_new_export_the_page_holds_the_new_weights_with_and_without_a_ne
     assert np.abs(expected[0].astype(int) - expected[1]).max() > 20
     with serving(plain_server(export_site(site, {"first.safetensors": earlier}, cache))) as url:
         page = opened(url)
-        page.locator("#offline", has_text="without a network").wait_for()
+        page.locator("#offline", has_text="works offline").wait_for()
         assert "first.safetensors, sha256" in page.locator("#weights").inner_text()
         assert_same(upscaled(page, image, 4).pixels, expected[0])
         export_site(site, {"second.safetensors": later}, cache)
         page.reload()
-        page.locator("#offline", has_text="without a network").wait_for()
+        page.locator("#offline", has_text="works offline").wait_for()
         assert "second.safetensors, sha256" in page.locator("#weights").inner_text()
         assert_same(upscaled(page, image, 4).pixels, expected[1])
         page.wait_for_function("async () => (await caches.keys()).length === 1")

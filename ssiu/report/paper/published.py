@@ -1,4 +1,7 @@
-"""What papers print: Table I of SSIU (`table1.csv`), methods since (`since.csv`), Tables II-IV (`tables2to4.yaml`)."""
+"""What papers print: Table I of SSIU (`table1.csv`), methods since (`since.csv`), Tables II-IV (`tables2to4.yaml`).
+
+And what came out of their networks here (`measured.csv`, docs/peers.md).
+"""
 
 import csv
 import io
@@ -44,6 +47,11 @@ def paper_rows(scale: int | None = None) -> list[PaperRow]:
 def known_rows(scale: int | None = None) -> list[PaperRow]:
     """Table I of the paper and, below it, what others have published since; their SSIM is NaN where it is not known."""
     return [*paper_rows(scale), *_rows("since.csv", scale)]
+
+
+def measured_rows(scale: int) -> list[PaperRow]:
+    """Networks of other repositories with their weights, measured by this package, to more digits than papers print."""
+    return _rows("measured.csv", scale)
 
 
 def paper_row(model: str, scale: int, parameters: float = math.nan) -> PaperRow | None:

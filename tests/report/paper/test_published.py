@@ -1,9 +1,12 @@
 """What the papers print: complete, consistent, and each row under its protocol."""
 
+import re
+from pathlib import Path
+
 from printed import printed
 
 from ssiu.evaluation.metrics import Score
-from ssiu.report.paper.published import paper_facts, paper_rows, published
+from ssiu.report.paper.published import measured_rows, paper_facts, paper_rows, published
 from ssiu.report.tables import cell
 
 
@@ -24,6 +27,18 @@ def test_tables_2_to_4_agree_with_table_1():
     assert tuple(facts["table3"]["esam_moe"]["set5"]) == full.scores["Set5"]
     assert facts["table4"]["l1_fft"] == facts["table3"]["esam_moe"]
     assert facts["table2"]["SSIU"]["psnr"] == full.scores["B100"].psnr
+
+
+def test_the_page_on_other_methods_prints_what_was_measured():
+    page = (Path(__file__).parents[3] / "docs/peers.md").read_text()
+    cells = re.findall(
+        r"^\| ([\w+-]+) \| ([234]) \| .*? \| .*? \| ([\d. /]+) \| .*? \| .*? \| ([\d. /]+) \|", page, re.M
+    )
+    assert sorted(cells) == sorted(
+        (row.method, str(scale), *(printed(cell(row.scores[name], "standard")) for name in ("Set5", "Set14")))
+        for scale in (2, 3, 4)
+        for row in measured_rows(scale)
+    )
 
 
 def test_published_rows_of_our_models():
