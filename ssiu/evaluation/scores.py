@@ -122,13 +122,8 @@ class Evaluation:
         """One line an image with all digits."""
         numbers = [f"{protocol}_{number}" for protocol in self.protocols for number in Score._fields]
         lines = (
-            [
-                image.set_name,
-                image.name,
-                image.width,
-                image.height,
-                *(v for p in self.protocols for v in image.scores[p]),
-            ]
+            [image.set_name, image.name, image.width, image.height]
+            + [value for protocol in self.protocols for value in image.scores[protocol]]
             for image in self.images
         )
         return csv_text(["set", "name", "width", "height", *numbers], lines)

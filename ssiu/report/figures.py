@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -21,7 +21,8 @@ from ssiu.errors import BadInputError, MissingInputError, OutputError, one_line
 from ssiu.evaluation.lam import Attribution
 from ssiu.evaluation.metrics import score
 from ssiu.files import make_folder, write_atomically
-from ssiu.report.paper.rows import Row, measured_rows, published_rows
+from ssiu.report.paper.published import measured_here, paper_row
+from ssiu.report.paper.rows import Row, published_rows
 from ssiu.report.results_page import heaviest_box
 
 matplotlib.rcParams["text.parse_math"] = False  # a name may hold $
@@ -31,10 +32,11 @@ Box = tuple[int, int, int, int]
 
 FORMATS = (".png", ".pdf", ".svg")
 ACCENT = "#d62728"
-RING = "#555555"  # of what was measured here
+PUBLISHED, OWN, RING = "#4c72b0", "#2ca02c", "#555555"  # the last of what was measured here
 SHARES = LinearSegmentedColormap.from_list("shares", [(0.9, 0.1, 0.1, 0), (0.9, 0.1, 0.1, 1)])  # clear to red
 NO_TERMS = {"kind", "step", "epoch", "loss", "lr", "muon_lr", "it_per_s", "data_wait", "peak_mib"}  # of metrics.jsonl
 AREA = 5  # thousand parameters per square point of a circle
+SIDES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))  # of a marker: right, up
 
 
 def check_target(path: Path) -> None:
@@ -111,14 +113,13 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     """
     if set_name not in TEST_SETS:
         raise BadInputError(f"Table I has no numbers on '{set_name}'; it has {', '.join(TEST_SETS)}")
-    points = []  # (label, multiply-accumulates, PSNR, thousand parameters, colour)
-    rings = [row for row in measured_rows(scale) if set_name in row.means["standard"]]
+    markers = []
     for row in published_rows(scale):
         for protocol, sets in row.means.items():
             if set_name in sets:
                 label = row.method if protocol == "standard" else f"{row.method} ({protocol})"
-                colour = ACCENT if row.method == "SSIU" else "#4c72b0"
-                points.append((label, row.flops_g, sets[set_name].psnr, row.params_k, colour))
+                colour = ACCENT if row.method == "SSIU" else PUBLISHED
+                markers.append(_Marker(label, row.flops_g, sets[set_name].psnr, row.params_k, colour))
     for row in runs:
         found = row.means.get("standard", {}).get(set_name)
         if found is None or not math.isfinite(found.psnr + row.flops_g + row.params_k):
@@ -126,22 +127,24 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
                 f"{row.method}: no PSNR on {set_name}, or no number of parameters and multiply-accumulates; "
                 "expected a summary.json that test.py writes now, on this set"
             )
-        points.append((one_line(f"{row.method} (standard)"), row.flops_g, found.psnr, row.params_k, "#2ca02c"))
-    for row in rings:
-        label = "" if row.recomputes else row.method.removesuffix(" (measured here)")
-        points.append((label, row.flops_g, row.means["standard"][set_name].psnr, row.params_k, RING))
+        markers.append(_Marker(one_line(f"{row.method} (standard)"), row.flops_g, found.psnr, row.params_k, OWN))
+    rings = []
+    for measured in measured_here(scale):
+        if set_name in measured.scores:
+            label = "" if paper_row(measured.method, scale, 1e3 * measured.params_k) else measured.method
+            psnr = measured.scores[set_name].psnr
+            rings.append(_Marker(label, measured.flops_g, psnr, measured.params_k, RING))
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axis = figure.add_subplot()
     axis.margins(0.1)
     axis.set_xscale("log", subs=[2, 3, 5])
-    axis.xaxis.set_major_formatter("{x:.0f}")
-    axis.xaxis.set_minor_formatter("{x:.0f}")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
-    for _, macs, psnr, parameters, colour in points:
-        if colour == RING:
-            axis.scatter(macs, psnr, s=parameters / AREA, facecolors="none", edgecolors=RING)
-        else:
-            axis.scatter(macs, psnr, s=parameters / AREA, color=colour, alpha=0.6, linewidths=0)
+    for marker in markers:
+        axis.scatter(marker.macs, marker.psnr, s=marker.area, color=marker.colour, alpha=0.6, linewidths=0)
+    for ring in rings:
+        axis.scatter(ring.macs, ring.psnr, s=ring.area, facecolors="none", edgecolors=ring.colour)
     for params in (250, 750, 1500):
         axis.scatter([], [], s=params / AREA, color="#999999", linewidths=0, label=f"{params} K parameters")
     if rings:
@@ -152,50 +155,78 @@ def tradeoff_figure(scale: int, set_name: str, runs: Sequence[Row] = ()) -> Figu
     origin = "Table I of the paper, methods since" + (", own runs" if runs else "") + "; standard unless named"
     axis.set_title(f"x{scale}, {origin}", fontsize=10)
     figure.draw_without_rendering()  # settles the layout, so that labels can be placed where there is room
+    markers += rings
     taken = []
-    for _, macs, psnr, parameters, _ in points:
-        x, y = axis.transData.transform((macs, psnr))
-        side = math.sqrt(parameters / AREA) * figure.dpi / 72  # of the marker, in pixels
-        taken.append(Bbox.from_bounds(x - side / 2, y - side / 2, side, side))
-    for label, macs, psnr, parameters, colour in points:
-        if label:
-            radius = math.sqrt(parameters / AREA) / 2
-            taken.append(_label(axis, label, (macs, psnr), radius, taken, bold=colour in (ACCENT, "#2ca02c")))
+    for marker in markers:
+        x, y = axis.transData.transform((marker.macs, marker.psnr))
+        radius = marker.radius * figure.dpi / 72  # in pixels
+        taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
+    for marker in markers:
+        if marker.label:
+            taken.append(_label(axis, marker, taken))
     return figure
 
 
-def _label(axis: Axes, text: str, point: tuple[float, float], radius: float, taken: list[Bbox], bold: bool) -> Bbox:
-    """Writes ``text`` beside the marker at ``point`` where it covers the least of ``taken``; returns its place.
+class _Marker(NamedTuple):
+    """A network in the trade-off figure: G multiply-accumulates, dB and thousand parameters."""
 
-    ``radius`` is the marker's, in points. Of places that cover nothing the first, and so the nearest, is taken; a line
-    leads from one farther off to the marker.
+    label: str
+    macs: float
+    psnr: float
+    params_k: float
+    colour: str
+
+    @property
+    def area(self) -> float:
+        """In square points."""
+        return self.params_k / AREA
+
+    @property
+    def radius(self) -> float:
+        """In points: the area that matplotlib is given is the square of the diameter."""
+        return math.sqrt(self.area) / 2
+
+
+def _label(axis: Axes, marker: _Marker, taken: list[Bbox]) -> Bbox:
+    """Writes the label of ``marker`` where it covers the least of ``taken``; returns its place.
+
+    Of places that cover nothing the first, and so the nearest, is taken; a line leads from one farther off to the
+    marker.
     """
-    sides = {
-        (right * distance, up * distance): (("right", "center", "left")[right + 1], ("top", "center", "bottom")[up + 1])
-        for distance in (radius + 1, radius + 9, radius + 18, radius + 27)
-        for right, up in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1))
-    }
-    tried = []
-    for offset, (horizontal, vertical) in sides.items():
-        label = axis.annotate(
-            text, point, fontsize=8, ha=horizontal, va=vertical, xytext=offset, textcoords="offset points",
-            weight="bold" if bold else "normal",
-            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": RING, "shrinkA": 0, "shrinkB": radius}
-            if max(map(abs, offset)) > radius + 1 else None,
-        )  # fmt: skip
-        label.get_window_extent()  # puts it there
-        place = Text.get_window_extent(label)  # without the line
-        inside = Bbox.intersection(place, axis.bbox)
-        outside = place.width * place.height - (inside.width * inside.height if inside else 0)
-        covered = outside + sum(hit.width * hit.height for other in taken if (hit := Bbox.intersection(place, other)))
-        label.set_visible(False)
-        tried.append((covered, label, place))
-    _, best, place = min(tried, key=lambda each: each[0])
-    for _, label, _ in tried:
-        if label is not best:
-            label.remove()
-    best.set_visible(True)
-    return place
+    look: dict[str, Any] = {"fontsize": 8, "weight": "bold" if marker.colour in (ACCENT, OWN) else "normal"}
+    probe = axis.figure.text(0, 0, marker.label, **look)
+    width, height = probe.get_window_extent().size
+    probe.remove()
+    x, y = axis.transData.transform((marker.macs, marker.psnr))
+    nearest = marker.radius + 1
+
+    def place(right: int, up: int, distance: float) -> Bbox:
+        pixels = distance * axis.figure.dpi / 72
+        left = x + right * pixels - width * (1 - right) / 2
+        bottom = y + up * pixels - height * (1 - up) / 2
+        return Bbox.from_bounds(left, bottom, width, height)
+
+    def covered(where: tuple[int, int, float]) -> float:
+        """What lies outside of the axis counts, too."""
+        label = place(*where)
+        outside = _common(label, label) - _common(label, axis.bbox)
+        return outside + sum(_common(label, other) for other in taken)
+
+    distances = (nearest, nearest + 8, nearest + 17, nearest + 26)
+    right, up, distance = min(((*side, distance) for distance in distances for side in SIDES), key=covered)
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": RING, "shrinkA": 0, "shrinkB": marker.radius}
+    axis.annotate(
+        marker.label, (marker.macs, marker.psnr), (right * distance, up * distance), textcoords="offset points",
+        ha=("right", "center", "left")[right + 1], va=("top", "center", "bottom")[up + 1],
+        arrowprops=line if distance > nearest else None, **look,
+    )  # fmt: skip
+    return place(right, up, distance)
+
+
+def _common(a: Bbox, b: Bbox) -> float:
+    """The area that two boxes share."""
+    both = Bbox.intersection(a, b)
+    return both.width * both.height if both else 0.0
 
 
 def curves_figure(runs: dict[str, list[dict]], over: str = "step") -> Figure:

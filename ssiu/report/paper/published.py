@@ -1,6 +1,7 @@
-"""What papers print: Table I of SSIU (`table1.csv`), methods since (`since.csv`), Tables II-IV (`tables2to4.yaml`).
+"""What papers print, and what came out of other methods' networks here.
 
-And what came out of their networks here (`measured.csv`, docs/peers.md).
+Table I of SSIU is in `table1.csv`, methods since in `since.csv`, what was measured (docs/peers.md) in `measured.csv`,
+Tables II to IV in `tables2to4.yaml`.
 """
 
 import csv
@@ -49,7 +50,7 @@ def known_rows(scale: int | None = None) -> list[PaperRow]:
     return [*paper_rows(scale), *_rows("since.csv", scale)]
 
 
-def measured_rows(scale: int) -> list[PaperRow]:
+def measured_here(scale: int) -> list[PaperRow]:
     """Networks of other repositories with their weights, measured by this package, to more digits than papers print."""
     return _rows("measured.csv", scale)
 

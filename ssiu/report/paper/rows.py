@@ -1,11 +1,10 @@
 """The rows of Table I: the paper's, bicubic and our runs, each number under the protocol it was computed with."""
 
-import dataclasses
 import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ from ssiu.evaluation.scores import NO_SUMMARY, SUMMARY, summary_means
 from ssiu.evaluation.statistics import mean_and_deviation
 from ssiu.files import csv_text
 from ssiu.inference.networks import Bicubic
-from ssiu.report.paper.published import known_rows, paper_row
-from ssiu.report.paper.published import measured_rows as _measured
+from ssiu.report.paper.published import PaperRow, known_rows, measured_here, paper_row
 from ssiu.report.tables import ABSENT
 
 BICUBIC = "bicubic"
@@ -54,25 +52,24 @@ class Row:
 
 def published_rows(scale: int) -> list[Row]:
     """What the paper prints, and what has been published since."""
-    return [
-        Row(
-            row.method, scale, row.source, {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
-            rounded=True,
-        )
-        for row in known_rows(scale)
-    ]  # fmt: skip
+    return [_row(row, rounded=True) for row in known_rows(scale)]
 
 
 def measured_rows(scale: int) -> list[Row]:
     """Other methods as they were measured here; those that have a published row recompute it."""
-    return [
-        Row(
-            f"{row.method} (measured here)", scale, row.source, {row.protocol: row.scores}, row.training_set,
-            row.params_k, row.flops_g, recomputes=known.method if known else "",
-        )
-        for row in _measured(scale)
-        for known in [paper_row(row.method, scale, 1e3 * row.params_k)]
-    ]  # fmt: skip
+    rows = []
+    for row in measured_here(scale):
+        known = paper_row(row.method, scale, 1e3 * row.params_k)
+        recomputes = known.method if known else ""
+        rows.append(_row(replace(row, method=f"{row.method} (measured here)"), recomputes=recomputes))
+    return rows
+
+
+def _row(row: PaperRow, rounded: bool = False, recomputes: str = "") -> Row:
+    return Row(
+        row.method, row.scale, row.source, {row.protocol: row.scores}, row.training_set, row.params_k, row.flops_g,
+        rounded=rounded, recomputes=recomputes,
+    )  # fmt: skip
 
 
 def bicubic_row(data_path: Path, scale: int, others: Iterable[str] = ()) -> tuple[Row, list[str]]:
@@ -114,7 +111,7 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
         shown = method + _settings(run, has_plus=name is not None and name.endswith("+"))
         parameters = math.nan if name else 1e3 * row.params_k
         paper = paper_row(method, row.scale, parameters) if shown == method else None
-        row = dataclasses.replace(row, method=shown, recomputes=paper.method if paper else "")
+        row = replace(row, method=shown, recomputes=paper.method if paper else "")
         if name and any(other[:3] == key[:3] and other != key for other in keys):
             raise BadInputError(
                 f"{path} is of another network, or other settings (precision, self_ensemble), than the file before it "
@@ -133,7 +130,7 @@ def result_rows(files: Iterable[tuple[str | None, Path]]) -> list[Row]:
     named_alike = [(row.recomputes or row.method, row.scale) for row in rows]
     taken = Counter([*named_alike, *((row.method, row.scale) for row in known_rows())])
     return [
-        dataclasses.replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
+        replace(row, method=f"{row.method} ({row.source})") if taken[alike] > 1 and not named else row
         for row, alike, (named, *_) in zip(rows, named_alike, keys, strict=True)
     ]
 
@@ -194,7 +191,7 @@ def _of_seeds(pattern: Path) -> tuple[Row, _Run]:
             psnr, ssim = map(mean_and_deviation, numbers)
             means.setdefault(protocol, {})[name] = Score(psnr[0], ssim[0])
             deviations.setdefault(protocol, {})[name] = Score(psnr[1], ssim[1])
-    row = dataclasses.replace(rows[0], source=pattern.parent.name, means=means, deviations=deviations, seeds=len(rows))
+    row = replace(rows[0], source=pattern.parent.name, means=means, deviations=deviations, seeds=len(rows))
     return row, runs[0]._replace(network="+".join(networks) or None)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from printed import printed
 
 from ssiu.evaluation.metrics import Score
-from ssiu.report.paper.published import measured_rows, paper_facts, paper_rows, published
+from ssiu.report.paper.published import measured_here, paper_facts, paper_rows, published
 from ssiu.report.tables import cell
 
 
@@ -37,7 +37,7 @@ def test_the_page_on_other_methods_prints_what_was_measured():
     assert sorted(cells) == sorted(
         (row.method, str(scale), *(printed(cell(row.scores[name], "standard")) for name in ("Set5", "Set14")))
         for scale in (2, 3, 4)
-        for row in measured_rows(scale)
+        for row in measured_here(scale)
     )
 
 
