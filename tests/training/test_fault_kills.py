@@ -52,7 +52,7 @@ def lab(tmp_path_factory) -> Repeated:
     lab.close()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [9, pytest.param(100, marks=pytest.mark.full)])
 def test_sigkill_at_random_moments_changes_nothing(lab: Repeated, kills: int, record_property) -> None:
     random, seen, runs = Random(kills), Counter(), 0
     while seen.total() < kills:
@@ -92,7 +92,7 @@ def group_is_gone(process: Forked) -> bool:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("count", [1, pytest.param(20, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.full)])
 def test_a_signal_to_the_whole_group_saves_and_the_rest_is_bit_identical(
     lab: Repeated, count: int, signum: int
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_signal_to_the_whole_group_saves_and_the_rest_is_bit_identical(
         name = f"{signal.Signals(signum).name}{count}_{runs}"
         last = lab.folder / "logs" / name / "models/last.pt"
         runs += 1
-        for _ in range(min(3, count)):
+        for _ in range(3):
             process = lab.server.train(*lab.arguments(name, threads=2))
             wait_for("steps: ", process)
             while not last.exists():

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -166,8 +167,11 @@ def test_two_at_once_are_one_after_the_other(tmp_path: Path, cache: Path, caplog
     caplog.set_level("INFO")
     with ThreadPoolExecutor() as pool, held(cache / "ssiu/web/lock", cache, "", ""):
         second = pool.submit(export_web, tmp_path / "site", {"tiny": NETWORK})
-        while "waiting for another `ssiu export web`" not in caplog.text:
-            assert not second.done() and not snapshot(tmp_path)
+        for _ in range(1000):
+            if "waiting for another `ssiu export web`" in caplog.text:
+                break
+            time.sleep(0.01)
+        assert "waiting for another `ssiu export web`" in caplog.text and not second.done() and not snapshot(tmp_path)
     assert second.result() and snapshot(tmp_path / "site")
 
 
